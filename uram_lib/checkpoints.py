@@ -1,0 +1,50 @@
+"""Published weights: safetensors files that carry the configuration they belong to."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from . import UramError, data
+from .experiments import Config
+from .models import build
+from .paths import relative, write_atomically
+
+
+def save(path: Path, model: nn.Module, config: Config, seed: int) -> None:
+    """Write the model's weights with its configuration and seed, whole or not at all."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    metadata = {"config": json.dumps(dataclasses.asdict(config), sort_keys=True), "seed": str(seed)}
+    write_atomically(path, lambda temporary: save_file(weights, temporary, metadata))
+
+
+def load(path: Path, config: Config | None = None) -> tuple[nn.Module, Config]:
+    """The model in `path`, in evaluation mode, and its configuration.
+
+    config: what the file must hold, if that matters. Raises UramError where the file is missing, unreadable, not a
+    checkpoint of this project or one of another configuration.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UramError(f"{relative(path)} cannot be read as a checkpoint: {error}") from error
+    try:
+        found = Config(**json.loads(metadata["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UramError(f"{relative(path)} is not a checkpoint of this project (no configuration in it)") from error
+    if config is not None and found != config:
+        ours, theirs = dataclasses.asdict(config), dataclasses.asdict(found)
+        differing = ", ".join(f"{k}={theirs[k]!r} (wanted {ours[k]!r})" for k in ours if ours[k] != theirs[k])
+        raise UramError(f"{relative(path)} is a checkpoint of another model: {differing}")
+    shape, classes = data.shape_of(found.dataset)
+    model = build(found, shape, classes)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UramError(f"{relative(path)} does not fit its own configuration: {str(error).splitlines()[0]}") from error
+    return model.eval(), found

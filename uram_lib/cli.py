@@ -1,0 +1,125 @@
+"""The console script `uram`: `run`, `tables`, `data`, `doctor`."""
+
+import argparse
+import os
+import platform
+import sys
+import warnings
+
+from . import UramError, __version__
+
+
+def parse_seeds(text: str) -> list[int]:
+    """The seeds that `3`, `0,2,5` or `0-9` names, in order.
+
+    Raises UramError on anything else.
+    """
+    seeds: list[int] = []
+    try:
+        for part in text.split(","):
+            low, _, high = part.partition("-")
+            seeds += range(int(low), int(high or low) + 1)
+    except ValueError:
+        seeds = []
+    if not seeds:
+        raise UramError(f"cannot read seeds {text!r}; allowed: a number (3), a list (0,2,5) or a range (0-9)")
+    return sorted(set(seeds))
+
+
+def command_run(options: argparse.Namespace) -> None:
+    from . import data, experiments, sweep
+
+    if options.jobs < 1:
+        raise UramError(f"--jobs must be at least 1, got {options.jobs}")
+    rows = options.rows.split(",") if options.rows else None
+    seeds = parse_seeds(options.seeds)
+    sweep.pick_device(options.device)
+    chosen = experiments.experiments(options.table, options.preset, rows, options.dataset)
+    dataset = data.available(chosen[0].config.dataset)
+    if dataset != chosen[0].config.dataset:
+        if options.publish:
+            raise UramError(f"--publish needs {chosen[0].config.dataset}, which cannot be had here")
+        chosen = experiments.experiments(options.table, options.preset, rows, dataset)
+    if options.single:
+        for seed in seeds:
+            for experiment in chosen:
+                sweep.run_one(experiment, seed, options.device, options.publish, options.checkpoint)
+        return
+    print(sweep.announce(chosen, seeds, options.device, options.jobs, options.publish), flush=True)
+    for path in sweep.run_sweep(chosen, seeds, options.device, options.jobs, options.publish):
+        print(sweep.relative(path))
+
+
+def command_tables(options: argparse.Namespace) -> None:
+    from .tables import write_tables
+
+    print("\n".join(write_tables()))
+
+
+def command_data(options: argparse.Namespace) -> None:
+    from . import data
+
+    for name in [options.name] if options.name else sorted(data.loaders()):
+        try:
+            found = data.load(name)
+            sizes = f"{len(found.train):,} / {len(found.validation):,} / {found.test_size:,}"
+            print(f"{name}: {found.title}, {sizes} train / validation / test, {found.checksum}")
+        except data.DataUnavailable as error:
+            print(f"{name}: not here. {error}")
+
+
+def command_doctor(options: argparse.Namespace) -> None:
+    import torch
+
+    from .paths import data_roots, relative
+    from .records import cpu_name, git_state
+
+    print(f"uram {__version__}, commit {git_state()['git_commit'][:12]}")
+    print(f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores, {cpu_name()}")
+    print(
+        f"CUDA {'yes' if torch.cuda.is_available() else 'no'}, MPS {'yes' if torch.backends.mps.is_available() else 'no'}"
+    )
+    print("data is looked for in: " + ", ".join(relative(root) for root in data_roots()))
+    command_data(argparse.Namespace(name=None))
+
+
+def parser() -> argparse.ArgumentParser:
+    main = argparse.ArgumentParser(prog="uram", description="Run and tabulate the replication's experiments.")
+    commands = main.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="train rows of a table and write run records")
+    run.set_defaults(act=command_run)
+    run.add_argument("table", help="table1")
+    run.add_argument("--preset", default="quick", help="smoke, quick or converged")
+    run.add_argument("--rows", help="comma-separated rows; all when left out")
+    run.add_argument("--seeds", default="0", help="as in 3, 0,2,5 or 0-9")
+    run.add_argument("--jobs", type=int, default=1, help="processes at a time, one thread each")
+    run.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    run.add_argument("--dataset", help="another data set than the preset's own")
+    run.add_argument("--publish", action="store_true", help="write to results/runs instead of results/local")
+    run.add_argument("--checkpoint", action="store_true", help="keep the weights too (with --single)")
+    run.add_argument("--single", action="store_true", help="in this process, one after the other")
+    commands.add_parser("tables", help="rebuild tables and claims from the records").set_defaults(act=command_tables)
+    data = commands.add_parser("data", help="find (or download) and check the data sets")
+    data.set_defaults(act=command_data)
+    data.add_argument("name", nargs="?", help="one data set; all when left out")
+    commands.add_parser("doctor", help="what this machine has").set_defaults(act=command_doctor)
+    return main
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, or 1 after one line that says what was wrong."""
+    options = parser().parse_args(words)
+    warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
+    try:
+        options.act(options)
+    except UramError as error:
+        print(f"uram: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("uram: stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Data sets behind one interface: `load(name)` gives a `Dataset`, whatever it is made from.
+
+Images are kept as bytes and reach the models as floats in [0, 1]. The test split is a method, not a field: it is
+read once, at the end of a run.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .. import UramError
+
+
+class DataUnavailable(UramError):
+    """The files of a data set are neither on disk nor to be had from the network."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """images: (N, C, H, W) uint8; labels: (N,) int64; centres: (N, 2), the object's centre in pixels, x then y."""
+
+    images: Tensor
+    labels: Tensor
+    centres: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def floats(self) -> Tensor:
+        """The images as float32 in [0, 1]."""
+        return self.images.to(torch.float32) / 255
+
+    def to(self, device: torch.device) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device), self.centres.to(device))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """`name` is the data set and its variant as records spell it; `title` is for people; `checksum` covers every
+    split. `load_test` reads the test split."""
+
+    name: str
+    title: str
+    classes: int
+    train: Split
+    validation: Split
+    load_test: Callable[[], Split] = field(repr=False)
+    test_size: int
+    checksum: str
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return tuple(self.train.images.shape[1:])
+
+    def training_batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The training examples at `index`, (B,): images (B, C, H, W) in [0, 1] and labels (B,).
+
+        `generator` feeds data sets that draw their training images on the fly; the others leave it alone.
+        """
+        return self.train.images[index].to(torch.float32) / 255, self.train.labels[index]
+
+    def describe(self) -> dict:
+        """The `dataset` entry of a run record."""
+        sizes = {"train": len(self.train), "validation": len(self.validation), "test": self.test_size}
+        name, _, variant = self.name.partition("-")
+        return {"name": name, "variant": variant, "sizes": sizes, "checksum": self.checksum}
+
+    def to(self, device: torch.device) -> "Dataset":
+        """The same data set with its training and validation splits on `device`."""
+        return type(self)(**{**self.__dict__, "train": self.train.to(device), "validation": self.validation.to(device)})
+
+
+EMBEDDED = "digits"
+
+
+def loaders() -> dict[str, Callable[[], Dataset]]:
+    """Loader by data set name."""
+    from . import digits, mnist
+
+    return {"mnist": mnist.load, "digits": digits.load}
+
+
+# (C, H, W) and number of classes, for building a model where the data itself is not at hand.
+SHAPES = {"mnist": ((1, 28, 28), 10), "digits": ((1, 28, 28), 10)}
+
+
+def shape_of(name: str) -> tuple[tuple[int, int, int], int]:
+    """(C, H, W) and the number of classes of data set `name`, without reading it. Raises UramError as `load` does."""
+    if name not in SHAPES:
+        raise UramError(f"unknown data set {name!r}; one of: {', '.join(sorted(SHAPES))}")
+    return SHAPES[name]
+
+
+def load(name: str) -> Dataset:
+    """The data set called `name`.
+
+    Raises UramError for an unknown name (listing the known ones) or damaged files, DataUnavailable where the files
+    are neither on disk nor to be downloaded.
+    """
+    known = loaders()
+    if name not in known:
+        raise UramError(f"unknown data set {name!r}; one of: {', '.join(sorted(known))}")
+    return known[name]()
+
+
+def available(name: str) -> str:
+    """`name` if its files can be had here, else the embedded digits, with a warning that says so."""
+    try:
+        load(name)
+        return name
+    except DataUnavailable as error:
+        warnings.warn(f"{error} Running on the embedded digits instead. {BANNER}", stacklevel=2)
+        return EMBEDDED
+
+
+BANNER = (
+    "EMBEDDED DEFAULT: scikit-learn's 8x8 digits, resized. These numbers show that the machinery works; "
+    "they are NOT comparable with the paper."
+)

@@ -1,0 +1,80 @@
+"""The glimpse sensor (retina): concentric square patches around a location, each averaged down to one size (§3.2, §5).
+
+Scale k of a g x g sensor covers a square of side g * 2**k pixels; each of its g x g values is the exact mean of the
+image over a 2**k x 2**k box. The image is zero outside its edges, and boxes may lie at fractional positions, where a
+pixel counts with the area that the box covers. So the patch is exact for every location, not only for whole pixels.
+
+Locations l are (x, y), each in [-1, 1]: l = -1 and l = +1 are the edges of the image, (0, 0) its centre, (1, 1) its
+bottom right corner. The pixel coordinate is (l + 1) / 2 * width, and pixel i covers [i, i + 1).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def location_to_pixel(location: Tensor, height: int, width: int) -> Tensor:
+    """(..., 2) locations in [-1, 1] to (..., 2) pixel coordinates (x, y) in [0, width] x [0, height]."""
+    return (location + 1) / 2 * location.new_tensor([width, height])
+
+
+def pixel_to_location(pixel: Tensor, height: int, width: int) -> Tensor:
+    """The inverse of `location_to_pixel`."""
+    return pixel / pixel.new_tensor([width, height]) * 2 - 1
+
+
+class GlimpseSensor:
+    """Extracts `scales` concentric patches of `size` x `size` values around each location of a batch.
+
+    `pyramid(images)` is computed once a batch and costs in proportion to the image;
+    a glimpse at it (`sensor(pyramid, location)`) costs the same whatever the image's size (claim C9).
+    """
+
+    def __init__(self, size: int, scales: int = 1):
+        if size < 1 or scales < 1:
+            raise ValueError(f"size and scales must be at least 1, got size={size}, scales={scales}")
+        self.size, self.scales = size, scales
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """images: (B, C, H, W). Returns for each scale k the running means of the zero-padded image over boxes of
+        side s = 2**k: (B, C, H + s - 1, W + s - 1), the image itself for k = 0. Entry i starts at pixel i - (s - 1)."""
+        levels, box = [images], images
+        for k in range(1, self.scales):
+            half = 2 ** (k - 1)
+            # A box of side 2h is the mean of four boxes of side h; outside the image all boxes are empty.
+            box = F.pad(box, (half, half, half, half))
+            box = box[..., half:, :] + box[..., :-half, :]
+            box = (box[..., half:] + box[..., :-half]) / 4
+            levels.append(box)
+        return levels
+
+    def __call__(self, pyramid: list[Tensor], location: Tensor) -> Tensor:
+        """pyramid: of `pyramid()`; location: (B, 2), x then y, in [-1, 1] (values beyond are clamped).
+
+        Returns patches (B, scales, C, size, size), finest scale first. Differentiable in the image, not in the
+        location: where to look is learned by REINFORCE alone.
+        """
+        height, width = pyramid[0].shape[-2:]
+        centre = location_to_pixel(location.detach().clamp(-1, 1), height, width)  # (B, 2)
+        steps = torch.arange(self.size, device=centre.device, dtype=centre.dtype) - self.size / 2  # (g,)
+        patches = []
+        for k, level in enumerate(pyramid):
+            side = 2**k
+            rows, columns = level.shape[-2:]
+            first = centre[:, :, None] + steps * side + (side - 1)  # (B, 2, g): where each box starts, x and y
+            # grid_sample(align_corners=False) puts entry i at (2i + 1) / n - 1; beyond the level's edge lie zeros.
+            x = (2 * first[:, 0] + 1) / columns - 1  # (B, g)
+            y = (2 * first[:, 1] + 1) / rows - 1  # (B, g)
+            grid = torch.stack((x[:, None, :].expand(-1, self.size, -1), y[:, :, None].expand(-1, -1, self.size)), -1)
+            patches.append(F.grid_sample(level, grid, padding_mode="zeros", align_corners=False))  # (B, C, g, g)
+        return torch.stack(patches, 1)  # (B, scales, C, g, g)
+
+
+def binary_entropy_of_patch(patch: Tensor, threshold: float = 0.5) -> Tensor:
+    """Entropy in bits of a patch whose pixels are binarised at `threshold` (`entropy(x_t)` of Eq. 12, §4.2 (2)).
+
+    patch: (..., C, g, g) with values in [0, 1], the finest scale, before any normalisation; colour is averaged to
+    grey. Returns (...) in [0, 1]: 0 for an all-black or all-white patch, 1 for half and half.
+    """
+    lit = (patch.mean(-3) > threshold).to(patch.dtype).mean((-2, -1))
+    return -(torch.xlogy(lit, lit) + torch.xlogy(1 - lit, 1 - lit)) / torch.log(torch.tensor(2.0, dtype=patch.dtype))

@@ -1,0 +1,93 @@
+"""What is minimised: REINFORCE with a baseline (Eq. 4), the entropy constraint (12-13), the context constraint (11)
+and their sum, the hybrid loss (14). Every loss is a scalar to be minimised; rewards are 0 or 1."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .models.ram import Trajectory
+
+ENTROPY_FORMS = ("none", "literal", "intent")
+
+
+def policy_objective(
+    log_probs: Tensor,
+    rewards: Tensor,
+    baselines: Tensor,
+    patch_entropies: Tensor | None = None,
+    entropy: str = "none",
+    entropy_offset: float = 0.5,
+) -> Tensor:
+    """J of Eq. 12, whose gradient is Eq. 13; with `entropy="none"` that of Eq. 4. To be maximised.
+
+    log_probs, baselines: (B, A) for A actions; rewards: (B,), R_T of the whole sequence;
+    patch_entropies: (B, A), bits, of the patch that each action leads to (ledger D2);
+    entropy_offset: lambda. Forms: "literal" weights the advantage, (H + lambda)(R - b), as printed;
+    "intent" weights the reward, (H + lambda) R - b, which does pull towards rich patches (ledger D3).
+    Returns the mean over the batch of the sum over actions. Raises ValueError on an unknown form or other shapes.
+    """
+    if entropy not in ENTROPY_FORMS:
+        raise ValueError(f"unknown entropy form {entropy!r}; one of: {', '.join(ENTROPY_FORMS)}")
+    if log_probs.shape != baselines.shape or rewards.shape != log_probs.shape[:1]:
+        raise ValueError(f"shapes differ: {tuple(log_probs.shape)}, {tuple(baselines.shape)}, {tuple(rewards.shape)}")
+    reward = rewards[:, None]  # (B, 1), never (B,): (B,) against (B, A) would broadcast over actions
+    baselines = baselines.detach()
+    if entropy == "none":
+        advantage = reward - baselines  # (B, A)
+    elif entropy == "literal":
+        advantage = (patch_entropies + entropy_offset) * (reward - baselines)
+    else:
+        advantage = (patch_entropies + entropy_offset) * reward - baselines
+    return (log_probs * advantage.detach()).sum(1).mean()
+
+
+def baseline_loss(baselines: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error of b against the return that it predicts. baselines, targets: (B, A)."""
+    return F.mse_loss(baselines, targets.detach()) if baselines.numel() else baselines.sum()
+
+
+def context_loss(hiddens: Tensor, class_logits: Tensor, labels: Tensor, context_network: nn.Module) -> Tensor:
+    """Cross entropy of the class predicted from the attended context (Eq. 11).
+
+    hiddens: (B, T, D) core states; class_logits: (B, T, K); labels: (B,) in [0, K).
+    Returns a scalar. Uses the true label, so it is a training loss and never a prediction (ledger K1).
+    """
+    weights = class_logits.softmax(-1).gather(-1, labels[:, None, None].expand(-1, hiddens.shape[1], 1))  # (B, T, 1)
+    context = (weights * hiddens).sum(1)  # (B, D)
+    return F.cross_entropy(context_network(context), labels)
+
+
+def hybrid_loss(
+    trajectory: Trajectory,
+    labels: Tensor,
+    context_network: nn.Module | None,
+    beta1: float,
+    beta2: float,
+    entropy: str,
+    entropy_offset: float,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of Eq. 14: -y log alpha_T - beta1 y log z - beta2 J, plus the baseline's regression.
+
+    labels: (B,). J enters with a minus sign: the printed plus would lower the reward (ledger D8).
+    `context_network=None` leaves out the beta1 term. Returns the loss and its detached parts, each a scalar:
+    `cross_entropy`, `context`, `policy`, `baseline`, and the mean `reward`.
+    """
+    last = trajectory.class_logits[:, -1]  # (B, K)
+    rewards = (last.argmax(-1) == labels).to(last.dtype)  # (B,), ledger A4
+    cross_entropy = F.cross_entropy(last, labels)
+    context = (
+        context_loss(trajectory.hiddens, trajectory.class_logits, labels, context_network)
+        if context_network is not None
+        else torch.zeros_like(cross_entropy)
+    )
+    entropies = trajectory.patch_entropies[:, 1:]  # (B, T - 1): the patches that the actions led to
+    objective = policy_objective(
+        trajectory.log_probs, rewards, trajectory.baselines, entropies, entropy, entropy_offset
+    )
+    returns = rewards[:, None].expand_as(trajectory.baselines)
+    if entropy == "intent":
+        returns = (entropies + entropy_offset) * returns
+    regression = baseline_loss(trajectory.baselines, returns)
+    loss = cross_entropy + beta1 * context - beta2 * objective + regression
+    parts = {"cross_entropy": cross_entropy, "context": context, "policy": objective, "baseline": regression}
+    return loss, {name: part.detach() for name, part in parts.items()} | {"reward": rewards.mean()}

@@ -1,0 +1,185 @@
+"""Run records: one small JSON file a run, the versioned truth that every table, claim and figure is derived from."""
+
+import base64
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import UramError
+from .evaluation import Evaluation
+from .experiments import Experiment
+from .paths import CHECKPOINTS, PUBLISHED, ROOT, local, relative, write_atomically
+from .training import Trained
+
+SCHEMA = 1
+
+
+def runs_root(published: bool) -> Path:
+    """`results/runs` for published records, `results/local/runs` for a reader's own."""
+    return PUBLISHED if published else local() / "runs"
+
+
+def record_path(experiment: Experiment, seed: int, published: bool) -> Path:
+    """`<root>/<table>/<preset>/<dataset>/<row>/seed-<k>.json`."""
+    place = Path(experiment.table, experiment.preset, experiment.config.dataset, experiment.row, f"seed-{seed}.json")
+    return runs_root(published) / place
+
+
+def checkpoint_path(experiment: Experiment, seed: int, published: bool) -> Path:
+    """Where the weights of the best validation epoch lie, laid out as the records are."""
+    root = CHECKPOINTS if published else local() / "checkpoints"
+    name = f"seed-{seed}.safetensors"
+    return root / experiment.table / experiment.preset / experiment.config.dataset / experiment.row / name
+
+
+def state_path(experiment: Experiment, seed: int) -> Path:
+    """Where the resume state lies; named by the configuration's hash, so another recipe never resumes from it."""
+    return local() / "state" / f"{experiment.table}-{experiment.row}-{experiment.config.hash}-seed-{seed}.pt"
+
+
+def pack(correct: Tensor) -> dict:
+    """Outcomes (S, N) of bool as JSON: bits packed, deflated, base64."""
+    bits = np.packbits(correct.cpu().numpy().astype(bool).ravel())
+    data = base64.b64encode(zlib.compress(bits.tobytes(), 9)).decode()
+    return {"encoding": "base64(zlib(packbits))", "shape": list(correct.shape), "data": data}
+
+
+def unpack(packed: dict) -> np.ndarray:
+    """The inverse of `pack`: (S, N) bool."""
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(packed["data"])), np.uint8)
+    return np.unpackbits(bits)[: int(np.prod(packed["shape"]))].reshape(packed["shape"]).astype(bool)
+
+
+def provenance(device: torch.device, started: str, trained: Trained) -> dict:
+    """Which code on which machine made a run, and how long it took."""
+    return {
+        **git_state(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": device.type,
+        "processor": torch.cuda.get_device_name() if device.type == "cuda" else cpu_name(),
+        "threads": torch.get_num_threads(),
+        "started": started,
+        "wall_seconds": round(trained.seconds, 1),
+        "images_per_second": round(trained.images / trained.seconds, 1),
+    }
+
+
+def git_state() -> dict:
+    """The commit that the code stands at, and whether tracked files differ from it. `URAM_COMMIT` names the commit
+    for a copy of the code without its repository (a cluster's worker)."""
+    git = lambda *words: subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: E731
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "uram_lib", "requirements.lock")
+        return {"git_commit": git("rev-parse", "HEAD").strip(), "dirty": bool(changed.strip())}
+    except (OSError, subprocess.CalledProcessError):
+        return {"git_commit": os.environ.get("URAM_COMMIT", "unknown"), "dirty": False}
+
+
+def cpu_name() -> str:
+    """The processor's model name, and the widest vector instructions that PyTorch uses on it."""
+    name = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def make_record(
+    experiment: Experiment, seed: int, dataset: dict, trained: Trained, test: Evaluation, run: dict
+) -> dict:
+    """The record of a finished run. dataset: `Dataset.describe()`; run: `provenance()`."""
+    errors = (100 * (1 - test.correct.float().mean(1))).tolist()
+    metrics = {
+        "test_error": test.error,
+        "test_error_by_start": errors,
+        "test": f"mean policy, {len(errors)} uniform start(s) an image, whole test set",
+        "val_error": trained.val_error,
+        "best_epoch": trained.best_epoch,
+    }
+    if test.glimpse_distance_px:
+        metrics |= {
+            "test_error_monte_carlo": 100 * (1 - test.monte_carlo_correct.float().mean().item()),
+            "glimpse_distance_px": test.glimpse_distance_px,
+            "patch_entropy_bits": test.patch_entropy_bits,
+            "blank_patch_percent": test.blank_patch_percent,
+        }
+    return {
+        "schema": SCHEMA,
+        "table": experiment.table,
+        "row": experiment.row,
+        "seed": seed,
+        "preset": experiment.preset,
+        "dataset": dataset,
+        "config": dataclasses.asdict(experiment.config),
+        "config_hash": experiment.config.hash,
+        "metrics": _rounded(metrics),
+        "test_correct": pack(test.correct),
+        "curves": _rounded(trained.curves),
+        "provenance": run,
+    }
+
+
+def _rounded(value, digits: int = 4):
+    """Numbers cut to what is meaningful, so that records stay small and their differences legible."""
+    if isinstance(value, dict):
+        return {key: _rounded(item, digits) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item, digits) for item in value]
+    return round(value, digits) if isinstance(value, float) else value
+
+
+def write_record(path: Path, record: dict) -> None:
+    """Write a record, whole or not at all."""
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    # Lists of numbers on one line each: a curve is a line in a diff, not a page.
+    write_atomically(path, lambda temporary: temporary.write_text(_compact_lists(text) + "\n"))
+
+
+def _compact_lists(text: str) -> str:
+    import re
+
+    return re.sub(r"\[[^\[\]{}]*\]", lambda match: re.sub(r"\s+", " ", match[0]), text)
+
+
+def read_record(path: Path) -> dict:
+    """Read a record. Raises UramError where it is unreadable or of another schema."""
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UramError(f"{relative(path)} is not a run record: {error}") from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        found = record.get("schema") if isinstance(record, dict) else None
+        raise UramError(f"{relative(path)} has record schema {found!r}; this version reads schema {SCHEMA}")
+    return record
+
+
+def finished(experiment: Experiment, seed: int, published: bool) -> bool:
+    """Whether a record of this very configuration and seed exists."""
+    path = record_path(experiment, seed, published)
+    return path.exists() and read_record(path)["config_hash"] == experiment.config.hash
+
+
+def load_records(root: Path = PUBLISHED, table: str | None = None) -> list[dict]:
+    """All records under `root`, of one table or of all, ordered by path and seed."""
+    folder = root / table if table else root
+    records = [read_record(path) for path in sorted(folder.glob("**/seed-*.json"))]
+    return sorted(records, key=lambda r: (r["table"], r["preset"], dataset_name(r), r["row"], r["seed"]))
+
+
+def dataset_name(record: dict) -> str:
+    """The record's data set and variant in one word, as in `clutter100-10`."""
+    return "-".join(filter(None, (record["dataset"]["name"], record["dataset"]["variant"])))
+
+
+def wrong(records: list[dict]) -> np.ndarray:
+    """(seeds, images): the share of test passes in which each image was misread, a line a record."""
+    return np.stack([1 - unpack(record["test_correct"]).mean(0) for record in records])

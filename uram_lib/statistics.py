@@ -1,0 +1,102 @@
+"""Intervals, paired comparisons and verdicts: for every table and claim, computed from per-image outcomes.
+
+An error rate is a mean over seeds (another training run would give another network) and over test images (another
+test set would give another score). Both vary, so both stand in the interval: the two variances of the mean are added
+and the degrees of freedom combined after Welch and Satterthwaite.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and its confidence interval, in percent; n: seeds."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def wilson(successes: float, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Wilson's interval of a proportion, as fractions of 1."""
+    z = stats.norm.ppf(0.5 + confidence / 2)
+    p = successes / trials
+    centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
+    return centre - half, centre + half
+
+
+def crossed_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+    """Mean and interval of values (seeds, images), both seen as samples. At least two seeds.
+
+    Variance of the mean: that of the seeds' means over the number of seeds, plus that of the images' means over the
+    number of images (which counts the seed-by-image interaction twice, so the interval errs on the wide side).
+    """
+    seeds, images = values.shape
+    if seeds < 2:
+        raise ValueError("an interval over seeds needs at least two")
+    mean = values.mean()
+    from_seeds = values.mean(1).var(ddof=1) / seeds
+    from_images = values.mean(0).var(ddof=1) / images
+    variance = from_seeds + from_images
+    if variance == 0:
+        return mean, mean, mean
+    freedom = variance**2 / (from_seeds**2 / (seeds - 1) + from_images**2 / (images - 1))
+    half = stats.t.ppf(0.5 + confidence / 2, freedom) * math.sqrt(variance)
+    return mean, mean - half, mean + half
+
+
+def estimate(wrong: np.ndarray) -> Estimate:
+    """The error rate in percent from wrong (seeds, images), each entry the share of that seed's test passes in which
+    the image was misread. One seed: Wilson's interval, over images alone."""
+    if len(wrong) == 1:
+        low, high = wilson(wrong.sum(), wrong.shape[1])
+        return Estimate(100 * wrong.mean(), 100 * low, 100 * high, 1)
+    mean, low, high = crossed_interval(wrong)
+    return Estimate(100 * mean, max(0.0, 100 * low), min(100.0, 100 * high), len(wrong))
+
+
+def paired_difference(better: np.ndarray, worse: np.ndarray) -> Estimate:
+    """Mean of better - worse in percentage points, paired by seed and by test image; both (seeds, images).
+
+    One seed: a normal interval over images alone, which leaves out the variation between trainings.
+    """
+    difference = better - worse
+    if len(difference) == 1:
+        mean = difference.mean()
+        half = stats.norm.ppf(0.5 + CONFIDENCE / 2) * difference.std(ddof=1) / math.sqrt(difference.shape[1])
+        return Estimate(100 * mean, 100 * (mean - half), 100 * (mean + half), 1)
+    return Estimate(*(100 * value for value in crossed_interval(difference)), len(difference))
+
+
+def row_verdict(ours: Estimate, paper: float, test_size: int, higher_is_better: bool = False) -> str:
+    """`matches` where the paper's value lies in our interval widened by the paper's own test-set noise, else
+    `better` or `worse`."""
+    share = paper / 100
+    noise = 100 * stats.norm.ppf(0.5 + CONFIDENCE / 2) * math.sqrt(share * (1 - share) / test_size)
+    below, above = math.hypot(ours.mean - ours.low, noise), math.hypot(ours.high - ours.mean, noise)
+    if ours.mean - below <= paper <= ours.mean + above:
+        return "matches"
+    return "better" if (ours.mean > paper) == higher_is_better else "worse"
+
+
+def claim_verdict(ours: Estimate, paper_effect: float) -> str:
+    """Judge a paired effect against the paper's, both signed alike (an effect of the paper's sign is claimed).
+
+    `supported`: the interval lies beyond 0 on the claimed side; `opposite`: beyond 0 on the other;
+    `not supported`: holds 0 and excludes the paper's effect; `undecided`: holds both.
+    """
+    sign = math.copysign(1, paper_effect)
+    low, high = sorted((sign * ours.low, sign * ours.high))
+    if low > 0:
+        return "supported"
+    if high < 0:
+        return "opposite"
+    return "undecided" if low <= abs(paper_effect) <= high else "not supported"
