@@ -73,12 +73,11 @@ def command_doctor(options: argparse.Namespace) -> None:
 
     from .paths import data_roots, relative
     from .records import cpu_name, git_state
+    from .training import devices_here
 
     print(f"uram {__version__}, commit {git_state()['git_commit'][:12]}")
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores, {cpu_name()}")
-    print(
-        f"CUDA {'yes' if torch.cuda.is_available() else 'no'}, MPS {'yes' if torch.backends.mps.is_available() else 'no'}"
-    )
+    print("devices: " + ", ".join(devices_here()))
     print("data is looked for in: " + ", ".join(relative(root) for root in data_roots()))
     command_data(argparse.Namespace(name=None))
 

@@ -58,10 +58,10 @@ def unpack(packed: dict) -> np.ndarray:
     return np.unpackbits(bits)[: int(np.prod(packed["shape"]))].reshape(packed["shape"]).astype(bool)
 
 
-def provenance(device: torch.device, started: str, trained: Trained) -> dict:
-    """Which code on which machine made a run, and how long it took."""
+def provenance(device: torch.device, started: str, code: dict, trained: Trained) -> dict:
+    """Which code on which machine made a run, and how long it took. code: `git_state()` when the run started."""
     return {
-        **git_state(),
+        **code,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": device.type,

@@ -67,6 +67,7 @@ def run_one(
             return path
         chosen = pick_device(device)
         dataset = data.load(experiment.config.dataset)
+        code = records.git_state()
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         name = f"{experiment.table} {experiment.row} seed {seed}"
         shown = progress and sys.stderr.isatty()
@@ -78,7 +79,7 @@ def run_one(
 
             trained = train(experiment.config, seed, dataset, chosen, state, on_epoch)
         test = evaluate(trained.model, dataset.load_test().to(chosen), experiment.start_seeds, monte_carlo=True)
-        run = records.provenance(chosen, started, trained)
+        run = records.provenance(chosen, started, code, trained)
         record = records.make_record(experiment, seed, dataset.describe(), trained, test, run)
         if checkpoint:
             checkpoints.save(weights, trained.model, experiment.config, seed)

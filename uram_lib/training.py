@@ -42,18 +42,20 @@ class NotFinite(UramError):
     """The loss left the finite numbers."""
 
 
+def devices_here() -> list[str]:
+    """The kinds of device on this machine, the fastest first."""
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return [kind for kind, here in present.items() if here]
+
+
 def pick_device(name: str = "auto") -> torch.device:
     """`auto` takes CUDA, else MPS, else CPU. Raises UramError for an unknown device or one that is not here."""
     if name not in ("auto", "cpu", "cuda", "mps"):
         raise UramError(f"unknown device {name!r}; one of: auto, cpu, cuda, mps")
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(kind for kind in ("cuda", "mps", "cpu") if present[kind])
-    if not present[name]:
-        raise UramError(
-            f"device {name!r} is not available on this machine; here: {', '.join(k for k in present if present[k])}"
-        )
-    return torch.device(name)
+    here = devices_here()
+    if name != "auto" and name not in here:
+        raise UramError(f"device {name!r} is not available on this machine; here: {', '.join(here)}")
+    return torch.device(here[0] if name == "auto" else name)
 
 
 def new_model(config: Config, seed: int, dataset: Dataset) -> nn.Module:
