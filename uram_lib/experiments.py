@@ -111,9 +111,7 @@ RECIPES = {
 }
 
 # Exceptions of single rows, each with its reason.
-ROW_MNIST_RECIPE = {"learning_rate": 2e-3, "clip_norm": 1.0}
-
-RECIPES = {
+ROW_RECIPES = {
     # A convolutional network costs ten times a RAM here and its validation error is flat after 15 epochs.
     ("table1", "converged", "cnn2"): {"epochs": 20},
 }
