@@ -114,11 +114,12 @@ def claims(records: list[dict]) -> pd.DataFrame:
                 effect = (
                     paper.row(contrast.table, contrast.better).value - paper.row(contrast.table, contrast.worse).value
                 )
+                rows = f"{{{contrast.worse},{contrast.better}}}"
                 lines.append({
                     "claim": claim.claim, "part": contrast.part, "preset": preset, "statement": claim.statement,
                     "paper_effect": round(effect, 4), "our_effect": ours.mean, "ci_low": ours.low,
                     "ci_high": ours.high, "n_pairs": len(seeds), "verdict": statistics.claim_verdict(ours, effect),
-                    "evidence": f"results/runs/{contrast.table}/{preset}/{dataset}/{{{contrast.worse},{contrast.better}}}",
+                    "evidence": f"results/runs/{contrast.table}/{preset}/{dataset}/{rows}",
                 })  # fmt: skip
     return pd.DataFrame(lines, columns=CLAIM_COLUMNS)
 

@@ -70,6 +70,12 @@ def new_model(config: Config, seed: int, dataset: Dataset) -> nn.Module:
     return model
 
 
+def new_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
+    """Adam over all of the model's parameters; its step size is a tensor on their device, set by the loop."""
+    device = next(model.parameters()).device
+    return torch.optim.Adam(model.parameters(), lr=torch.tensor(config.learning_rate, device=device), fused=True)
+
+
 def learning_rate_at(config: Config, step: int, steps: int) -> float:
     """The step size of Adam at `step` of `steps`."""
     if config.schedule == "constant":
@@ -141,8 +147,7 @@ def train(
     device = torch.device(device)
     dataset = dataset.to(device)
     model = new_model(config, seed, dataset).to(device)
-    # A tensor as step size lets the schedule change it without a new optimiser or a recompilation.
-    optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(config.learning_rate, device=device), fused=True)
+    optimizer = new_optimizer(model, config)
     state = {"epoch": 0, "best_epoch": 0, "best_model": {}, "curves": {}, "seconds": 0.0}
     if state_path is not None and state_path.exists():
         state = load_state(state_path, config, seed, device)

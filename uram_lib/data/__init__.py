@@ -4,6 +4,7 @@ Images are kept as bytes and reach the models as floats in [0, 1]. The test spli
 read once, at the end of a run.
 """
 
+import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -79,20 +80,21 @@ EMBEDDED = "digits"
 
 def loaders() -> dict[str, Callable[[], Dataset]]:
     """Loader by data set name."""
-    from . import digits, mnist
+    from . import clutter, digits, mnist
 
-    return {"mnist": mnist.load, "digits": digits.load}
-
-
-# (C, H, W) and number of classes, for building a model where the data itself is not at hand.
-SHAPES = {"mnist": ((1, 28, 28), 10), "digits": ((1, 28, 28), 10)}
+    cluttered = {name: functools.partial(clutter.load, name) for name in clutter.TEST_MD5}
+    return {"mnist": mnist.load, "digits": digits.load, **cluttered}
 
 
 def shape_of(name: str) -> tuple[tuple[int, int, int], int]:
-    """(C, H, W) and the number of classes of data set `name`, without reading it. Raises UramError as `load` does."""
-    if name not in SHAPES:
-        raise UramError(f"unknown data set {name!r}; one of: {', '.join(sorted(SHAPES))}")
-    return SHAPES[name]
+    """(C, H, W) and the number of classes of data set `name`, without reading it: for building a model where the data
+    is not at hand. Raises UramError as `load` does."""
+    from .clutter import VARIANTS
+
+    if name not in loaders():
+        raise UramError(f"unknown data set {name!r}; one of: {', '.join(sorted(loaders()))}")
+    side = VARIANTS.get(name.removeprefix("digits-"), (28, 0))[0]
+    return (1, side, side), 10
 
 
 def load(name: str) -> Dataset:

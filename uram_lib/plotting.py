@@ -1,0 +1,267 @@
+"""The book's figures: glimpse paths, learning curves, comparisons with the paper, entropy maps.
+
+One style for all of them: a solid white ground, so that a figure reads alike in the book's light and dark theme, dark
+text, and the colours of Okabe and Ito, which people with any colour vision can tell apart. Every function draws on the
+axes it is given (or the current ones) and returns them. Call `use_style()` once at the top of a notebook.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import matplotlib.patheffects as effects_of_paths
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from scipy import stats
+from torch import Tensor
+
+from .glimpse import GlimpseSensor, binary_entropy_of_patch, location_to_pixel, pixel_to_location
+
+BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#222222",
+)  # fmt: skip
+COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK)
+GREY = "#767676"  # reference lines and lesser text; 4.5:1 on white
+
+STYLE = {
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "figure.figsize": (6.4, 3.6),
+    "figure.dpi": 100,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "axes.edgecolor": BLACK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "image.cmap": "gray",
+    "image.interpolation": "nearest",
+}
+
+# What the curves and metrics of a run record hold, as an axis says it.
+QUANTITIES = {
+    "val_error": "validation error (%)",
+    "train_error": "training error (%)",
+    "loss": "loss (nats)",
+    "cross_entropy": "cross entropy (nats)",
+    "context": "context loss, Eq. 11 (nats)",
+    "policy": "policy objective J",
+    "baseline": "baseline's squared error",
+    "reward": "mean reward",
+}
+
+
+def use_style() -> None:
+    """Make the book's style the default of every figure that follows."""
+    mpl.rcParams.update(STYLE)
+
+
+def show_image(image: Tensor, ax: Axes | None = None, title: str = "") -> Axes:
+    """Draw one image, (C, H, W) or (H, W) with values in [0, 1], in pixel coordinates: pixel i covers [i, i + 1)."""
+    ax = ax or plt.gca()
+    image = image.detach().cpu()
+    if image.ndim == 3:
+        image = image[0] if len(image) == 1 else image.permute(1, 2, 0)
+    height, width = image.shape[:2]
+    ax.imshow(image, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
+    ax.set(xticks=(0, width / 2, width), yticks=(0, height / 2, height), title=title)
+    ax.tick_params(labelsize=8, length=2)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def glimpse_path(
+    image: Tensor, locations: Tensor, patch_size: int, scales: int = 1, ax: Axes | None = None, title: str = ""
+) -> Axes:
+    """Draw where a model looked: the image, a numbered dot a glimpse, the path between them and each glimpse's boxes.
+
+    image: (C, H, W) in [0, 1]; locations: (T, 2), x then y, in [-1, 1]; number 0 is the start. Boxes have side
+    `patch_size` * 2**k px for scale k: the finest is a full line, the coarser ones are thin and dashed. Axes in pixels.
+    """
+    ax = show_image(image, ax, title)
+    height, width = image.shape[-2:]
+    pixels = location_to_pixel(locations.detach().cpu().clamp(-1, 1), height, width).numpy()  # (T, 2)
+    outline = [effects_of_paths.withStroke(linewidth=2.5, foreground="black")]
+    ax.plot(pixels[:, 0], pixels[:, 1], color=YELLOW, lw=1.3, path_effects=outline, zorder=3)
+    for t, (x, y) in enumerate(pixels):
+        colour = SKY if t == 0 else ORANGE
+        for k in reversed(range(scales)):
+            side = patch_size * 2**k
+            box = Rectangle((x - side / 2, y - side / 2), side, side, fill=False, edgecolor=colour, zorder=2)
+            box.set(linewidth=1.3 if k == 0 else 0.6, linestyle="-" if k == 0 else "--", alpha=1 if k == 0 else 0.7)
+            ax.add_patch(box)
+        ax.text(x, y, str(t), color=colour, ha="center", va="center", fontsize=10, fontweight="bold", zorder=4,
+                path_effects=outline)  # fmt: skip
+    ax.set(xlim=(0, width), ylim=(height, 0), xlabel="x (px)", ylabel="y (px)")
+    return ax
+
+
+def patches(
+    image: Tensor, locations: Tensor, patch_size: int, scales: int = 1, ax: Axes | None = None, title: str = ""
+) -> Axes:
+    """Draw what each glimpse saw: a column a glimpse in time order, a row a scale, finest first.
+
+    image: (C, H, W) in [0, 1]; locations: (T, 2) in [-1, 1]. Row labels give the side of the square covered, in px.
+    """
+    ax = ax or plt.gca()
+    sensor = GlimpseSensor(patch_size, scales)
+    images = image.detach().cpu()[None].expand(len(locations), *image.shape)
+    seen = sensor(sensor.pyramid(images), locations.detach().cpu())  # (T, S, C, g, g)
+    step = patch_size * 1.15
+    for t, glimpse in enumerate(seen):
+        for k, patch in enumerate(glimpse):
+            picture = patch[0] if len(patch) == 1 else patch.permute(1, 2, 0)
+            x, y = t * step, k * step
+            ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(x, x + patch_size, y + patch_size, y))
+    ax.set(xlim=(-0.5, len(seen) * step), ylim=(scales * step, -0.5), xlabel="glimpse t", title=title, aspect="equal")
+    ax.set_xticks([t * step + patch_size / 2 for t in range(len(seen))], range(len(seen)))
+    ax.set_yticks(
+        [k * step + patch_size / 2 for k in range(scales)], [f"{patch_size * 2**k} px" for k in range(scales)]
+    )
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def learning_curves(
+    groups: dict[str, list[dict]], quantity: str = "val_error", ax: Axes | None = None, band: bool = True
+) -> Axes:
+    """Draw a curve a group against the epoch: the mean over its run records, in a band where there are several seeds.
+
+    groups: label -> records (anything with `curves`); quantity: a key of `curves`. The band is the 95 % t interval of
+    the mean over seeds; groups whose runs differ in length are cut to the shortest.
+    """
+    ax = ax or plt.gca()
+    for label, records in groups.items():
+        epochs = min(len(record["curves"][quantity]) for record in records)
+        values = np.array([record["curves"][quantity][:epochs] for record in records], float)  # (seeds, epochs)
+        mean, x = values.mean(0), np.arange(1, epochs + 1)
+        seeds = f", {len(records)} seeds" if len(records) > 1 else ""
+        (line,) = ax.plot(x, mean, label=f"{label}{seeds}")
+        if band and len(values) > 1:
+            half = stats.t.ppf(0.975, len(values) - 1) * values.std(0, ddof=1) / np.sqrt(len(values))
+            ax.fill_between(x, mean - half, mean + half, color=line.get_color(), alpha=0.2, lw=0)
+    ax.set(xlabel="epoch", ylabel=QUANTITIES.get(quantity, quantity.replace("_", " ")))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    if len(groups) > 1:
+        ax.legend()
+    return ax
+
+
+def comparison(table: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Axes:
+    """Draw one table as a forest plot: a line a row, the paper's value as an open diamond, ours as a dot with its 95 %
+    interval, one colour a preset (and data set, where the table holds several).
+
+    table: a `results/tables/tableN.csv` as a DataFrame, in the order it is to be read from the top.
+    """
+    return _forest(
+        table, "row", "label", "ours_mean", "ours_ci_low", "ours_ci_high", "paper", "paper", ax, title,
+        "accuracy under attack (%)" if (table["metric"] == "robust_accuracy").all() else "test error (%)",
+    )  # fmt: skip
+
+
+def effects(claims: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Axes:
+    """Draw the claims as a forest plot of paired differences: ours as a dot with its 95 % interval, one colour a
+    preset, the paper's effect as an open diamond, and a line at 0, no difference.
+
+    claims: rows of `results/claims.csv` as a DataFrame. A difference of errors below 0 means that the method helps.
+    """
+    named = claims.assign(name=claims["claim"] + "  " + claims["part"].fillna(""))
+    ax = _forest(
+        named, "name", "name", "our_effect", "ci_low", "ci_high", "paper_effect", "paper's effect", ax, title,
+        "difference (percentage points)",
+    )  # fmt: skip
+    ax.axvline(0, color=GREY, lw=1, zorder=0)
+    return ax
+
+
+def _forest(
+    frame: pd.DataFrame, key: str, label: str, mean: str, low: str, high: str, mark: str, mark_name: str,
+    ax: Axes | None, title: str, xlabel: str,
+) -> Axes:  # fmt: skip
+    """Rows of `frame` by `key`, from the top: dots with intervals by preset, and one diamond a row for `mark`."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(7.2, 1.1 + 0.42 * frame[key].nunique()))
+    several = "dataset" in frame and frame["dataset"].nunique() > 1
+    arm = frame["preset"] + (", " + frame["dataset"] if several else "")
+    rows, arms = list(dict.fromkeys(frame[key])), list(dict.fromkeys(arm))
+    gap = 0.5 / max(len(arms), 1)
+    for i, name in enumerate(arms):
+        part = frame[arm == name]
+        y = part[key].map(rows.index) + (i - (len(arms) - 1) / 2) * gap
+        spread = np.stack([part[mean] - part[low], part[high] - part[mean]]).clip(min=0)
+        ax.errorbar(part[mean], y, xerr=spread, fmt="o", ms=5, lw=1.6, capsize=2.5, color=COLOURS[i % len(COLOURS)],
+                    label=f"ours, {name}")  # fmt: skip
+    paper = frame.dropna(subset=[mark]).drop_duplicates(key)
+    if len(paper):
+        ax.plot(paper[mark], paper[key].map(rows.index), "D", ms=8, mfc="none", mec=BLACK, mew=1.3, label=mark_name,
+                zorder=5)  # fmt: skip
+    labels = frame.drop_duplicates(key).set_index(key)[label]
+    ax.set_yticks(range(len(rows)), [labels[row] for row in rows])
+    ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel, title=title)
+    ax.grid(axis="x", color="#dddddd", lw=0.6)
+    ax.set_axisbelow(True)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    # Beneath the axes, where no row can be.
+    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.45 / ax.figure.get_size_inches()[1]), ncols=min(3, len(arms) + 1),
+              borderaxespad=1.2)  # fmt: skip
+    return ax
+
+
+@torch.no_grad()
+def entropies_over(image: Tensor, patch_size: int, step: int = 1) -> Tensor:
+    """Entropy in bits of the binarised patch (Eq. 12) around every pixel corner of an image.
+
+    image: (C, H, W) in [0, 1]. Returns (H // step + 1, W // step + 1); entry (i, j) is centred at y = i * step,
+    x = j * step px, so both borders are included.
+    """
+    height, width = image.shape[-2:]
+    sensor = GlimpseSensor(patch_size)
+    x = torch.arange(0, width + 1, step, dtype=torch.float32)
+    lines = []
+    for y in torch.arange(0, height + 1, step, dtype=torch.float32):
+        location = pixel_to_location(torch.stack((x, y.expand_as(x)), -1), height, width)
+        images = image[None].expand(len(x), *image.shape)
+        lines.append(binary_entropy_of_patch(sensor(sensor.pyramid(images), location)[:, 0]))
+    return torch.stack(lines)
+
+
+def entropy_map(
+    image: Tensor, patch_size: int, ax: Axes | None = None, title: str = "", colourbar: bool = True
+) -> Axes:
+    """Draw the entropy (bits) of a patch centred at each place of the image, dark to bright from 0 to 1, with the
+    outline of what is lit (above 0.5) in white. Axes in pixels.
+
+    image: (C, H, W) in [0, 1]; patch_size: side of the patch in px.
+    """
+    ax = ax or plt.gca()
+    height, width = image.shape[-2:]
+    extent = (-0.5, width + 0.5, height + 0.5, -0.5)
+    picture = ax.imshow(entropies_over(image.cpu(), patch_size), cmap="viridis", vmin=0, vmax=1, extent=extent)
+    centres = np.arange(width) + 0.5, np.arange(height) + 0.5
+    ax.contour(*centres, image.cpu().mean(0).numpy(), levels=[0.5], colors="white", linewidths=1)
+    ax.set(xlim=(0, width), ylim=(height, 0), xlabel="x (px)", ylabel="y (px)", title=title)
+    ax.set(xticks=(0, width / 2, width), yticks=(0, height / 2, height))
+    ax.spines[:].set_visible(False)
+    if colourbar:
+        ax.figure.colorbar(picture, ax=ax, label="entropy of the patch (bits)", shrink=0.85)
+    return ax
+
+
+def grid(count: int, columns: int = 4, size: float = 2.2) -> Sequence[Axes]:
+    """A new figure of `count` square axes in rows of `columns`; returns the axes in reading order."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    _, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * size), squeeze=False)
+    for ax in axes.flat[count:]:
+        ax.set_axis_off()
+    return axes.flat[:count]
