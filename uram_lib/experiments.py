@@ -97,14 +97,16 @@ ROWS = {
     },
 }
 
-MNIST_RECIPE = {"learning_rate": 2e-3, "clip_norm": 1.0}
+# Chosen on validation with seed 1000 and row ram-6, in single runs of 10 to 60 epochs on two CPU cores (validation error):
+# step size 1e-3 (2.4 % after 25 epochs) and 2e-3 (2.0 % only after 60, training error stuck at 5 % for the first 25);
+# REINFORCE into the core (3.5 % after 10 epochs) over detached (3.8 %); beta2 0.01 (3.5 %) over 0.1 (4.8 %); W_h from
+# the identity (3.5 % after 10 epochs) over PyTorch's default (3.5 % after 15). An LSTM gained less an epoch than its
+# fourfold time costs. Longer training would lower every RAM row further; 50 epochs is what fitted.
+MNIST_RECIPE = {"learning_rate": 1e-3, "clip_norm": 1.0}
 
 RECIPES = {
     "table1": {
-        # Chosen on validation (seed 1000, ram-6, 10 to 15 epochs): step size 2e-3 over 1e-3 and 3e-3, beta2 0.01 over
-        # 0.1, REINFORCE into the core over detached, identity start of W_h over PyTorch's default, ReLU over LSTM.
-        # The number of epochs is what two CPU cores allow.
-        "converged": MNIST_RECIPE | {"epochs": 60},
+        "converged": MNIST_RECIPE | {"epochs": 50},
         "quick": MNIST_RECIPE | {"epochs": 6},
         "smoke": MNIST_RECIPE | {"epochs": 8, "dataset": "digits"},
     },
@@ -112,8 +114,9 @@ RECIPES = {
 
 # Exceptions of single rows, each with its reason.
 ROW_RECIPES = {
-    # A convolutional network costs ten times a RAM here and its validation error is flat after 15 epochs.
-    ("table1", "converged", "cnn2"): {"epochs": 20},
+    # A convolutional network costs several times a RAM an epoch, and its validation error is flat after ten.
+    ("table1", "converged", "cnn2"): {"epochs": 12},
+    ("table1", "quick", "cnn2"): {"epochs": 2},
 }
 
 

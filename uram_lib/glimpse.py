@@ -35,16 +35,21 @@ class GlimpseSensor:
             raise ValueError(f"size and scales must be at least 1, got size={size}, scales={scales}")
         self.size, self.scales = size, scales
 
+    @property
+    def margin(self) -> int:
+        """Pixels of black that the coarser levels of a pyramid carry on each side: the widest box, less one pixel."""
+        return 2 ** (self.scales - 1) - 1
+
     def pyramid(self, images: Tensor) -> list[Tensor]:
-        """images: (B, C, H, W). Returns for each scale k the running means of the zero-padded image over boxes of
-        side s = 2**k: (B, C, H + s - 1, W + s - 1), the image itself for k = 0. Entry i starts at pixel i - (s - 1)."""
-        levels, box = [images], images
+        """images: (B, C, H, W). Returns the image itself (scale 0), and for each scale k > 0 its sums over boxes of
+        side s = 2**k at every pixel, (B, C, H + 2 margin - s + 1, W + 2 margin - s + 1): entry (i, j) is the box whose
+        first row is i - margin and first column j - margin; outside the image lie zeros."""
+        levels = [images]
+        box = F.pad(images, [self.margin] * 4) if self.scales > 1 else images
         for k in range(1, self.scales):
             half = 2 ** (k - 1)
-            # A box of side 2h is the mean of four boxes of side h; outside the image all boxes are empty.
-            box = F.pad(box, (half, half, half, half))
-            box = box[..., half:, :] + box[..., :-half, :]
-            box = (box[..., half:] + box[..., :-half]) / 4
+            box = box[..., half:, :] + box[..., :-half, :]  # a box of side 2h is the sum of four boxes of side h
+            box = box[..., half:] + box[..., :-half]
             levels.append(box)
         return levels
 
@@ -61,12 +66,13 @@ class GlimpseSensor:
         for k, level in enumerate(pyramid):
             side = 2**k
             rows, columns = level.shape[-2:]
-            first = centre[:, :, None] + steps * side + (side - 1)  # (B, 2, g): where each box starts, x and y
+            first = centre[:, :, None] + steps * side + (self.margin if k else 0)  # (B, 2, g): entry of each box
             # grid_sample(align_corners=False) puts entry i at (2i + 1) / n - 1; beyond the level's edge lie zeros.
             x = (2 * first[:, 0] + 1) / columns - 1  # (B, g)
             y = (2 * first[:, 1] + 1) / rows - 1  # (B, g)
             grid = torch.stack((x[:, None, :].expand(-1, self.size, -1), y[:, :, None].expand(-1, -1, self.size)), -1)
-            patches.append(F.grid_sample(level, grid, padding_mode="zeros", align_corners=False))  # (B, C, g, g)
+            total = F.grid_sample(level, grid, padding_mode="zeros", align_corners=False)  # (B, C, g, g)
+            patches.append(total / side**2 if k else total)  # from sums to means
         return torch.stack(patches, 1)  # (B, scales, C, g, g)
 
 

@@ -119,12 +119,17 @@ def run_sweep(
     publish: bool = False,
     checkpoint_seeds: tuple[int, ...] = (0,),
 ) -> list[Path]:
-    """Run every experiment with every seed in `parallel` processes of one thread each (all threads when 1).
+    """Run every experiment with every seed: one after the other in this process when `parallel` is 1, else in that many
+    child processes of one thread each.
 
     Finished runs are skipped. Returns the records' paths. Raises UramError at the end if a run failed, naming each.
     """
     waiting = [job for job in jobs_of(experiments, seeds) if not records.finished(job.experiment, job.seed, publish)]
     paths = [records.record_path(e, s, publish) for e in experiments for s in seeds]
+    if parallel == 1:
+        for job in waiting:
+            run_one(job.experiment, job.seed, device, publish, job.seed in checkpoint_seeds)
+        return paths
     skipped = len(paths) - len(waiting)
     failed: dict[str, str] = {}
     running: dict[subprocess.Popen, Job] = {}
@@ -134,7 +139,7 @@ def run_sweep(
         while waiting or running:
             while waiting and len(running) < parallel:
                 job = waiting.pop(0)
-                child = start(job, device, publish, job.seed in checkpoint_seeds, 1 if parallel > 1 else None)
+                child = start(job, device, publish, job.seed in checkpoint_seeds)
                 running[child] = job
                 bar.set_postfix_str("running: " + ", ".join(j.name for j in running.values()))
             for child in [c for c in running if c.poll() is not None]:
@@ -157,15 +162,13 @@ def run_sweep(
     return paths
 
 
-def start(job: Job, device: str, publish: bool, checkpoint: bool, threads: int | None) -> subprocess.Popen:
-    """Start one run as a child process."""
+def start(job: Job, device: str, publish: bool, checkpoint: bool) -> subprocess.Popen:
+    """Start one run as a child process of one thread."""
     e = job.experiment
     words = ["run", e.table, "--preset", e.preset, "--rows", e.row, "--seeds", str(job.seed), "--device", device]
     words += ["--dataset", e.config.dataset, "--single"]
     words += ["--publish"] * publish + ["--checkpoint"] * checkpoint
-    environment = dict(os.environ)
-    if threads:
-        environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "uram_lib.cli", *words],
         env=environment,
