@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 from torch import nn
 
 from . import UramError, data
@@ -18,7 +19,8 @@ def save(path: Path, model: nn.Module, config: Config, seed: int) -> None:
     """Write the model's weights with its configuration and seed, whole or not at all."""
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     metadata = {"config": json.dumps(dataclasses.asdict(config), sort_keys=True), "seed": str(seed)}
-    write_atomically(path, lambda temporary: save_file(weights, temporary, metadata))
+    # Through memory: on a full disk the library's own writer raises an error of another kind.
+    write_atomically(path, lambda temporary: temporary.write_bytes(serialise(weights, metadata)))
 
 
 def load(path: Path, config: Config | None = None) -> tuple[nn.Module, Config]:

@@ -97,11 +97,11 @@ ROWS = {
     },
 }
 
-# Chosen on validation with seed 1000 and row ram-6, in single runs of 10 to 60 epochs on two CPU cores (validation error):
-# step size 1e-3 (2.4 % after 25 epochs) and 2e-3 (2.0 % only after 60, training error stuck at 5 % for the first 25);
-# REINFORCE into the core (3.5 % after 10 epochs) over detached (3.8 %); beta2 0.01 (3.5 %) over 0.1 (4.8 %); W_h from
-# the identity (3.5 % after 10 epochs) over PyTorch's default (3.5 % after 15). An LSTM gained less an epoch than its
-# fourfold time costs. Longer training would lower every RAM row further; 50 epochs is what fitted.
+# Chosen on validation in single runs of row ram-6, seed 1000: choices, not findings. After 10 epochs: REINFORCE into
+# the core 3.5 % (detached 3.8 %); beta2 0.01 3.5 % (0.1: 4.8 %); W_h from the identity 3.5 % (PyTorch's default: 3.5 %
+# only after 15). Step size 2e-3: 3.2 % after 10, but 2.0 % after 60, with a training error stuck at 5 % for half of
+# them, hence 1e-3. An LSTM gained less an epoch than its fourfold time costs. Longer training would lower every RAM row
+# further; 50 epochs is what fitted.
 MNIST_RECIPE = {"learning_rate": 1e-3, "clip_norm": 1.0}
 
 RECIPES = {

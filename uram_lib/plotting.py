@@ -15,7 +15,6 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from scipy import stats
 from torch import Tensor
 
 from .glimpse import GlimpseSensor, binary_entropy_of_patch, location_to_pixel, pixel_to_location
@@ -131,24 +130,21 @@ def patches(
     return ax
 
 
-def learning_curves(
-    groups: dict[str, list[dict]], quantity: str = "val_error", ax: Axes | None = None, band: bool = True
-) -> Axes:
-    """Draw a curve a group against the epoch: the mean over its run records, in a band where there are several seeds.
+def learning_curves(groups: dict[str, list[dict]], quantity: str = "val_error", ax: Axes | None = None) -> Axes:
+    """Draw a curve a group against the epoch: the mean over its run records, in a band from the lowest seed to the
+    highest where there are several.
 
-    groups: label -> records (anything with `curves`); quantity: a key of `curves`. The band is the 95 % t interval of
-    the mean over seeds; groups whose runs differ in length are cut to the shortest.
+    groups: label -> records (anything with `curves`); quantity: a key of `curves`. Groups whose runs differ in length
+    are cut to the shortest.
     """
     ax = ax or plt.gca()
     for label, records in groups.items():
         epochs = min(len(record["curves"][quantity]) for record in records)
         values = np.array([record["curves"][quantity][:epochs] for record in records], float)  # (seeds, epochs)
-        mean, x = values.mean(0), np.arange(1, epochs + 1)
+        x = np.arange(1, epochs + 1)
         seeds = f", {len(records)} seeds" if len(records) > 1 else ""
-        (line,) = ax.plot(x, mean, label=f"{label}{seeds}")
-        if band and len(values) > 1:
-            half = stats.t.ppf(0.975, len(values) - 1) * values.std(0, ddof=1) / np.sqrt(len(values))
-            ax.fill_between(x, mean - half, mean + half, color=line.get_color(), alpha=0.2, lw=0)
+        (line,) = ax.plot(x, values.mean(0), label=f"{label}{seeds}")
+        ax.fill_between(x, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, lw=0)
     ax.set(xlabel="epoch", ylabel=QUANTITIES.get(quantity, quantity.replace("_", " ")))
     ax.xaxis.get_major_locator().set_params(integer=True)
     if len(groups) > 1:
@@ -162,10 +158,15 @@ def comparison(table: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
 
     table: a `results/tables/tableN.csv` as a DataFrame, in the order it is to be read from the top.
     """
-    return _forest(
-        table, "row", "label", "ours_mean", "ours_ci_low", "ours_ci_high", "paper", "paper", ax, title,
-        "accuracy under attack (%)" if (table["metric"] == "robust_accuracy").all() else "test error (%)",
-    )  # fmt: skip
+    accuracy = (table["metric"] == "robust_accuracy").all()
+    several = table["dataset"].nunique() > 1
+    lines = pd.DataFrame({
+        "name": table["label"], "arm": table["preset"] + (", " + table["dataset"] if several else ""),
+        "mean": table["ours_mean"], "low": table["ours_ci_low"], "high": table["ours_ci_high"], "paper": table["paper"],
+    })  # fmt: skip
+    ax = _forest(lines, "paper", ax)
+    ax.set(xlabel="accuracy under attack (%)" if accuracy else "test error (%)", title=title)
+    return ax
 
 
 def effects(claims: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Axes:
@@ -174,46 +175,41 @@ def effects(claims: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Ax
 
     claims: rows of `results/claims.csv` as a DataFrame. A difference of errors below 0 means that the method helps.
     """
-    named = claims.assign(name=claims["claim"] + "  " + claims["part"].fillna(""))
-    ax = _forest(
-        named, "name", "name", "our_effect", "ci_low", "ci_high", "paper_effect", "paper's effect", ax, title,
-        "difference (percentage points)",
-    )  # fmt: skip
+    lines = pd.DataFrame({
+        "name": claims["claim"] + "  " + claims["part"].fillna(""), "arm": claims["preset"],
+        "mean": claims["our_effect"], "low": claims["ci_low"], "high": claims["ci_high"],
+        "paper": claims["paper_effect"],
+    })  # fmt: skip
+    ax = _forest(lines, "paper's effect", ax)
     ax.axvline(0, color=GREY, lw=1, zorder=0)
+    ax.set(xlabel="difference (percentage points)", title=title)
     return ax
 
 
-def _forest(
-    frame: pd.DataFrame, key: str, label: str, mean: str, low: str, high: str, mark: str, mark_name: str,
-    ax: Axes | None, title: str, xlabel: str,
-) -> Axes:  # fmt: skip
-    """Rows of `frame` by `key`, from the top: dots with intervals by preset, and one diamond a row for `mark`."""
+def _forest(lines: pd.DataFrame, mark: str, ax: Axes | None) -> Axes:
+    """Dots with intervals (`mean`, `low`, `high`), a line a `name` from the top, a colour an `arm`, and one diamond a
+    line for `paper`, called `mark` in the legend."""
+    names, arms = list(dict.fromkeys(lines["name"])), list(dict.fromkeys(lines["arm"]))
     if ax is None:
-        _, ax = plt.subplots(figsize=(7.2, 1.1 + 0.42 * frame[key].nunique()))
-    several = "dataset" in frame and frame["dataset"].nunique() > 1
-    arm = frame["preset"] + (", " + frame["dataset"] if several else "")
-    rows, arms = list(dict.fromkeys(frame[key])), list(dict.fromkeys(arm))
+        _, ax = plt.subplots(figsize=(7.2, 1.3 + 0.42 * len(names)))
     gap = 0.5 / max(len(arms), 1)
-    for i, name in enumerate(arms):
-        part = frame[arm == name]
-        y = part[key].map(rows.index) + (i - (len(arms) - 1) / 2) * gap
-        spread = np.stack([part[mean] - part[low], part[high] - part[mean]]).clip(min=0)
-        ax.errorbar(part[mean], y, xerr=spread, fmt="o", ms=5, lw=1.6, capsize=2.5, color=COLOURS[i % len(COLOURS)],
-                    label=f"ours, {name}")  # fmt: skip
-    paper = frame.dropna(subset=[mark]).drop_duplicates(key)
+    for i, arm in enumerate(arms):
+        part = lines[lines["arm"] == arm].astype({"mean": float, "low": float, "high": float})
+        y = part["name"].map(names.index) + (i - (len(arms) - 1) / 2) * gap
+        spread = np.stack([part["mean"] - part["low"], part["high"] - part["mean"]]).clip(min=0)
+        ax.errorbar(part["mean"], y, xerr=spread, fmt="o", ms=5, lw=1.6, capsize=2.5, color=COLOURS[i % len(COLOURS)],
+                    label=f"ours, {arm}")  # fmt: skip
+    paper = lines.dropna(subset=["paper"]).drop_duplicates("name")
     if len(paper):
-        ax.plot(paper[mark], paper[key].map(rows.index), "D", ms=8, mfc="none", mec=BLACK, mew=1.3, label=mark_name,
-                zorder=5)  # fmt: skip
-    labels = frame.drop_duplicates(key).set_index(key)[label]
-    ax.set_yticks(range(len(rows)), [labels[row] for row in rows])
-    ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel, title=title)
+        ax.plot(paper["paper"].astype(float), paper["name"].map(names.index), "D", ms=8, mfc="none", mec=BLACK, mew=1.3,
+                label=mark, zorder=5)  # fmt: skip
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(axis="x", color="#dddddd", lw=0.6)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-    # Beneath the axes, where no row can be.
-    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.45 / ax.figure.get_size_inches()[1]), ncols=min(3, len(arms) + 1),
-              borderaxespad=1.2)  # fmt: skip
+    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(arms) + 1))
     return ax
 
 

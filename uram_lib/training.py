@@ -1,5 +1,6 @@
 """The only training loop. It can be killed at any moment and resumes from its last epoch to the same bits."""
 
+import io
 import math
 import time
 from collections.abc import Callable
@@ -180,7 +181,10 @@ def train(
 
 def save_state(path: Path, config: Config, seed: int, state: dict) -> None:
     """Write the resume state, whole or not at all."""
-    write_atomically(path, lambda temporary: torch.save({"run": f"{config.hash}/{seed}", **state}, temporary))
+    # Through memory: on a full disk PyTorch's own writer raises a RuntimeError that does not say why.
+    buffer = io.BytesIO()
+    torch.save({"run": f"{config.hash}/{seed}", **state}, buffer)
+    write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
 
 
 def load_state(path: Path, config: Config, seed: int, device: torch.device) -> dict:

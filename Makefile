@@ -1,0 +1,89 @@
+# Every target that needs Python builds .venv first, so any of them can be the first command in a fresh clone.
+
+PRESET ?= quick
+SEEDS ?= 1
+DEVICE ?= auto
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ "$$n" -gt 8 ] && n=8; echo $$n)
+SCHEDULER ?=
+DATASET ?=
+PORT ?= 8000
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup reproduce reproduce-table1 tables book serve test lint pytest nbval bench lock clean
+
+help: ## list the targets
+	@echo "make TARGET [VARIABLE=value ...]"
+	@echo
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
+	@echo
+	@echo "Variables of the reproduce targets, with their defaults:"
+	@echo "  PRESET=quick         smoke, quick or converged (what is published)"
+	@echo "  SEEDS=1              number of seeds; SEEDS=5 runs seeds 0 to 4"
+	@echo "  DEVICE=auto          auto, cpu, cuda or mps"
+	@echo "  JOBS=$(JOBS)               runs at a time"
+	@echo "  DATASET=             another data set than the preset's own; digits needs no download"
+	@echo "  SCHEDULER=           address of a Dask cluster"
+
+setup: $(INSTALLED) ## build .venv from requirements.lock (instant when it is up to date)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@found=; for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' >/dev/null 2>&1; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then echo "setup: no Python 3.11.5 or newer found; install one, or name it: make setup PYTHON=/path/to/python3" >&2; exit 1; fi; \
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  echo "setup: making .venv with $$($$found --version)"; \
+	  "$$found" -m venv --clear .venv || { echo "setup: $$found cannot make a virtual environment (on Debian: install python3-venv)" >&2; exit 1; }; \
+	fi
+	@echo "setup: installing requirements.lock into .venv (the first time this downloads PyTorch: some minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+reproduce: reproduce-table1 ## reproduce every table that exists
+
+reproduce-table1: $(INSTALLED) ## train the rows of Table 1 and show paper, published and yours side by side
+	@$(BIN)/python -m uram_lib.notebook notebooks/10_table1.ipynb --table table1 -p preset '$(PRESET)' -p seeds '$(SEEDS)' \
+	  -p device '$(DEVICE)' -p jobs '$(JOBS)' -p dataset '$(DATASET)' -p scheduler '$(SCHEDULER)'
+
+tables: $(INSTALLED) ## rebuild results/tables, results/claims.csv and the README's table from the run records
+	@$(BIN)/uram tables
+	@$(BIN)/python -m uram_lib.pages --readme
+
+book: $(INSTALLED) ## build the book into _build/html; any warning is an error
+	@$(BIN)/python -m uram_lib.pages
+	@rm -f _build/.strict
+	@$(BIN)/jupyter-book build . --all -n -W --keep-going
+	@touch _build/.strict
+
+serve: book ## build the book and serve it on localhost (PORT=8000)
+	@echo "http://localhost:$(PORT)/ (Ctrl-C stops)"
+	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+test: lint book nbval pytest ## everything CI checks: lint, strict book build, notebooks, tests
+
+lint: $(INSTALLED) ## check style
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+pytest: $(INSTALLED) ## run the tests alone
+	@$(BIN)/python -m pytest
+
+nbval: $(INSTALLED) ## run every notebook and compare its checked cells
+	@$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
+
+bench: $(INSTALLED) ## measure training speed
+	@$(BIN)/python -m uram_lib.bench
+
+lock: $(INSTALLED) ## re-derive requirements.lock from pyproject.toml, keeping the pins that still fit (needs uv)
+	@command -v uv >/dev/null || { echo "lock: uv is not installed (pip install uv)" >&2; exit 1; }
+	uv pip compile pyproject.toml --extra book --extra test --universal --python-version 3.11.5 --no-annotate --no-header -q -o requirements.lock
+
+clean: ## remove the built book and caches; your runs in results/local, data and .venv stay
+	rm -rf _build book/_generated .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,176 @@
+"""Shared fixtures. Tests never download, never write into `results/`, and use one thread, so that bits agree."""
+
+import os
+import tempfile
+
+# Before anything imports the library: a test that forgets its own folder still cannot touch a reader's runs.
+os.environ["URAM_OFFLINE"] = "1"
+os.environ["URAM_LOCAL"] = tempfile.mkdtemp(prefix="uram-tests-")
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+
+import contextlib  # noqa: E402
+import dataclasses  # noqa: E402
+import resource  # noqa: E402
+import shutil  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+from uram_lib import data, experiments, records  # noqa: E402
+from uram_lib.data import Dataset, Split  # noqa: E402
+from uram_lib.evaluation import Evaluation  # noqa: E402
+from uram_lib.models import RAM  # noqa: E402
+from uram_lib.paths import ROOT  # noqa: E402
+from uram_lib.seeding import initialise  # noqa: E402
+from uram_lib.training import Trained  # noqa: E402
+
+torch.set_num_threads(1)
+settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)
+settings.load_profile("suite")
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(os.environ["URAM_LOCAL"], ignore_errors=True)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(20_211)
+
+
+@pytest.fixture
+def local(tmp_path, monkeypatch) -> Path:
+    """A results folder of the test's own, in `URAM_LOCAL`."""
+    folder = tmp_path / "local"
+    monkeypatch.setenv("URAM_LOCAL", str(folder))
+    return folder
+
+
+@pytest.fixture
+def copy_of_project(tmp_path) -> Path:
+    """The library alone in another place: its `data/` is empty and its `results/` may be written."""
+    shutil.copytree(ROOT / "uram_lib", tmp_path / "project" / "uram_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def uram(local):
+    """Run the real command line in a process of its own: uram("run", "table1", ...)."""
+
+    def run(*words: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "uram_lib.cli", *words]
+        # With -m the working directory comes first on the path, so `cwd` chooses which copy of the library runs.
+        return subprocess.run(
+            command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=120
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Dataset:
+    """MNIST where it is on this machine, else the test is skipped."""
+    try:
+        return data.load("mnist")
+    except data.DataUnavailable as error:
+        pytest.skip(f"needs MNIST in URAM_DATA: {error}")
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return data.load("digits")
+
+
+@pytest.fixture(scope="session")
+def few_digits(digits) -> Dataset:
+    """The embedded digits cut to 200 training and 100 validation images: an epoch takes a blink."""
+    first = lambda split, n: Split(split.images[:n], split.labels[:n], split.centres[:n])  # noqa: E731
+    return dataclasses.replace(digits, train=first(digits.train, 200), validation=first(digits.validation, 100))
+
+
+def small_config(**changes) -> experiments.Config:
+    """A RAM of three glimpses, trained for three epochs of four steps."""
+    settings = {"dataset": "digits", "model": "ram", "epochs": 3, "batch_size": 50}
+    return experiments.Config(**settings | {"glimpses": 3, "patch_size": 8, "scales": 1} | changes)
+
+
+@pytest.fixture(name="small_config")
+def small_config_fixture():
+    return small_config
+
+
+@pytest.fixture
+def small_ram():
+    """Builder of RAMs whose sizes all differ, so that swapped arguments cannot hide; images are (B, 3, 31, 45)."""
+
+    def build(seed: int = 0, **changes) -> RAM:
+        sizes = {"glimpses": 4, "patch_size": 7, "scales": 2, "sigma": 0.15, "hidden": 48} | changes
+        return initialise(RAM((3, 31, 45), 11, **sizes), seed)
+
+    return build
+
+
+@pytest.fixture
+def rollout_inputs(generator):
+    """(images, start, noise, labels) for `small_ram`."""
+
+    def draw(batch: int = 9, glimpses: int = 4):
+        images = torch.rand(batch, 3, 31, 45, generator=generator)
+        start = torch.rand(batch, 2, generator=generator) * 2 - 1
+        noise = torch.randn(batch, glimpses - 1, 2, generator=generator)
+        return images, start, noise, torch.randint(11, (batch,), generator=generator)
+
+    return draw
+
+
+@pytest.fixture
+def made_record():
+    """A record made by the library from outcomes (S, N) of bool, as a finished run of Table 1 would be."""
+
+    def make(row: str, seed: int, correct: torch.Tensor, preset: str = "converged", dataset: str = "mnist") -> dict:
+        experiment = experiments.experiment("table1", row, preset, dataset)
+        glimpses = experiment.config.glimpses
+        per_glimpse = [float(t) for t in range(glimpses)]
+        trained = Trained(None, 2, {"val_error": [3.0, 2.0 + seed]}, seconds=120.0, images=1200)
+        test = Evaluation(correct, correct[0] if glimpses else None, per_glimpse, per_glimpse, per_glimpse)
+        described = {"name": dataset, "variant": "", "sizes": {"test": correct.shape[1]}, "checksum": "md5:0"}
+        run = records.provenance(torch.device("cpu"), "2026-01-01T00:00:00+00:00", records.git_state(), trained)
+        return records.make_record(experiment, seed, described, trained, test, run)
+
+    return make
+
+
+@pytest.fixture
+def write_made(made_record):
+    """Write such records under a root as the library lays them out; returns the paths."""
+
+    def write(root: Path, outcomes: dict[tuple[str, int], torch.Tensor], **place: str) -> list[Path]:
+        paths = []
+        for (row, seed), correct in outcomes.items():
+            record = made_record(row, seed, correct, **place)
+            name = Path("table1", record["preset"], record["dataset"]["name"], row, f"seed-{seed}.json")
+            records.write_record(root / name, record)
+            paths.append(root / name)
+        return paths
+
+    return write
+
+
+@pytest.fixture
+def full_disk():
+    """A context in which no file can grow beyond `size` bytes: writes then really fail, as on a full disk."""
+
+    @contextlib.contextmanager
+    def limited(size: int):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited

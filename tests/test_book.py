@@ -1,0 +1,154 @@
+"""The built book, read in a real browser without a network: everything that a page needs is in the build."""
+
+import functools
+import html
+import http.server
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from uram_lib import paper
+from uram_lib.paths import RESULTS, ROOT, TABLES
+
+BUILT = ROOT / "_build" / "html"
+STRICT = ROOT / "_build" / ".strict"  # left by a build without a warning
+CHROMIUM = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
+PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+
+
+def sources() -> list[Path]:
+    """What the book is made from."""
+    results = [path for path in RESULTS.rglob("*") if path.is_file() and RESULTS / "local" not in path.parents]
+    book = [path for path in (ROOT / "book").rglob("*") if path.is_file() and "_generated" not in path.parts]
+    named = [ROOT / "_config.yml", ROOT / "_toc.yml", ROOT / "uram_lib" / "pages.py", ROOT / "uram_lib" / "paper.py"]
+    return [*named, *book, *results, *(ROOT / "notebooks").glob("*.ipynb")]
+
+
+@pytest.fixture(scope="module")
+def built() -> Path:
+    """The strict build, reused where it is newer than all that it is made from."""
+    if not STRICT.exists() or STRICT.stat().st_mtime < max(path.stat().st_mtime for path in sources()):
+        book = Path(sys.executable).parent / "jupyter-book"
+        subprocess.run([sys.executable, "-m", "uram_lib.pages"], cwd=ROOT, check=True, timeout=60)
+        command = [book, "build", ".", "--all", "-n", "-W", "--keep-going"]
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+        warnings = [line for line in (ran.stdout + ran.stderr).splitlines() if "WARNING" in line or "ERROR" in line]
+        assert ran.returncode == 0, "\n".join(warnings or [ran.stdout[-2000:], ran.stderr[-2000:]])
+        STRICT.touch()
+    return BUILT
+
+
+@pytest.fixture(scope="module")
+def server(built):
+    """The book on localhost; yields its address and the list of requests that found nothing."""
+    missing: list[str] = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def log_error(self, *_):
+            missing.append(self.path)
+
+    serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=built))
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{serving.server_port}", missing
+    serving.shutdown()
+    serving.server_close()
+
+
+@pytest.fixture(scope="module")
+def read(server):
+    """read(page): the page's document after its scripts ran, and what the browser's console said."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+
+    @functools.cache
+    def document(page: str) -> tuple[str, list[str]]:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+            ran = subprocess.run(
+                [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+                 "--disable-dev-shm-usage", "--no-first-run", "--enable-logging=stderr", f"--user-data-dir={profile}",
+                 # No name resolves and no proxy is asked: only this machine's own address can be reached.
+                 "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--no-proxy-server",
+                 "--virtual-time-budget=20000", "--dump-dom", f"{server[0]}/{page}.html"],
+                capture_output=True, text=True, timeout=120,
+            )  # fmt: skip
+        assert ran.returncode == 0 and "<html" in ran.stdout, ran.stderr[-2000:]
+        return ran.stdout, [line for line in ran.stderr.splitlines() if "CONSOLE" in line]
+
+    return document
+
+
+def text_of(document: str) -> str:
+    """What a reader sees, in one line; spaces that do not break count as spaces."""
+    document = re.sub(r"<(script|style)\b.*?</\1>", " ", document, flags=re.DOTALL)
+    plain = html.unescape(re.sub(r"<[^>]+>", " ", document))
+    return re.sub(r"\s+", " ", plain.replace("\u00a0", " "))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_loads_anything_from_elsewhere(built, page):
+    """Links that a reader may click are free; what a browser fetches by itself is not."""
+    source = (built / f"{page}.html").read_text()
+    loaded = re.findall(r"<(?:script|img|iframe|source|video)\b[^>]*?\bsrc=[\"']([^\"']+)", source)
+    loaded += re.findall(
+        r"<link\b(?![^>]*rel=[\"']?(?:canonical|next|prev|search|index))[^>]*?href=[\"']([^\"']+)", source
+    )
+    assert loaded and not [address for address in loaded if re.match(r"(https?:)?//", address)]
+
+
+def test_style_sheets_and_fonts_are_local(built):
+    for sheet in (built / "_static").rglob("*.css"):
+        assert not re.findall(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", sheet.read_text()), sheet.name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_reads_without_a_network_and_without_an_error(read, server, page):
+    document, console = read(page)
+    assert not [line for line in console if re.search(r"error|failed|refused|exception|is not defined", line, re.I)]
+    assert [path for path in server[1] if "favicon" not in path] == []
+    assert re.search(r"<h1\b", document)
+    for image in re.findall(r"<img\b[^>]*?\bsrc=\"([^\"]+)\"", document):
+        assert image.startswith("data:") or (BUILT / page).parent.joinpath(image).resolve().exists(), image
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_formula_is_typeset(read, page):
+    formulas = len(re.findall(r"class=\"math (?:notranslate|inline)", (BUILT / f"{page}.html").read_text()))
+    document, _ = read(page)
+    assert len(re.findall(r"<mjx-container\b", document)) >= formulas
+    assert "<mjx-merror" not in document and "data-mjx-error" not in document
+
+
+def test_some_pages_have_formulas(read):
+    assert sum("<mjx-container" in read(page)[0] for page in PAGES) >= 3
+
+
+@pytest.mark.parametrize("page", [TOC["root"], "notebooks/10_table1"])
+def test_every_number_of_table1_is_on_the_page(read, page):
+    """Paper's values, our means and their intervals, straight from the CSV file."""
+    table = pd.read_csv(TABLES / "table1.csv")
+    table = table[(table["dataset"] == paper.DATASETS["table1"]) & (table["preset"] == "converged")]
+    assert set(table["row"]) == {row.row for row in paper.ROWS if row.table == "table1"}
+    shown = text_of(read(page)[0])
+    for line in table.itertuples():
+        assert line.label in shown
+        assert f"{line.paper:.2f}" in shown
+        assert f"{line.ours_mean:.2f}" in shown
+        assert f"[{line.ours_ci_low:.2f}, {line.ours_ci_high:.2f}]" in shown
+
+
+def test_all_claims_are_on_their_page(read):
+    shown = text_of(read("book/claims")[0])
+    for claim in paper.CLAIMS:
+        assert f"{claim.claim} {claim.statement}" in shown

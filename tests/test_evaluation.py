@@ -1,0 +1,84 @@
+"""Testing a model: whole splits, the mean policy, starts that every row shares (ledger B7)."""
+
+import pytest
+import torch
+
+from uram_lib.evaluation import BATCH, evaluate, rollouts, uniform_start
+from uram_lib.models import build
+from uram_lib.seeding import initialise, stream
+from uram_lib.training import train
+
+
+@pytest.fixture
+def ram(small_config, few_digits):
+    """Trained a little: an untrained RAM names one class from everywhere, and many a bug would not show."""
+    return train(small_config(), 0, few_digits).model.eval()
+
+
+def test_uniform_start_covers_the_image():
+    starts = uniform_start(20_000, stream(0, "start"))
+    assert starts.shape == (20_000, 2) and starts.min() >= -1 and starts.max() <= 1
+    counts = torch.histc(starts[:, 0], 10, -1, 1)
+    assert ((counts - 2_000).abs() < 5 * 2_000**0.5).all()  # five standard deviations of a count
+
+
+def test_evaluation_counts_every_image_once_whatever_the_batches(ram, digits):
+    """The training split has more images than a batch; the truth is one pass over all of them at once."""
+    split = digits.train
+    assert len(split) > 2 * BATCH and len(split) % BATCH
+    found = evaluate(ram, split, start_seeds=2)
+    assert found.correct.shape == (2, len(split))
+    for k in (0, 1):
+        starts = uniform_start(len(split), stream(0, "start", k))
+        with torch.no_grad():
+            predicted = ram(split.floats(), starts).class_logits[:, -1].argmax(-1)
+        agreed = (found.correct[k] == (predicted == split.labels)).float().mean()
+        assert agreed > 0.999  # sums in another order may tip an image that stands on the border
+    assert found.error == pytest.approx(100 * (1 - found.correct.float().mean().item()))
+
+
+def test_start_seeds_differ_and_evaluation_repeats(ram, digits):
+    split = digits.validation
+    first, again = evaluate(ram, split, 3, monte_carlo=True), evaluate(ram, split, 3, monte_carlo=True)
+    assert torch.equal(first.correct, again.correct)
+    assert torch.equal(first.monte_carlo_correct, again.monte_carlo_correct)
+    assert not torch.equal(first.correct[0], first.correct[1])
+    images = split.floats()
+    assert not torch.equal(rollouts(ram, images, 0).locations, rollouts(ram, images, 1).locations)
+    mean, sampled = rollouts(ram, images, 0), rollouts(ram, images, 0, sampled=True)
+    assert torch.equal(mean.locations[:, 0], sampled.locations[:, 0])
+    assert not torch.equal(mean.locations[:, 1], sampled.locations[:, 1])
+
+
+def test_diagnostics_by_hand(ram, digits):
+    """Distance in pixels from the digit's centre (14, 14), entropy in bits, share of patches without a lit pixel."""
+    split = digits.validation
+    found = evaluate(ram, split, 1)
+    trajectory = rollouts(ram, split.floats(), 0)
+    pixels = (trajectory.locations + 1) * 14
+    distance = ((pixels - 14) ** 2).sum(-1).sqrt().mean(0)
+    assert found.glimpse_distance_px == pytest.approx(distance.tolist(), rel=1e-5)
+    assert found.patch_entropy_bits == pytest.approx(trajectory.patch_entropies.mean(0).tolist(), rel=1e-5)
+    blank = (trajectory.patch_entropies == 0).float().mean(0) * 100
+    assert found.blank_patch_percent == pytest.approx(blank.tolist(), rel=1e-5) and blank[0] > 0
+    assert len(found.glimpse_distance_px) == ram.glimpses
+
+
+def test_evaluation_does_not_train_or_draw_from_the_global_generator(ram, digits):
+    before = {name: value.clone() for name, value in ram.state_dict().items()}
+    torch.manual_seed(1)
+    expected = torch.rand(2)
+    torch.manual_seed(1)
+    evaluate(ram, digits.validation, 2, monte_carlo=True)
+    assert torch.equal(torch.rand(2), expected)
+    assert all(torch.equal(value, ram.state_dict()[name]) for name, value in before.items())
+
+
+def test_feedforward_models_have_one_pass_and_no_glimpses(small_config, few_digits):
+    model = initialise(build(small_config(model="fc"), few_digits.image_shape, 10), 0)
+    split = few_digits.validation
+    found = evaluate(model, split, start_seeds=5, monte_carlo=True)
+    with torch.no_grad():
+        truth = model(split.floats()).argmax(-1) == split.labels
+    assert torch.equal(found.correct, truth[None]) and found.monte_carlo_correct is None
+    assert found.glimpse_distance_px == found.patch_entropy_bits == found.blank_patch_percent == []

@@ -1,0 +1,236 @@
+"""The glimpse sensor against references that share no code with it (oracles 6 and 7; bugs T7-T11, T18)."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uram_lib.glimpse import GlimpseSensor, binary_entropy_of_patch, location_to_pixel, pixel_to_location
+
+CORNERS = [(-1.0, -1.0), (1.0, -1.0), (-1.0, 1.0), (1.0, 1.0)]
+inside = st.floats(-1, 1)
+
+
+def glimpse_at(image: np.ndarray, location: tuple[float, float], size: int, scales: int) -> np.ndarray:
+    """The library's patches of one image (C, H, W): (scales, C, size, size), in double precision."""
+    sensor = GlimpseSensor(size, scales)
+    images = torch.from_numpy(image).double()[None]
+    return sensor(sensor.pyramid(images), torch.tensor([location], dtype=torch.float64))[0].numpy()
+
+
+def covered(start: float, end: float, pixel: int) -> float:
+    """The length of [pixel, pixel + 1) that lies in [start, end)."""
+    return max(0.0, min(end, pixel + 1) - max(start, pixel))
+
+
+def reference(image: np.ndarray, location: tuple[float, float], size: int, scale: int) -> np.ndarray:
+    """One patch by its definition alone: explicit zero padding, then loops over rows, columns and covered pixels.
+
+    Independent truth: area integrals of a piecewise constant image; no interpolation, no running means.
+    """
+    _, height, width = image.shape
+    side = 2**scale
+    margin = size * side + 1
+    padded = np.pad(image, ((0, 0), (margin, margin), (margin, margin)))
+    left = (location[0] + 1) / 2 * width - size * side / 2 + margin
+    top = (location[1] + 1) / 2 * height - size * side / 2 + margin
+    patch = np.zeros((image.shape[0], size, size))
+    for i in range(size):
+        for j in range(size):
+            y, x = top + i * side, left + j * side
+            for row in range(int(np.floor(y)), int(np.floor(y)) + side + 1):
+                for column in range(int(np.floor(x)), int(np.floor(x)) + side + 1):
+                    area = covered(y, y + side, row) * covered(x, x + side, column)
+                    if area:
+                        patch[:, i, j] += area * padded[:, row, column]
+    return patch / side**2
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    height=st.integers(3, 14),
+    width=st.integers(3, 14),
+    x=inside,
+    y=inside,
+    size=st.integers(1, 6),
+    scales=st.integers(1, 3),
+)
+def test_oracle07_patches_are_exact_area_averages_anywhere(seed, height, width, x, y, size, scales):
+    image = np.random.default_rng(seed).random((2, height, width))
+    found = glimpse_at(image, (x, y), size, scales)
+    assert found.shape == (scales, 2, size, size)
+    for k in range(scales):
+        np.testing.assert_allclose(found[k], reference(image, (x, y), size, k), atol=1e-9)
+
+
+def test_oracle07_single_precision_batch_on_a_large_canvas(generator):
+    """As the tables use it: float32, many images at once, four scales of 12 on 100 pixels."""
+    images = torch.rand(5, 1, 100, 100, generator=generator)
+    locations = torch.rand(5, 2, generator=generator) * 2 - 1
+    sensor = GlimpseSensor(12, 4)
+    found = sensor(sensor.pyramid(images), locations)
+    assert found.shape == (5, 4, 1, 12, 12)
+    for image, location, patches in zip(images.numpy(), locations.double().tolist(), found.numpy(), strict=True):
+        for k in range(4):
+            np.testing.assert_allclose(patches[k], reference(image, location, 12, k), atol=3e-5)
+
+
+@pytest.mark.parametrize("size", [4, 7, 8, 12])
+def test_T18_whole_pixel_locations_are_plain_slices(size):
+    """A half-pixel shift in grid_sample would blur every patch; at whole pixels slicing is the truth."""
+    image = np.random.default_rng(1).random((3, 31, 45))
+    for left, top in [(0, 0), (5, 3), (45 - size, 31 - size), (11, 17)]:
+        centre = torch.tensor([[left + size / 2, top + size / 2]], dtype=torch.float64)
+        location = tuple(pixel_to_location(centre, 31, 45)[0].tolist())
+        np.testing.assert_allclose(
+            glimpse_at(image, location, size, 1)[0], image[:, top : top + size, left : left + size], atol=1e-12
+        )
+
+
+def test_oracle07_coarser_scales_are_average_pooling():
+    """Independent truth: torch's average pooling of a plain slice of the zero-padded image."""
+    image = np.random.default_rng(2).random((1, 28, 28))
+    padded = np.pad(image, ((0, 0), (64, 64), (64, 64)))
+    for x, y in [(14, 14), (0, 0), (28, 5), (9, 27)]:
+        location = tuple(pixel_to_location(torch.tensor([x, y]).double(), 28, 28).tolist())
+        patches = glimpse_at(image, location, 8, 4)
+        for k in range(4):
+            half = 4 * 2**k
+            square = padded[:, 64 + y - half : 64 + y + half, 64 + x - half : 64 + x + half]
+            np.testing.assert_allclose(patches[k], F.avg_pool2d(torch.from_numpy(square), 2**k), atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [7, 8, 12])
+@pytest.mark.parametrize("corner", CORNERS)
+def test_T07_every_size_is_whole_at_the_corners(size, corner):
+    """Odd sizes were cropped short at the border: shape, the quarter that lies inside, and zeros elsewhere."""
+    patch = glimpse_at(np.ones((1, 28, 28)), corner, size, 1)[0, 0]
+    assert patch.shape == (size, size)
+    assert patch.sum() == pytest.approx((size / 2) ** 2)  # a quarter of the square's area
+    outer = 0 if corner[1] < 0 else -1, 0 if corner[0] < 0 else -1
+    assert patch[outer] == 0 and patch[-1 - outer[0], -1 - outer[1]] == 1
+
+
+def test_T08_scales_share_one_centre_and_double_in_side():
+    """On a ramp (value = pixel centre) the mean of a patch is its centre and its spread is its side."""
+    width = 120
+    ramp = np.broadcast_to(np.arange(width) + 0.5, (1, width, width))
+    for pixel in (60.0, 57.25):
+        location = pixel / width * 2 - 1
+        for image, axis in ((ramp, -1), (ramp.swapaxes(1, 2), -2)):
+            patches = glimpse_at(np.ascontiguousarray(image), (location, location), 12, 4)
+            for k, patch in enumerate(patches):
+                # Whole-pixel values are centres, so the ramp's area average over any box is the box's centre.
+                assert patch.mean() == pytest.approx(pixel, abs=1e-9)
+                steps = np.diff(patch[0], axis=axis)
+                np.testing.assert_allclose(steps, 2**k, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", range(4))
+def test_T09_scale_k_covers_exactly_g_times_two_to_the_k_pixels(scale):
+    """Which pixels a patch depends on, and how strongly, by automatic differentiation: a 96-pixel square for k = 3."""
+    images = torch.rand(1, 1, 130, 130, dtype=torch.float64, requires_grad=True)
+    sensor = GlimpseSensor(12, 4)
+    sensor(sensor.pyramid(images), torch.zeros(1, 2, dtype=torch.float64))[0, scale].sum().backward()
+    rows, columns = images.grad[0, 0].nonzero().unbind(1)
+    side = 12 * 2**scale
+    for found in (rows, columns):
+        assert (int(found.min()), int(found.max())) == (65 - side // 2, 64 + side // 2)
+    weights = images.grad[0, 0][images.grad[0, 0] != 0]
+    assert len(weights) == side**2
+    torch.testing.assert_close(weights, torch.full_like(weights, 1 / 4**scale))
+
+
+def test_T10_what_lies_outside_is_black_even_after_standardising(small_ram):
+    """A black image looks the same from everywhere; padding after the normalisation would turn its outside grey."""
+    model = small_ram(glimpses=1)
+    bright = torch.rand(50, 3, 31, 45, generator=torch.Generator().manual_seed(3))
+    model.calibrate(bright, torch.rand(50, 2, generator=torch.Generator().manual_seed(4)) * 2 - 1)
+    assert (model.patch_mean > 0.1).all()  # else grey and black would be the same
+    seen = []
+    model.glimpse_network.patch.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    starts = torch.tensor([(0.0, 0.0), *CORNERS, (0.3, -0.97)])
+    model(torch.zeros(len(starts), 3, 31, 45), starts)
+    values = seen[0].view(len(starts), 2, -1)  # (B, scales, values)
+    torch.testing.assert_close(values, values[:1, :, :1].expand_as(values), rtol=0, atol=1e-6)
+    torch.testing.assert_close(values[0, :, 0], (-model.patch_mean / model.patch_std).flatten())
+
+
+def test_T11_x_is_the_column_and_y_is_the_row():
+    """One bright pixel at row 3, column 20 of an image that is not square."""
+    image = np.zeros((1, 28, 40))
+    image[0, 3, 20] = 1
+    location = pixel_to_location(torch.tensor([20.5, 3.5]).double(), 28, 40)
+    assert location.tolist() == pytest.approx([20.5 / 40 * 2 - 1, 3.5 / 28 * 2 - 1])
+    patch = glimpse_at(image, tuple(location.tolist()), 7, 1)[0, 0]
+    assert patch[3, 3] == pytest.approx(1) and patch.sum() == pytest.approx(1)
+    swapped = glimpse_at(image, tuple(location.flip(0).tolist()), 7, 1)
+    assert swapped.sum() == 0
+    beside = glimpse_at(image, (location[0].item() + 2 * 2 / 40, location[1].item()), 7, 1)[0, 0]
+    assert beside[3, 1] == pytest.approx(1)  # looking 2 pixels further right moves the pixel 2 columns to the left
+
+
+@given(x=inside, y=inside, height=st.integers(1, 200), width=st.integers(1, 200))
+def test_locations_and_pixels_are_inverse(x, y, height, width):
+    location = torch.tensor([x, y], dtype=torch.float64)
+    pixel = location_to_pixel(location, height, width)
+    assert pixel.tolist() == pytest.approx([(x + 1) / 2 * width, (y + 1) / 2 * height])
+    assert pixel_to_location(pixel, height, width).tolist() == pytest.approx([x, y], abs=1e-12)
+
+
+def test_locations_beyond_the_edge_are_clamped():
+    image = np.random.default_rng(5).random((1, 20, 20))
+    np.testing.assert_array_equal(glimpse_at(image, (1.7, -3), 6, 2), glimpse_at(image, (1, -1), 6, 2))
+
+
+def test_images_of_a_batch_do_not_mix(generator):
+    images = torch.rand(4, 1, 28, 28, generator=generator)
+    locations = torch.rand(4, 2, generator=generator) * 2 - 1
+    sensor = GlimpseSensor(8, 2)
+    together = sensor(sensor.pyramid(images), locations)
+    alone = [sensor(sensor.pyramid(images[i : i + 1]), locations[i : i + 1]) for i in range(4)]
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
+def test_the_location_gets_no_gradient_from_the_sensor(generator):
+    """Where to look is learned by REINFORCE alone; the image does get a gradient (attacks need it)."""
+    images = torch.rand(1, 1, 9, 9, generator=generator, requires_grad=True)
+    location = torch.zeros(1, 2, requires_grad=True)
+    sensor = GlimpseSensor(4, 2)
+    sensor(sensor.pyramid(images), location).sum().backward()
+    assert location.grad is None and images.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("size, scales", [(0, 1), (8, 0), (-1, 1)])
+def test_sensor_refuses_impossible_sizes(size, scales):
+    with pytest.raises(ValueError, match=f"size={size}, scales={scales}"):
+        GlimpseSensor(size, scales)
+
+
+@given(lit=st.integers(0, 64), seed=st.integers(0, 2**31))
+def test_oracle06_entropy_agrees_with_scipy(lit, seed):
+    """Independent truth: scipy's entropy of the two shares, in bits, wherever the lit pixels lie."""
+    values = np.where(np.arange(64) < lit, 0.51 + 0.49 * np.arange(64) / 64, 0.5 * np.arange(64) / 64)
+    patch = np.random.default_rng(seed).permutation(values).reshape(1, 8, 8)
+    found = binary_entropy_of_patch(torch.from_numpy(patch)).item()
+    assert found == pytest.approx(scipy.stats.entropy([lit / 64, 1 - lit / 64], base=2), abs=1e-7)
+
+
+@pytest.mark.parametrize("lit, bits", [(0, 0.0), (64, 0.0), (32, 1.0), (16, 0.8113)])
+def test_oracle06_entropy_closed_forms(lit, bits):
+    patch = (torch.arange(64) < lit).float().view(1, 1, 8, 8)
+    found = binary_entropy_of_patch(patch)
+    assert found.shape == (1,)
+    assert round(found.item(), 4) == bits
+
+
+def test_oracle06_entropy_is_of_the_grey_patch_and_exactly_half_is_dark():
+    red = torch.zeros(2, 3, 4, 4)
+    red[0, 0] = 1  # grey value 1/3 everywhere: dark, entropy 0, though a third of all channel values is lit
+    red[1, :, :2] = 0.5  # the threshold itself is not above the threshold
+    assert binary_entropy_of_patch(red).tolist() == [0, 0]
+    red[1, :, :2] = 0.6
+    assert binary_entropy_of_patch(red).tolist() == [0, 1]

@@ -1,0 +1,104 @@
+"""`python -m uram_lib.notebook`: parameters are checked, failures are one line, outputs carry no dates."""
+
+import nbformat
+import pytest
+
+from uram_lib import UramError, notebook
+from uram_lib.paths import ROOT
+
+
+@pytest.fixture
+def small_notebook(tmp_path):
+    """Write a notebook of one parameters cell and one cell with `body`; returns its path."""
+
+    def write(body: str, parameters: str = 'preset = "smoke"\nseeds = 1\nrate = 0.5\nquiet = False') -> object:
+        cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+        cells.append(nbformat.v4.new_code_cell(body))
+        path = tmp_path / "lesson" / "small.ipynb"
+        path.parent.mkdir(exist_ok=True)
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+        return path
+
+    return write
+
+
+def test_runs_in_its_own_folder_with_typed_parameters_and_leaves_no_dates(small_notebook, tmp_path, capsys):
+    path = small_notebook("import os; print(os.path.basename(os.getcwd()), repr((preset, seeds, rate, quiet)))")
+    output = tmp_path / "out" / "small.ipynb"
+    words = [str(path), "--output", str(output), "-p", "seeds", "3", "-p", "quiet", "True", "-p", "preset", "0,1"]
+    assert notebook.main(words) == 0
+    said = capsys.readouterr().out
+    assert "small.ipynb" in said and "small.html" in said
+    executed = nbformat.read(output, 4)
+    assert executed.cells[-1].outputs[0].text == "lesson ('0,1', 3, 0.5, True)\n"
+    nbformat.validate(executed)
+    text = output.read_text()
+    assert "papermill" not in executed.metadata and "duration" not in text and "_time" not in text
+    first = text
+    assert notebook.main(words) == 0
+    assert output.read_text() == first, "two runs of one notebook differ"
+    assert "0,1" in output.with_suffix(".html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("seed", "3", "unknown parameter 'seed'; one of: preset, seeds, rate, quiet"),
+        ("seeds", "[0,1]", "seeds must be a whole number, got '[0,1]'"),
+        ("rate", "fast", "rate must be a number, got 'fast'"),
+        ("quiet", "maybe", "quiet must be True or False, got 'maybe'"),
+    ],
+)
+def test_wrong_parameters_are_one_line_and_run_nothing(small_notebook, tmp_path, capsys, name, value, said):
+    output = tmp_path / "out.ipynb"
+    assert notebook.main([str(small_notebook("1 / 0")), "--output", str(output), "-p", name, value]) == 1
+    assert capsys.readouterr().err == f"uram: error: {said}\n"
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("from uram_lib import UramError\nraise UramError('unknown preset; one of: smoke')", "unknown preset; one of"),
+        ("from uram_lib.data import DataUnavailable\nraise DataUnavailable('no data')", "no data"),
+        ("1 / 0", "cell 2 of small.ipynb: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_failing_cell_is_one_line_and_a_status(small_notebook, tmp_path, capsys, body, said):
+    output = tmp_path / "out.ipynb"
+    assert notebook.main([str(small_notebook(body)), "--output", str(output)]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"uram: error: {said}") and "out.ipynb" in lines[0]
+    assert output.exists()
+
+
+def test_a_parameters_cell_holds_literals_alone(small_notebook):
+    path = small_notebook("1", parameters="seeds = 1 + len('a')")
+    with pytest.raises(UramError, match="literals"):
+        notebook.parameters_of(nbformat.read(path, 4), path.name)
+    with pytest.raises(UramError, match="0 cells tagged"):
+        notebook.parameters_of(nbformat.v4.new_notebook(), "empty")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("preset", "fast", "unknown preset 'fast' of table1"),
+        ("seeds", "0", "seeds must be at least 1"),
+        ("jobs", "-1", "jobs must be at least 1"),
+        ("device", "tpu", "unknown device 'tpu'"),
+        ("dataset", "imagenet", "unknown data set 'imagenet'"),
+    ],
+)
+def test_table_mistakes_are_told_before_anything_starts(local, monkeypatch, capsys, name, value, said):
+    monkeypatch.chdir(ROOT)
+    words = ["notebooks/10_table1.ipynb", "--table", "table1", "-p", name, value]
+    assert notebook.main(words) == 1
+    told = capsys.readouterr()
+    assert told.err.startswith(f"uram: error: {said}") and told.err.count("\n") == 1 and told.out == ""
+    assert not (local / "runs").exists()
+
+
+def test_a_notebook_that_is_not_there(capsys):
+    assert notebook.main(["nowhere.ipynb"]) == 1
+    assert "there is no notebook nowhere.ipynb" in capsys.readouterr().err

@@ -1,0 +1,98 @@
+"""The book's and the README's sentences and tables say what the CSV files and records hold."""
+
+import pandas as pd
+import pytest
+import torch
+
+from uram_lib import UramError, pages, paper, records, tables
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch, write_made):
+    """Records of two rows, two seeds each, and the tables made from them, all in a temporary results folder."""
+    root = tmp_path / "runs"
+    generator = torch.Generator().manual_seed(3)
+    outcomes = {
+        (row, seed): torch.rand(5, 400, generator=generator) > share
+        for row, share in (("ram-6", 0.011), ("entropy-6", 0.3))
+        for seed in (0, 1)
+    }
+    write_made(root, outcomes)
+    tables.write_tables(root, tmp_path / "tables", tmp_path / "claims.csv")
+    monkeypatch.setattr(pages, "CLAIMS", tmp_path / "claims.csv")
+    monkeypatch.setattr(pages, "tables_here", lambda: real(tmp_path / "tables"))
+    return tmp_path
+
+
+real = pages.tables_here
+
+
+def test_fragments_hold_the_numbers_of_the_csv_files(published):
+    folder = published / "generated"
+    made = pages.fragments(folder, published / "runs")
+    table = pd.read_csv(published / "tables" / "table1.csv")
+    shown = (folder / "headline-table1.csv").read_text().replace("\u00a0", " ")
+    for line in table.itertuples():
+        assert f"{line.ours_mean:.2f}" in shown and f"[{line.ours_ci_low:.2f}, {line.ours_ci_high:.2f}]" in shown
+        assert line.label in shown and f"{line.paper:.2f}" in shown
+    assert "with 2 seeds a row" in made["verdicts.md"] and "Table 1" in made["verdicts.md"]
+    assert "1 of 2 rows" in made["verdicts.md"]  # entropy-6 is far off, ram-6 is not
+    assert "is worse" in made["verdicts.md"]
+    assert made["status.md"] == "Done: Table 1. To come: Table 2, Table 3 and Table 4.\n"
+
+
+def test_every_claim_stands_once_measured_or_awaited(published):
+    claims = pd.read_csv(published / "claims.csv")
+    measured, awaited = pages.claim_lines(claims), pages.open_claims(claims)
+    for claim in paper.CLAIMS:
+        named = [text for text in [*measured["Claim"], *awaited["Claim"]] if text.startswith(f"**{claim.claim}** ")]
+        parts = len(claim.contrasts) or 1
+        assert 1 <= len(named) <= 2 and all(claim.statement in text for text in named)
+        assert len(named) <= parts
+    assert len(measured) == len(claims) == 1
+    assert len(measured) + len(awaited) == sum(len(c.contrasts) or 1 for c in paper.CLAIMS)
+
+
+def test_provenance_leads_from_each_number_to_what_made_it(published):
+    lines, machines = pages.provenance_lines(records.load_records(published / "runs"))
+    assert list(lines["Records"]) == ["`table1/converged/mnist/ram-6`", "`table1/converged/mnist/entropy-6`"]
+    assert list(lines["Seeds"]) == ["0, 1", "0, 1"]
+    assert len(machines) == 1 and "torch" in machines[0] and set(lines["Machine"]) == {"A"}
+    assert (lines["Commit"].str.len() >= 8).all()
+    assert set(lines["Minutes"].str.replace("\u00a0", " ")) == {"2 × 2.0"}
+
+
+def test_without_published_runs_the_pages_say_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "CLAIMS", tmp_path / "claims.csv")
+    monkeypatch.setattr(pages, "tables_here", lambda: real(tmp_path / "tables"))
+    made = pages.fragments(tmp_path / "generated", tmp_path / "runs")
+    assert all(pages.NOTHING in made[name] for name in ("verdicts.md", "tables.md", "claims.md", "provenance.md"))
+    assert pages.headline() == pages.NOTHING
+
+
+def test_readme_block_is_replaced_and_nothing_else(published):
+    text = f"before\n{pages.BEGIN}\nold\n{pages.END}\nafter\n"
+    renewed = pages.renewed_readme(text)
+    assert renewed.startswith(f"before\n{pages.BEGIN}\n\n**Table 1") and renewed.endswith(f"{pages.END}\nafter\n")
+    assert "old" not in renewed and pages.renewed_readme(renewed) == renewed
+    with pytest.raises(UramError, match="needs one line"):
+        pages.renewed_readme("no markers")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        (["matches"] * 6, "all 6 rows match the paper"),
+        (["matches"] * 4 + ["better", "worse"], "4 of 6 rows match the paper, 1 is better and 1 is worse"),
+        (["better"] * 2 + ["worse"], "2 of 3 rows are better than the paper and 1 is worse"),
+        (["matches", "worse", "worse"], "1 of 3 rows matches the paper and 2 are worse"),
+        (["worse"], "the one row is worse than the paper"),
+    ],
+)
+def test_sentence_on_rows(verdicts, said):
+    assert pages.rows_sentence(verdicts) == said
+
+
+@pytest.mark.parametrize(("seeds", "said"), [([0], "0"), ([0, 1], "0, 1"), ([0, 1, 2], "0–2"), ([0, 2, 5], "0, 2, 5")])
+def test_seeds_in_words(seeds, said):
+    assert pages.seeds_text(seeds) == said

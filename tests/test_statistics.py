@@ -1,0 +1,217 @@
+"""Intervals and verdicts against scipy, and by simulation (oracle 12)."""
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uram_lib.statistics import (
+    Estimate,
+    claim_verdict,
+    crossed_interval,
+    estimate,
+    paired_difference,
+    row_verdict,
+    wilson,
+)
+
+
+def seeds_by_images(seed: int, seeds: int = 4, images: int = 60, error: float = 0.2) -> np.ndarray:
+    """(seeds, images) of 0 and 1, with easy and hard images."""
+    rng = np.random.default_rng(seed)
+    hard = rng.beta(0.5, 0.5 * (1 / error - 1), images)
+    return (rng.random((seeds, images)) < hard).astype(float)
+
+
+@given(trials=st.integers(1, 20_000), share=st.floats(0, 1), confidence=st.sampled_from([0.9, 0.95, 0.99]))
+def test_oracle12_wilson_agrees_with_scipy(trials, share, confidence):
+    successes = round(share * trials)
+    truth = scipy.stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    assert wilson(successes, trials, confidence) == pytest.approx((truth.low, truth.high), abs=1e-12)
+
+
+@given(seed=st.integers(0, 10_000), seeds=st.integers(2, 10), confidence=st.sampled_from([0.9, 0.95]))
+def test_oracle12_seeds_alone_give_the_t_interval(seed, seeds, confidence):
+    """Where all images are alike, only seeds vary: scipy's one-sample t interval is the truth."""
+    means = np.random.default_rng(seed).random(seeds)
+    truth = scipy.stats.ttest_1samp(means, 0).confidence_interval(confidence)
+    found = crossed_interval(np.repeat(means[:, None], 500, 1), confidence)
+    assert found == pytest.approx((means.mean(), truth.low, truth.high), abs=1e-9)
+
+
+@given(seed=st.integers(0, 10_000), images=st.integers(3, 300))
+def test_oracle12_images_alone_give_the_t_interval(seed, images):
+    """Where all seeds agree, only images vary."""
+    values = np.random.default_rng(seed).random(images)
+    truth = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    found = crossed_interval(np.repeat(values[None], 3, 0))
+    assert found == pytest.approx((values.mean(), truth.low, truth.high), abs=1e-9)
+
+
+@given(seed=st.integers(0, 10_000))
+def test_oracle12_both_together_have_the_width_of_welchs_interval(seed):
+    """Independent truth: scipy's Welch test adds the same two variances with the same degrees of freedom."""
+    values = seeds_by_images(seed)
+    values[0, 0] = 0.5  # never all alike
+    welch = scipy.stats.ttest_ind(values.mean(1), values.mean(0), equal_var=False).confidence_interval(0.95)
+    mean, low, high = crossed_interval(values)
+    assert mean == pytest.approx(values.mean())
+    assert high - low == pytest.approx(welch.high - welch.low, rel=1e-9)
+    assert high - mean == pytest.approx(mean - low)
+
+
+def simulated_coverage(seeds: int, seed_sd: float, image_sd: float, noise_sd: float, repeats: int = 1500) -> float:
+    """How often the interval holds the true mean, when seeds, images and their interaction all vary."""
+    rng = np.random.default_rng(17)
+    hits = 0
+    for _ in range(repeats):
+        by_seed, by_image = rng.normal(0, seed_sd, (seeds, 1)), rng.normal(0, image_sd, (1, 80))
+        _, low, high = crossed_interval(5 + by_seed + by_image + rng.normal(0, noise_sd, (seeds, 80)))
+        hits += low <= 5 <= high
+    return hits / repeats
+
+
+VARIATION = [(0.1, 0.1), (0.1, 1.0), (0.02, 1.0)]  # standard deviations of seeds and of images
+
+
+@pytest.mark.parametrize("seed_sd, image_sd", VARIATION)
+def test_oracle12_coverage_of_the_crossed_interval_is_nominal_at_ten_seeds(seed_sd, image_sd):
+    """95 %, within three standard errors (1.7) of 1,500 simulations; 94.8 to 95.3 % in 8,000."""
+    assert 0.933 < simulated_coverage(10, seed_sd, image_sd, noise_sd=0.1) < 0.967
+
+
+@pytest.mark.parametrize("seed_sd, image_sd", VARIATION)
+def test_oracle12_coverage_at_three_seeds_is_known_to_fall_short_where_seeds_dominate(seed_sd, image_sd):
+    """Not nominal: 92.6 % (20,000 simulations) where seeds make most of the variance, 94.8 % where images do.
+
+    Satterthwaite's degrees of freedom are liberal with two of them. The bound guards against anything worse.
+    """
+    assert 0.91 < simulated_coverage(3, seed_sd, image_sd, noise_sd=0.1) < 0.967
+
+
+def test_oracle12_coverage_ignoring_one_source_would_be_far_off():
+    """The reason for the crossed interval: seeds alone miss the variation between test sets."""
+    rng = np.random.default_rng(3)
+    hits = 0
+    for _ in range(400):
+        values = 5 + rng.normal(0, 0.02, (10, 1)) + rng.normal(0, 1, (1, 80))
+        seeds_alone = scipy.stats.ttest_1samp(values.mean(1), 5).confidence_interval(0.95)
+        hits += seeds_alone.low <= 5 <= seeds_alone.high
+    assert hits / 400 < 0.3
+
+
+def test_crossed_interval_needs_two_seeds_and_allows_no_variation():
+    with pytest.raises(ValueError, match="at least two"):
+        crossed_interval(np.ones((1, 5)))
+    assert crossed_interval(np.full((3, 5), 0.25)) == (0.25, 0.25, 0.25)
+
+
+def test_oracle12_estimate_of_one_seed_is_wilson_in_percent():
+    wrong = np.zeros((1, 200))
+    wrong[0, :30] = 1
+    truth = scipy.stats.binomtest(30, 200).proportion_ci(method="wilson")
+    found = estimate(wrong)
+    assert (found.mean, found.low, found.high) == pytest.approx((15, 100 * truth.low, 100 * truth.high))
+    assert found.n == 1
+
+
+@given(seed=st.integers(0, 10_000), error=st.floats(0.01, 0.9), seeds=st.integers(1, 4))
+def test_estimate_stays_within_zero_and_a_hundred_around_its_mean(seed, error, seeds):
+    wrong = seeds_by_images(seed, seeds, 12, error)
+    found = estimate(wrong)
+    assert found.mean == pytest.approx(100 * wrong.mean())
+    assert -1e-9 <= found.low <= found.mean + 1e-9 and found.mean - 1e-9 <= found.high <= 100 + 1e-9
+    assert found.n == seeds
+
+
+@given(seed=st.integers(0, 10_000), seeds=st.integers(1, 5))
+def test_paired_difference_is_antisymmetric(seed, seeds):
+    a, b = seeds_by_images(seed, seeds), seeds_by_images(seed + 1, seeds, error=0.4)
+    forth, back = paired_difference(a, b), paired_difference(b, a)
+    assert (forth.mean, forth.low, forth.high) == pytest.approx((-back.mean, -back.high, -back.low))
+    assert forth.mean == pytest.approx(100 * (a.mean() - b.mean())) and forth.n == seeds
+
+
+@given(seed=st.integers(0, 10_000), seeds=st.integers(1, 5), shift=st.integers(-5, 5).map(lambda n: n / 5))
+def test_paired_difference_of_a_shifted_copy_is_the_shift_and_certain(seed, seeds, shift):
+    """Pairing removes all that two rows have in common. Shares of five test passes, as records hold them."""
+    a = seeds_by_images(seed, seeds)
+    found = paired_difference(a + shift, a)
+    assert (found.mean, found.low, found.high) == pytest.approx((100 * shift,) * 3, abs=1e-9)
+
+
+@given(seed=st.integers(0, 10_000))
+def test_paired_difference_ignores_the_order_of_pairs_but_not_pairing(seed):
+    a, b = seeds_by_images(seed, 4), seeds_by_images(seed, 4)
+    b[:, :5] = 1 - b[:, :5]  # agree on all images but five
+    rng = np.random.default_rng(seed)
+    seeds, images = rng.permutation(4), rng.permutation(60)
+    whole, shuffled = paired_difference(a, b), paired_difference(a[seeds][:, images], b[seeds][:, images])
+    assert (whole.mean, whole.low, whole.high) == pytest.approx((shuffled.mean, shuffled.low, shuffled.high))
+    broken = paired_difference(a, b[:, np.roll(np.arange(60), 30)])
+    assert broken.mean == pytest.approx(whole.mean)
+
+
+def test_oracle12_paired_difference_of_one_seed_agrees_with_scipys_paired_z():
+    a, b = seeds_by_images(1, 1, 3000), seeds_by_images(2, 1, 3000)
+    found, d = paired_difference(a, b), (a - b)[0]
+    low, high = scipy.stats.norm.interval(0.95, d.mean(), scipy.stats.sem(d))
+    assert (found.low, found.high) == pytest.approx((100 * low, 100 * high))
+
+
+@pytest.mark.parametrize(
+    "ours, paper, higher_is_better, verdict",
+    [
+        (Estimate(1.0, 0.9, 1.1, 10), 1.05, False, "matches"),
+        (Estimate(1.0, 0.9, 1.1, 10), 1.12, False, "matches"),  # beyond our interval, within the paper's own noise
+        (Estimate(1.0, 0.9, 1.1, 10), 1.69, False, "better"),
+        (Estimate(2.0, 1.9, 2.1, 10), 1.12, False, "worse"),
+        (Estimate(60.0, 59.0, 61.0, 3), 54.3, True, "better"),
+        (Estimate(40.0, 39.0, 41.0, 3), 47.76, True, "worse"),
+        (Estimate(47.0, 46.0, 48.0, 3), 47.76, True, "matches"),
+    ],
+)
+def test_row_verdicts(ours, paper, higher_is_better, verdict):
+    assert row_verdict(ours, paper, 10_000, higher_is_better) == verdict
+
+
+def test_row_verdict_widens_by_the_papers_test_set_noise():
+    """With a certain value of ours the border is 1.96 binomial standard errors of the paper's value, from scipy."""
+    certain, paper = Estimate(1.0, 1.0, 1.0, 10), 1.2
+    noise = 100 * scipy.stats.norm.ppf(0.975) * scipy.stats.binom.std(10_000, 0.012) / 10_000
+    for offset, verdict in [(0.99, "matches"), (1.01, "better")]:
+        assert row_verdict(Estimate(*[paper - offset * noise] * 3, 10), paper, 10_000) == verdict
+    for offset, verdict in [(0.99, "matches"), (1.01, "worse")]:
+        assert row_verdict(Estimate(*[paper + offset * noise] * 3, 10), paper, 10_000) == verdict
+    assert row_verdict(certain, paper, 1_000) == "matches" and row_verdict(certain, paper, 1_000_000) == "better"
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    "mean, low, high, paper, verdict",
+    [
+        (2.0, 1.0, 3.0, 0.5, "supported"),
+        (2.0, 1.0, 3.0, 9.0, "supported"),  # smaller than claimed, yet beyond 0
+        (-2.0, -3.0, -1.0, 0.5, "opposite"),
+        (0.1, -0.2, 0.4, 0.5, "not supported"),
+        (0.1, -0.2, 0.6, 0.5, "undecided"),
+        (-0.1, -0.6, 0.4, 0.5, "not supported"),  # holds the paper's effect with the wrong sign only
+        (0.0, 0.0, 0.0, 0.5, "not supported"),
+        (0.5, 0.0, 1.0, 0.5, "undecided"),  # touches 0
+    ],
+)
+def test_claim_verdicts_whichever_sign_is_claimed(sign, mean, low, high, paper, verdict):
+    low, high = sorted((sign * low, sign * high))
+    assert claim_verdict(Estimate(sign * mean, low, high, 10), sign * paper) == verdict
+
+
+@given(mean=st.floats(-5, 5), below=st.floats(0, 5), above=st.floats(0, 5), paper=st.floats(0.01, 9))
+def test_claim_verdict_follows_its_definition(mean, below, above, paper):
+    """The four verdicts as design.md words them, for a claimed rise."""
+    low, high = mean - below, mean + above
+    holds_zero, holds_paper = low <= 0 <= high, low <= paper <= high
+    expected = ("undecided" if holds_paper else "not supported") if holds_zero else "supported"
+    if high < 0:
+        expected = "opposite"
+    assert claim_verdict(Estimate(mean, low, high, 3), paper) == expected

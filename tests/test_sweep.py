@@ -1,0 +1,45 @@
+"""Rows x seeds as processes: what is announced, made, skipped, and in what order."""
+
+import pytest
+
+from uram_lib import UramError, cli, experiments, records, sweep
+
+
+@pytest.mark.parametrize(
+    "text, seeds", [("3", [3]), ("0,2,5", [0, 2, 5]), ("0-3", [0, 1, 2, 3]), ("5,0-2,1", [0, 1, 2, 5])]
+)
+def test_seeds_as_people_write_them(text, seeds):
+    assert cli.parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "x", "1,", "-1", "3-1", "1.5", "0-x"])
+def test_seeds_that_cannot_be_read_are_refused(text):
+    with pytest.raises(UramError, match="cannot read seeds"):
+        cli.parse_seeds(text)
+
+
+def test_the_longest_runs_start_first_and_early_seeds_are_complete_across_rows():
+    chosen = experiments.experiments("table1", "converged")
+    jobs = sweep.jobs_of(chosen, [0, 1])
+    assert len(jobs) == 2 * len(chosen) == len({(j.experiment.row, j.seed) for j in jobs})
+    assert [j.cost for j in jobs] == sorted((j.cost for j in jobs), reverse=True)
+    assert jobs[-1].experiment.row == "fc"
+    for row in experiments.ROWS["table1"]:
+        assert [j.seed for j in jobs if j.experiment.row == row] == [0, 1]
+
+
+def test_a_sweep_of_two_processes_makes_every_record_and_a_second_one_none(uram, local, capsys):
+    words = "run table1 --preset smoke --rows fc --seeds 0-1 --jobs 2 --device cpu".split()
+    done = uram(*words)
+    assert done.returncode == 0, done.stderr
+    announced, *made = done.stdout.splitlines()
+    for word in ("table1", "smoke", "fc", "seeds [0, 1]", "digits", "device cpu", "2 of 2 runs to do", "minutes"):
+        assert word in announced, word
+    paths = [records.record_path(experiments.experiment("table1", "fc", "smoke"), seed, False) for seed in (0, 1)]
+    assert len(made) == 2 and sorted(local.glob("runs/**/seed-*.json")) == sorted(paths)
+    read = [records.read_record(path) for path in paths]
+    assert [r["seed"] for r in read] == [0, 1] and read[0]["test_correct"] != read[1]["test_correct"]
+    stamps = [path.stat().st_mtime_ns for path in paths]
+    assert cli.main(words) == 0
+    assert "0 of 2 runs to do" in capsys.readouterr().out
+    assert [path.stat().st_mtime_ns for path in paths] == stamps

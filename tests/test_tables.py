@@ -1,0 +1,188 @@
+"""Tables and claims: columns, values and verdicts from small made records, and the drift of what is published."""
+
+import csv
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from uram_lib import paper, records, tables
+from uram_lib.paths import CLAIMS, PUBLISHED, TABLES
+
+# Typed here from the design, not read from the code.
+TABLE = "table,row,label,metric,paper,dataset,preset,n_seeds,ours_mean,ours_ci_low,ours_ci_high,delta,verdict"
+DETAILS = "row,preset,dataset,quantity,value,ci_low,ci_high,n"
+CLAIM = "claim,part,preset,statement,paper_effect,our_effect,ci_low,ci_high,n_pairs,verdict,evidence"
+IMAGES = 2_000
+
+
+def outcomes(wrong: int, passes: int = 5, first: int = 0) -> torch.Tensor:
+    """(passes, IMAGES): the same `wrong` images are misread in every pass."""
+    correct = torch.ones(passes, IMAGES, dtype=torch.bool)
+    correct[:, first : first + wrong] = False
+    return correct
+
+
+MADE = {
+    ("fc", 0): outcomes(400, passes=1),  # 20 %: far worse than the paper's 1.69
+    ("ram-6", 0): outcomes(20),  # 1.0 and 1.2 %: the paper's 1.12 lies within
+    ("ram-6", 1): outcomes(24),
+    ("entropy-6", 0): outcomes(0),  # nothing wrong: better than the paper's 1.05
+    ("entropy-6", 1): outcomes(0),
+    ("entropy-6", 2): outcomes(900),  # without a partner in ram-6, so no part of C1
+    ("ram-7", 0): outcomes(60),  # more glimpses hurt here
+    ("ram-7", 1): outcomes(64),
+}
+
+
+def read(path) -> tuple[str, list[dict]]:
+    lines = path.read_text().splitlines()
+    return lines[0], list(csv.DictReader(lines))
+
+
+@pytest.fixture
+def written(tmp_path, write_made):
+    """Tables made from MADE on MNIST, one smoke record on the digits beside them."""
+    write_made(tmp_path / "runs", MADE)
+    write_made(tmp_path / "runs", {("fc", 0): outcomes(10, passes=1)}, preset="smoke", dataset="digits")
+    said = tables.write_tables(tmp_path / "runs", tmp_path / "tables", tmp_path / "claims.csv")
+    assert [name.rsplit("/", 1)[-1] for name in said] == ["claims.csv", "table1.csv", "table1_details.csv"]
+    return tmp_path
+
+
+def line_of(lines: list[dict], **wanted: str) -> dict:
+    (found,) = [line for line in lines if all(line[key] == value for key, value in wanted.items())]
+    return found
+
+
+def numbers(line: dict, *names: str) -> list[float]:
+    return [float(line[name]) for name in names]
+
+
+def test_columns_are_exactly_the_designs(written):
+    assert read(written / "tables" / "table1.csv")[0] == TABLE
+    assert read(written / "tables" / "table1_details.csv")[0] == DETAILS
+    assert read(written / "claims.csv")[0] == CLAIM
+
+
+def test_table_lines_in_the_papers_order_with_papers_values(written):
+    _, lines = read(written / "tables" / "table1.csv")
+    published = [line for line in lines if line["dataset"] == "mnist"]
+    assert [line["row"] for line in published] == ["fc", "ram-6", "ram-7", "entropy-6"]
+    assert [line["n_seeds"] for line in published] == ["1", "2", "2", "3"]
+    assert [float(line["paper"]) for line in published] == [1.69, 1.12, 1.07, 1.05]
+    assert {line["metric"] for line in lines} == {"error"} and {line["table"] for line in lines} == {"table1"}
+    assert published[1]["label"] == "RAM, 6 glimpses, 8×8, 1 scale"
+
+
+def test_one_seed_has_wilsons_interval_and_its_verdict(written):
+    line = line_of(read(written / "tables" / "table1.csv")[1], row="fc", dataset="mnist")
+    truth = scipy.stats.binomtest(400, IMAGES).proportion_ci(method="wilson")
+    found = numbers(line, "ours_mean", "ours_ci_low", "ours_ci_high", "delta")
+    assert found == pytest.approx([20, 100 * truth.low, 100 * truth.high, 20 - 1.69], abs=1e-4)
+    assert line["verdict"] == "worse"
+
+
+def test_several_seeds_have_an_interval_over_seeds_and_images(written):
+    lines = read(written / "tables" / "table1.csv")[1]
+    line = line_of(lines, row="ram-6")
+    mean, low, high = numbers(line, "ours_mean", "ours_ci_low", "ours_ci_high")
+    by_seed, by_image = np.array([0.010, 0.012]), np.zeros(IMAGES)
+    by_image[:20], by_image[20:24] = 1, 0.5
+    welch = scipy.stats.ttest_ind(by_seed, by_image, equal_var=False).confidence_interval(0.95)
+    assert mean == pytest.approx(1.1) and high - low == pytest.approx(100 * (welch.high - welch.low), abs=2e-4)
+    assert line["verdict"] == "matches" and float(line["delta"]) == pytest.approx(1.1 - 1.12)
+    assert line_of(lines, row="ram-7")["verdict"] == "worse"
+
+
+def test_the_embedded_digits_are_never_compared_with_the_paper(written):
+    line = line_of(read(written / "tables" / "table1.csv")[1], dataset="digits")
+    assert (line["paper"], line["delta"], line["verdict"]) == ("", "", "")
+    assert float(line["ours_mean"]) == pytest.approx(0.5)
+    assert not any("digits" in line["evidence"] for line in read(written / "claims.csv")[1])
+
+
+def test_details_hold_what_the_records_hold(written):
+    _, lines = read(written / "tables" / "table1_details.csv")
+    line = line_of(lines, row="ram-6", quantity="validation error")
+    truth = scipy.stats.ttest_1samp([2.0, 3.0], 0).confidence_interval(0.95)
+    assert numbers(line, "value", "ci_low", "ci_high") == pytest.approx([2.5, truth.low, truth.high], abs=1e-4)
+    assert line["n"] == "2"
+    assert float(line_of(lines, row="ram-6", quantity="Monte Carlo test error")["value"]) == pytest.approx(1.1)
+    assert float(line_of(lines, row="ram-6", quantity="glimpse_distance_px, glimpse 5")["value"]) == 5
+    alone = line_of(lines, row="fc", quantity="wall minutes", dataset="mnist")
+    assert (float(alone["value"]), alone["ci_low"], alone["ci_high"], alone["n"]) == (2, "", "", "1")
+    assert not any(line["row"] == "fc" and "glimpse" in line["quantity"] for line in lines)
+
+
+def test_claims_are_paired_by_seed_and_image(written):
+    _, lines = read(written / "claims.csv")
+    c1 = line_of(lines, claim="C1")
+    assert c1["n_pairs"] == "2"  # seed 2 has no partner
+    assert numbers(c1, "paper_effect", "our_effect") == pytest.approx([1.05 - 1.12, -1.1], abs=1e-4)
+    assert c1["verdict"] == "supported" and float(c1["ci_high"]) < 0
+    c5 = line_of(lines, claim="C5")
+    assert numbers(c5, "paper_effect", "our_effect") == pytest.approx([1.07 - 1.12, 2.0], abs=1e-4)
+    assert c5["verdict"] == "opposite" and float(c5["ci_low"]) > 0
+    assert c5["preset"] == "converged" and "ram-6" in c5["evidence"] and "ram-7" in c5["evidence"]
+    assert {line["claim"] for line in lines} == {"C1", "C5"}  # nothing is said where records are missing
+
+
+@pytest.mark.parametrize(
+    "better, verdict",
+    [
+        # The same number of errors on other images: the interval holds 0, and the paper's -0.07 as well.
+        ([outcomes(20, first=500), outcomes(20, first=500)], "undecided"),
+        # The same errors on the same images: exactly 0, which excludes the paper's effect.
+        ([outcomes(20), outcomes(20)], "not supported"),
+    ],
+)
+def test_claims_that_nothing_is_shown_for(tmp_path, write_made, better, verdict):
+    pairs = {("ram-6", k): outcomes(20) for k in (0, 1)} | {("entropy-6", k): better[k] for k in (0, 1)}
+    write_made(tmp_path / "runs", pairs)
+    tables.write_tables(tmp_path / "runs", tmp_path / "tables", tmp_path / "claims.csv")
+    assert line_of(read(tmp_path / "claims.csv")[1], claim="C1")["verdict"] == verdict
+
+
+def test_tables_do_not_depend_on_the_order_in_which_records_are_found(written):
+    found = records.load_records(written / "runs")
+    assert len(found) == len(MADE) + 1
+    assert tables.table("table1", found[::-1]).equals(tables.table("table1", found))
+    assert tables.claims(found[::-1]).equals(tables.claims(found))
+
+
+def test_no_records_make_empty_claims_and_no_table(tmp_path):
+    tables.write_tables(tmp_path / "runs", tmp_path / "tables", tmp_path / "claims.csv")
+    assert (tmp_path / "claims.csv").read_text() == CLAIM + "\n" and not (tmp_path / "tables").exists()
+
+
+def test_the_command_writes_them_where_the_library_stands(uram, copy_of_project, write_made):
+    write_made(copy_of_project / "results" / "runs", MADE)
+    done = uram("tables", cwd=copy_of_project)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.split()
+    assert {"results/claims.csv", "results/tables/table1.csv", "results/tables/table1_details.csv"} <= set(said)
+    assert read(copy_of_project / "results" / "tables" / "table1.csv")[0] == TABLE
+
+
+def test_published_tables_are_what_the_published_records_give(tmp_path):
+    """Drift: a table edited by hand, or not rebuilt after a new record, shows here."""
+    if not list(PUBLISHED.glob("**/seed-*.json")):
+        assert not list(TABLES.glob("table*.csv")) and not CLAIMS.exists(), "tables without records"
+        pytest.skip("nothing is published yet")
+    if not CLAIMS.exists():
+        pytest.skip("the tables of the records here are yet to be written")
+    tables.write_tables(PUBLISHED, tmp_path / "tables", tmp_path / "claims.csv")
+    assert (tmp_path / "claims.csv").read_text() == CLAIMS.read_text()
+    fresh = {path.name: path.read_text() for path in (tmp_path / "tables").iterdir()}
+    assert fresh and {name: (TABLES / name).read_text() for name in fresh} == fresh
+
+
+def test_every_contrast_of_a_claim_names_rows_of_the_paper():
+    contrasts = [c for claim in paper.CLAIMS for c in claim.contrasts]
+    assert len(contrasts) > 10
+    for contrast in contrasts:
+        for row in (contrast.better, contrast.worse):
+            assert paper.row(contrast.table, row) is not None, contrast
+    assert [claim.claim for claim in paper.CLAIMS] == [f"C{n}" for n in range(1, 15)]

@@ -1,0 +1,207 @@
+"""Running a notebook with parameters from the command line: what `make reproduce-table1` calls.
+
+    python -m uram_lib.notebook notebooks/10_table1.ipynb --table table1 -p preset quick -p seeds 3
+
+papermill takes any parameter without a word and answers a mistake with a page of traceback. Here parameters are
+checked against the notebook's own parameters cell, a failure is one line, and the executed notebook carries nothing
+that differs from run to run: no timestamps, no durations. It lies with an HTML copy in `results/local/notebooks`.
+"""
+
+import argparse
+import ast
+import sys
+import warnings
+from pathlib import Path
+
+import nbformat
+
+from . import UramError
+from .paths import local, relative, write_atomically
+
+KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+
+
+def parameters_of(notebook: nbformat.NotebookNode, name: str) -> dict:
+    """Names and default values in the cell tagged `parameters`. Raises UramError where there is none of literals."""
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise UramError(f"{name} has {len(cells)} cells tagged 'parameters'; it needs one")
+    try:
+        statements = ast.parse(cells[0].source).body
+        return {s.targets[0].id: ast.literal_eval(s.value) for s in statements}
+    except (SyntaxError, AttributeError, ValueError) as error:
+        raise UramError(f"the parameters cell of {name} must assign literals and nothing else") from error
+
+
+def check_parameters(given: list[tuple[str, str]], defaults: dict) -> dict:
+    """The given words as values of the defaults' types. Raises UramError, listing what is allowed."""
+    values = {}
+    for name, text in given:
+        if name not in defaults:
+            raise UramError(f"unknown parameter {name!r}; one of: {', '.join(defaults)}")
+        kind = type(defaults[name])
+        try:
+            values[name] = {"True": True, "False": False}[text] if kind is bool else kind(text)
+        except (ValueError, KeyError):
+            raise UramError(f"{name} must be {KINDS.get(kind, kind.__name__)}, got {text!r}") from None
+    return values
+
+
+def strip_run_details(notebook: nbformat.NotebookNode) -> None:
+    """Remove what papermill and the kernel's client write about this one execution."""
+    notebook.metadata.pop("papermill", None)
+    for i, cell in enumerate(notebook.cells):
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell["id"] = f"injected-parameters-{i}"
+
+
+def run_notebook(path: Path, given: list[tuple[str, str]], output: Path) -> dict:
+    """Execute the notebook at `path` in its own folder and write it to `output`, with an HTML copy beside it.
+
+    Returns the values of all parameters. Raises UramError for a wrong parameter or a cell that failed; what ran until
+    then is in `output`.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    if not path.is_file():
+        raise UramError(f"there is no notebook {relative(path)}")
+    path, output = path.resolve(), output.resolve()
+    defaults = parameters_of(nbformat.read(path, 4), path.name)
+    values = check_parameters(given, defaults)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UramError(f"cannot write to {relative(output.parent)}: {error.strerror}") from error
+    failure = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # papermill's own, about its dependencies
+        try:
+            papermill.execute_notebook(
+                path,
+                output,
+                values,
+                cwd=path.parent,
+                progress_bar=sys.stderr.isatty(),
+                kernel_name="python3",
+                language="python",
+                extra_arguments=["--IPKernelApp.log_level=50"],  # its warnings are no reader's business
+            )
+        except PapermillExecutionError as error:
+            failure = error
+    notebook = nbformat.read(output, 4)
+    strip_run_details(notebook)
+    write_atomically(output, lambda temporary: nbformat.write(notebook, temporary))
+    if failure is not None:
+        lines = str(failure.evalue).strip().splitlines() or ["no message"]
+        kind = "" if failure.ename in known_errors() else f"cell {failure.exec_count} of {path.name}: {failure.ename}: "
+        raise UramError(f"{kind}{lines[0]} (notebook as far as it ran: {relative(output)})")
+    write_html(notebook, output.with_suffix(".html"))
+    return defaults | values
+
+
+def known_errors() -> set[str]:
+    """Names of the errors that tell a mistake in one line."""
+    from . import data, training  # noqa: F401  (they define such errors)
+
+    found, names = [UramError], set()
+    while found:
+        error = found.pop()
+        names.add(error.__name__)
+        found += error.__subclasses__()
+    return names
+
+
+def write_html(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """A copy to look at in any browser."""
+    from nbconvert import HTMLExporter
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exporter = HTMLExporter(require_js_url="", jquery_url="")
+        text, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": path.stem}})
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+class Sweep:
+    """The runs behind a table notebook. They are made here, in sight of the terminal; the notebook finds them done."""
+
+    def __init__(self, table: str, values: dict):
+        from . import data, experiments, sweep
+
+        for name in ("seeds", "jobs"):
+            if values[name] < 1:
+                raise UramError(f"{name} must be at least 1, got {values[name]}")
+        sweep.pick_device(values["device"])
+        self.values, self.table = values, table
+        self.experiments = experiments.experiments(table, values["preset"], None, values["dataset"] or None)
+        wanted = self.experiments[0].config.dataset
+        self.dataset = data.available(wanted)
+        if self.dataset != wanted:
+            self.experiments = experiments.experiments(table, values["preset"], None, self.dataset)
+        self.seeds = list(range(values["seeds"]))
+
+    def announce(self) -> str:
+        from . import sweep
+
+        return sweep.announce(self.experiments, self.seeds, self.values["device"], self.values["jobs"], False)
+
+    def run(self) -> None:
+        from . import sweep
+
+        sweep.run_sweep(self.experiments, self.seeds, self.values["device"], self.values["jobs"])
+
+    def comparison(self) -> str:
+        """Paper, published and this machine side by side, as text."""
+        from . import data, paper, records, tables
+
+        mine = records.load_records(records.runs_root(False), self.table)
+        mine = [r for r in mine if r["seed"] in self.seeds]
+        frame = tables.compare(self.experiments, records.load_records(table=self.table), mine, self.values["preset"])
+        frame = frame.rename(columns={"this machine": f"this machine ({self.values['preset']}, {self.dataset})"})
+        title = f"{self.table.capitalize()}: {paper.CAPTIONS[self.table]}, test error in % [95 % interval]"
+        lines = [title, frame.to_string(na_rep="–")]
+        if self.dataset == data.EMBEDDED:
+            lines.insert(0, data.BANNER)
+        return "\n".join(lines)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, or 1 after one line that says what was wrong."""
+    parser = argparse.ArgumentParser(prog="python -m uram_lib.notebook", description="Run a notebook with parameters.")
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters")
+    parser.add_argument("--table", help="first make the runs of this table; afterwards print its comparison")
+    parser.add_argument("--output", type=Path, help="where the executed notebook goes")
+    options = parser.parse_args(words)
+    output = options.output or local() / "notebooks" / options.notebook.name
+    warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
+    try:
+        sweep = None
+        if options.table:
+            if not options.notebook.is_file():
+                raise UramError(f"there is no notebook {relative(options.notebook.resolve())}")
+            defaults = parameters_of(nbformat.read(options.notebook, 4), options.notebook.name)
+            values = defaults | check_parameters(options.parameters, defaults)
+            sweep = Sweep(options.table, values)
+            print(sweep.announce(), flush=True)
+            if not values.get("scheduler"):  # a cluster's runs are the notebook's own business
+                sweep.run()
+            print(f"running {options.notebook.name}", flush=True)
+        run_notebook(options.notebook, options.parameters, output)
+        if sweep is not None:
+            print(f"\n{sweep.comparison()}\n")
+        print(f"notebook: {relative(output)}\nto look at: {relative(output.with_suffix('.html'))}")
+    except UramError as error:
+        print(f"uram: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("uram: stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

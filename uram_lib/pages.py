@@ -1,0 +1,301 @@
+"""What the book and the README say in numbers, made from `results/*.csv` and the run records; nothing is typed in.
+
+`write_pages` fills `book/_generated` (ignored by git) before a build; `write_readme` renews the README's block.
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from . import UramError, paper
+from .paths import CLAIMS, PUBLISHED, RESULTS, ROOT, TABLES, relative, write_atomically
+from .records import load_records
+from .statistics import estimate
+from .tables import CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes
+
+GENERATED = ROOT / "book" / "_generated"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- headline: begin (made by `make tables`) -->", "<!-- headline: end -->"
+CLAIM_VERDICTS = ("supported", "opposite", "not supported", "undecided", "not testable here")
+NOTHING = "No runs are published yet."
+
+
+def read(path: Path, columns: list[str]) -> pd.DataFrame:
+    """A CSV file of ours, or an empty frame of these columns where it is not there yet."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""]) if path.exists() else pd.DataFrame(columns=columns)
+
+
+def tables_here(folder: Path = TABLES) -> dict[str, pd.DataFrame]:
+    """The published tables that exist, by name, each with its lines on the paper's data set alone."""
+    frames = {name: read(folder / f"{name}.csv", TABLE_COLUMNS) for name in paper.CAPTIONS}
+    frames = {name: frame[frame["dataset"] == paper.DATASETS[name]] for name, frame in frames.items()}
+    return {name: frame for name, frame in frames.items() if len(frame)}
+
+
+def title(name: str) -> str:
+    """`table1` as a reader says it."""
+    return f"Table {name.removeprefix('table')}"
+
+
+def signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−") if math.isfinite(value) else "–"
+
+
+def span(low: float, high: float, form=lambda value: f"{value:.2f}") -> str:
+    return f"[{form(low)},\u00a0{form(high)}]"  # never broken over two lines
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(parts: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def tally(verdicts: list[str], order: tuple[str, ...] = CLAIM_VERDICTS) -> str:
+    """As in `2 supported and 1 undecided`."""
+    return listed([f"{verdicts.count(v)} {v}" for v in order if v in verdicts])
+
+
+def rows_sentence(verdicts: list[str]) -> str:
+    """As in `4 of 6 rows match the paper, 1 is better and 1 is worse`."""
+    forms = {"matches": ("match", "matches"), "better": ("are better", "is better"), "worse": ("are worse", "is worse")}
+    counts = [(verdicts.count(v), *forms[v]) for v in forms if v in verdicts]
+    parts = [f"{n} {one if n == 1 else many}" for n, many, one in counts]
+    first, number = parts[0], counts[0][0]
+    of_all = f"{'all' if number == len(verdicts) else f'{number} of'} {len(verdicts)} rows"
+    if len(verdicts) == 1:
+        of_all = "the one row"
+    than = " the paper" if "match" in first else " than the paper"
+    return listed([of_all + first.removeprefix(str(number)) + than, *parts[1:]])
+
+
+def table_sentence(name: str, frame: pd.DataFrame, claims: pd.DataFrame) -> str:
+    """The verdict on one table, preset by preset: how its rows and the claims that rest on it came out."""
+    sentences = []
+    for preset, lines in frame.groupby("preset", sort=True):
+        seeds = sorted({int(n) for n in lines["n_seeds"]})
+        seeds = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+        judged = list(lines["verdict"].dropna())
+        text = f"At the preset `{preset}`, with {seeds} seeds a row, {rows_sentence(judged)}." if judged else ""
+        mine = claims[claims["evidence"].str.contains(f"/{name}/{preset}/", regex=False)] if len(claims) else claims
+        if len(mine):
+            judged = tally(list(mine["verdict"]))
+            text += f" The {count(len(mine), 'comparison')} that the paper draws from it came out {judged}."
+        sentences.append(text)
+    return f"**{title(name)}, {paper.CAPTIONS[name]}.** {' '.join(sentences)}"
+
+
+def table_lines(frame: pd.DataFrame) -> pd.DataFrame:
+    """One published table as a reader sees it."""
+    lines = []
+    several = frame["preset"].nunique() > 1
+    for line in frame.itertuples():
+        lines.append({
+            "Model": line.label, **({"Preset": line.preset} if several else {}),
+            "Paper": f"{line.paper:.2f}" if math.isfinite(line.paper) else "–",
+            "Ours": f"{line.ours_mean:.2f}", "95 % interval": span(line.ours_ci_low, line.ours_ci_high),
+            "Difference": signed(line.delta), "Seeds": int(line.n_seeds),
+            "Verdict": line.verdict if isinstance(line.verdict, str) else "–",
+        })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def claim_lines(claims: pd.DataFrame) -> pd.DataFrame:
+    """The comparisons that were made, in the paper's order; a claim's statement stands at its first line."""
+    lines = []
+    several = claims["preset"].nunique() > 1
+    for claim in paper.CLAIMS:
+        for i, line in enumerate(claims[claims["claim"] == claim.claim].itertuples()):
+            lines.append({
+                "Claim": f"**{claim.claim}** {claim.statement}" if i == 0 else "", "Part": line.part,
+                **({"Preset": line.preset} if several else {}), "Verdict": f"**{line.verdict}**",
+                "Paper": signed(line.paper_effect), "Ours": signed(line.our_effect),
+                "95 % interval": span(line.ci_low, line.ci_high, signed), "Pairs": int(line.n_pairs),
+            })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def open_claims(claims: pd.DataFrame) -> pd.DataFrame:
+    """Claims, or parts of them, without a comparison yet, and what will make it."""
+    lines = []
+    for claim in paper.CLAIMS:
+        measured = set(claims.loc[claims["claim"] == claim.claim, "part"])
+        parts = [(c.part, title(c.table)) for c in claim.contrasts if c.part not in measured]
+        if claim.how and not measured:
+            parts.append(("", claim.how))
+        for i, (part, where) in enumerate(parts):
+            lines.append({
+                "Claim": f"**{claim.claim}** {claim.statement}" if i == 0 else "", "Part": part or "–",
+                "Awaits": where,
+            })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def claims_sentence(claims: pd.DataFrame) -> str:
+    """How many comparisons were made and how they came out."""
+    if not len(claims):
+        return f"{NOTHING} Every claim below stands unjudged."
+    measured = set(claims["claim"])
+    return (
+        f"{len(measured)} of the paper's {len(paper.CLAIMS)} claims have been measured, in "
+        f"{count(len(claims), 'comparison')}: {tally(list(claims['verdict']))}."
+    )
+
+
+def provenance_lines(records: list[dict]) -> tuple[pd.DataFrame, list[str]]:
+    """Every published number of the tables, with the records it is the mean of and what made them; and the machines
+    that the letters in the table stand for."""
+    lines, machines = [], []
+    order = [(r.table, r.row) for r in paper.ROWS]
+    for (table, preset, dataset, row), group in by_cell(records).items():
+        made = [r["provenance"] for r in group]
+        commits = sorted({f"`{p['git_commit'][:8]}`" + ("\u00a0†" if p["dirty"] else "") for p in made})
+        used = sorted({
+            f"{p['processor']}, {count(p['threads'], 'thread')}, Python {p['python']}, torch {p['torch']}" for p in made
+        })  # fmt: skip
+        machines += [name for name in used if name not in machines]
+        minutes = [p["wall_seconds"] / 60 for p in made]
+        lines.append({
+            "place": (table, preset, dataset, order.index((table, row)) if (table, row) in order else len(order)),
+            "Records": f"`{table}/{preset}/{dataset}/{row}`", "Seeds": seeds_text([r["seed"] for r in group]),
+            "Ours": f"{estimate(outcomes(group)).mean:.2f}\u00a0%", "Commit": ", ".join(commits),
+            "Machine": ", ".join(letter(machines.index(name)) for name in used),
+            "Minutes": f"{len(minutes)}\u00a0×\u00a0{sum(minutes) / len(minutes):.1f}",
+        })  # fmt: skip
+    lines.sort(key=lambda line: line.pop("place"))
+    return pd.DataFrame(lines), machines
+
+
+def letter(index: int) -> str:
+    """A, B, ..., Z, A1, ..."""
+    return chr(65 + index % 26) + (str(index // 26) if index >= 26 else "")
+
+
+def seeds_text(seeds: list[int]) -> str:
+    """As in `0–9` or `0, 2, 5`."""
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]}–{seeds[-1]}"
+    return ", ".join(map(str, seeds))
+
+
+def csv_table(name: str, caption: str, widths: str, frame: pd.DataFrame, folder: Path) -> str:
+    """Write `frame` for the book and return the directive that shows it."""
+    path = folder / f"{name}.csv"
+    write_atomically(path, lambda temporary: frame.to_csv(temporary, index=False, lineterminator="\n"))
+    return (
+        f":::{{csv-table}} {caption}\n:name: {name}\n:file: /book/_generated/{path.name}\n:header-rows: 1\n"
+        f":widths: {widths}\n:class: numbers\n:::\n"
+    )
+
+
+def markdown_table(frame: pd.DataFrame) -> str:
+    """A pipe table."""
+    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).values.tolist()]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
+def headline_figure(name: str) -> Path:
+    return RESULTS / "figures" / f"{name}.png"
+
+
+def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
+    """Name of each Markdown fragment and its text; the CSV files that they show are written on the way."""
+    published, claims = tables_here(), read(CLAIMS, CLAIM_COLUMNS)
+    made = {}
+    made["verdicts.md"] = "\n\n".join(table_sentence(name, frame, claims) for name, frame in published.items())
+    made["verdicts.md"] = (made["verdicts.md"] or NOTHING) + "\n"
+    shown = []
+    for name, frame in published.items():
+        lines = table_lines(frame)
+        widths = " ".join(["38"] + ["10"] * (len(lines.columns) - 1))
+        unit = "robust accuracy" if (frame["metric"] == "robust_accuracy").all() else "test error"
+        caption = f"The paper's {title(name)}, {paper.CAPTIONS[name]}: {unit} in percent"
+        shown.append(csv_table(f"headline-{name}", caption, widths, lines, folder))
+        if headline_figure(name).exists():
+            shown.append(
+                f":::{{figure}} /results/figures/{name}.png\n:name: headline-{name}-figure\n"
+                f":alt: {title(name)}, the paper's values and ours with intervals\n"
+                f"{title(name)}: the paper's values and ours, with 95 % intervals.\n:::\n"
+            )
+    made["tables.md"] = "\n".join(shown) or f"{NOTHING}\n"
+    made["claims.md"] = f"{claims_sentence(claims)}\n"
+    if len(claims):
+        lines = claim_lines(claims)
+        widths = " ".join(["34", "18"] + ["10"] * (len(lines.columns) - 2))
+        presets = listed([f"`{name}`" for name in sorted(claims["preset"].unique())])
+        caption = f"The claims measured so far (preset {presets}); effects in percentage points"
+        made["claims.md"] += "\n" + csv_table("claims-measured", caption, widths, lines, folder)
+    if len(lines := open_claims(claims)):
+        made["claims.md"] += "\n" + csv_table("claims-open", "Claims not measured yet", "50 28 22", lines, folder)
+    lines, machines = provenance_lines(load_records(records_root))
+    made["provenance.md"] = f"{NOTHING}\n"
+    if len(lines):
+        caption = "Each published number, its records under `results/runs`, and what made them"
+        made["provenance.md"] = csv_table("provenance-table", caption, "36 10 12 16 12 14", lines, folder)
+        made["provenance.md"] += "\n" + "".join(f"- Machine {letter(i)}: {m}\n" for i, m in enumerate(machines))
+    missing = [title(name) for name in paper.CAPTIONS if name not in published]
+    done = [title(name) for name in published]
+    made["status.md"] = f"Done: {listed(done) if done else 'nothing yet'}." + (
+        f" To come: {listed(missing)}.\n" if missing else "\n"
+    )
+    return made
+
+
+def write_pages(folder: Path = GENERATED) -> list[str]:
+    """Fill `folder`; returns what was written, as a reader sees it."""
+    texts = fragments(folder)
+    for name, text in texts.items():
+        path = folder / name
+        if not path.exists() or path.read_text() != text:  # unchanged files keep their date, and pages their cache
+            write_atomically(path, lambda temporary, text=text: temporary.write_text(text))
+    return [relative(folder / name) for name in texts]
+
+
+def headline() -> str:
+    """The README's block: verdicts and tables."""
+    claims = read(CLAIMS, CLAIM_COLUMNS)
+    parts = [
+        f"{table_sentence(name, frame, claims)}\n\n{markdown_table(table_lines(frame))}"
+        for name, frame in tables_here().items()
+    ]
+    return "\n\n".join(parts) or NOTHING
+
+
+def renewed_readme(text: str) -> str:
+    """`text` with its block between the markers made anew. Raises UramError where the markers are missing."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise UramError(f"README.md needs one line {BEGIN!r} and one line {END!r}")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    return f"{before}{BEGIN}\n\n{headline()}\n\n{END}{after}"
+
+
+def write_readme(path: Path = README) -> None:
+    text = renewed_readme(path.read_text())
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def main(words: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after one line that says what was wrong."""
+    parser = argparse.ArgumentParser(prog="python -m uram_lib.pages", description="Make the book's numbers.")
+    parser.add_argument("--readme", action="store_true", help="renew the README's block too")
+    options = parser.parse_args(words)
+    try:
+        write_pages()
+        if options.readme:
+            write_readme()
+            print(relative(README))
+    except UramError as error:
+        print(f"uram: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
