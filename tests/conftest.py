@@ -65,7 +65,7 @@ def uram(local):
         command = [sys.executable, "-m", "uram_lib.cli", *words]
         # With -m the working directory comes first on the path, so `cwd` chooses which copy of the library runs.
         return subprocess.run(
-            command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=120
+            command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=300
         )
 
     return run

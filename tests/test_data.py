@@ -101,9 +101,10 @@ def test_T13_training_and_model_selection_never_read_the_test_split(few_digits, 
 def test_T13_one_run_reads_the_test_split_exactly_once(counted, local):
     experiment = experiments.experiment("table1", "ram-6", "smoke")
     short = dataclasses.replace(experiment, config=dataclasses.replace(experiment.config, epochs=1))
-    sweep.run_one(short, 0, "cpu", progress=False)
+    job = sweep.Job(short, 0, publish=False)
+    sweep.run_one(job, "cpu")
     assert len(counted) == 1
-    sweep.run_one(short, 0, "cpu", progress=False)  # finished: not even once more
+    sweep.run_one(job, "cpu")  # finished: not even once more
     assert len(counted) == 1
 
 
@@ -144,7 +145,7 @@ BANNER_WORDS = "EMBEDDED DEFAULT", "NOT comparable with the paper"
 
 def test_offline_without_data_falls_back_to_the_digits_and_says_so(uram, copy_of_project, local, tmp_path):
     """Through the real command line, in a copy of the library whose data folder is empty."""
-    asked = ("run", "table1", "--preset", "quick", "--rows", "fc", "--seeds", "0", "--device", "cpu", "--single")
+    asked = ("run", "table1", "--preset", "quick", "--rows", "fc", "--seeds", "0", "--device", "cpu")
     done = uram(*asked, cwd=copy_of_project, URAM_DATA=str(tmp_path / "nothing"))
     assert done.returncode == 0, done.stderr
     assert "URAM_OFFLINE" in done.stderr and all(words in done.stderr for words in BANNER_WORDS)
@@ -154,9 +155,9 @@ def test_offline_without_data_falls_back_to_the_digits_and_says_so(uram, copy_of
 
 def test_offline_without_data_nothing_is_published(uram, copy_of_project, tmp_path):
     """Numbers of the embedded digits must never stand in for MNIST's."""
-    asked = ("run", "table1", "--preset", "quick", "--rows", "fc", "--publish", "--single")
+    asked = ("run", "table1", "--preset", "quick", "--rows", "fc", "--publish")
     done = uram(*asked, cwd=copy_of_project, URAM_DATA=str(tmp_path / "nothing"))
-    assert done.returncode == 1 and "--publish needs mnist" in done.stderr
+    assert done.returncode == 1 and "publishing needs mnist" in done.stderr
     assert not (copy_of_project / "results").exists()
 
 

@@ -19,8 +19,8 @@ def test_seeds_that_cannot_be_read_are_refused(text):
 
 
 def test_the_longest_runs_start_first_and_early_seeds_are_complete_across_rows():
-    chosen = experiments.experiments("table1", "converged")
-    jobs = sweep.jobs_of(chosen, [0, 1])
+    chosen = experiments.experiments("table1", "smoke")
+    jobs = sweep.plan("table1", "smoke", seeds=(0, 1)).jobs
     assert len(jobs) == 2 * len(chosen) == len({(j.experiment.row, j.seed) for j in jobs})
     assert [j.cost for j in jobs] == sorted((j.cost for j in jobs), reverse=True)
     assert jobs[-1].experiment.row == "fc"
@@ -33,7 +33,7 @@ def test_a_sweep_of_two_processes_makes_every_record_and_a_second_one_none(uram,
     done = uram(*words)
     assert done.returncode == 0, done.stderr
     announced, *made = done.stdout.splitlines()
-    for word in ("table1", "smoke", "fc", "seeds [0, 1]", "digits", "device cpu", "2 of 2 runs to do", "minutes"):
+    for word in ("table1", "smoke", "fc", "seeds 0, 1", "digits", "device cpu", "2 of 2 runs to do", "minutes"):
         assert word in announced, word
     paths = [records.record_path(experiments.experiment("table1", "fc", "smoke"), seed, False) for seed in (0, 1)]
     assert len(made) == 2 and sorted(local.glob("runs/**/seed-*.json")) == sorted(paths)

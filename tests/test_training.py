@@ -18,7 +18,7 @@ from uram_lib import UramError, experiments, records, training
 from uram_lib.evaluation import evaluate
 from uram_lib.paths import ROOT
 
-RUN = "run table1 --preset smoke --rows ram-6 --seeds 0 --single --checkpoint --device cpu".split()
+RUN = "run table1 --preset smoke --rows ram-6 --seeds 0 --device cpu".split()
 
 
 def equal_weights(one, other) -> bool:

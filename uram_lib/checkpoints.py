@@ -18,7 +18,8 @@ from .paths import relative, write_atomically
 def save(path: Path, model: nn.Module, config: Config, seed: int) -> None:
     """Write the model's weights with its configuration and seed, whole or not at all."""
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    metadata = {"config": json.dumps(dataclasses.asdict(config), sort_keys=True), "seed": str(seed)}
+    # One key: the library writes several in random order, and equal runs shall give equal files.
+    metadata = {"uram": json.dumps({"config": dataclasses.asdict(config), "seed": seed}, sort_keys=True)}
     # Through memory: on a full disk the library's own writer raises an error of another kind.
     write_atomically(path, lambda temporary: temporary.write_bytes(serialise(weights, metadata)))
 
@@ -36,7 +37,7 @@ def load(path: Path, config: Config | None = None) -> tuple[nn.Module, Config]:
     except (OSError, SafetensorError) as error:
         raise UramError(f"{relative(path)} cannot be read as a checkpoint: {error}") from error
     try:
-        found = Config(**json.loads(metadata["config"]))
+        found = Config(**json.loads(metadata["uram"])["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise UramError(f"{relative(path)} is not a checkpoint of this project (no configuration in it)") from error
     if config is not None and found != config:
@@ -44,9 +45,9 @@ def load(path: Path, config: Config | None = None) -> tuple[nn.Module, Config]:
         differing = ", ".join(f"{k}={theirs[k]!r} (wanted {ours[k]!r})" for k in ours if ours[k] != theirs[k])
         raise UramError(f"{relative(path)} is a checkpoint of another model: {differing}")
     shape, classes = data.shape_of(found.dataset)
-    model = build(found, shape, classes)
     try:
+        model = build(found, shape, classes)
         model.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise UramError(f"{relative(path)} does not fit its own configuration: {str(error).splitlines()[0]}") from error
     return model.eval(), found

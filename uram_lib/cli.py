@@ -27,27 +27,23 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def command_run(options: argparse.Namespace) -> None:
-    from . import data, experiments, sweep
+    from . import sweep
+    from .paths import relative
 
-    if options.jobs < 1:
-        raise UramError(f"--jobs must be at least 1, got {options.jobs}")
-    rows = options.rows.split(",") if options.rows else None
-    seeds = parse_seeds(options.seeds)
-    sweep.pick_device(options.device)
-    chosen = experiments.experiments(options.table, options.preset, rows, options.dataset)
-    dataset = data.available(chosen[0].config.dataset)
-    if dataset != chosen[0].config.dataset:
-        if options.publish:
-            raise UramError(f"--publish needs {chosen[0].config.dataset}, which cannot be had here")
-        chosen = experiments.experiments(options.table, options.preset, rows, dataset)
-    if options.single:
-        for seed in seeds:
-            for experiment in chosen:
-                sweep.run_one(experiment, seed, options.device, options.publish, options.checkpoint)
-        return
-    print(sweep.announce(chosen, seeds, options.device, options.jobs, options.publish), flush=True)
-    for path in sweep.run_sweep(chosen, seeds, options.device, options.jobs, options.publish):
-        print(sweep.relative(path))
+    plan = sweep.plan(
+        options.table,
+        options.preset,
+        options.rows.split(",") if options.rows else None,
+        parse_seeds(options.seeds),
+        options.device,
+        options.jobs,
+        options.dataset,
+        options.publish,
+        options.scheduler,
+    )
+    print(plan.announce(), flush=True)
+    for path in plan.run():
+        print(relative(path))
 
 
 def command_tables(options: argparse.Namespace) -> None:
@@ -91,12 +87,11 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--preset", default="quick", help="smoke, quick or converged")
     run.add_argument("--rows", help="comma-separated rows; all when left out")
     run.add_argument("--seeds", default="0", help="as in 3, 0,2,5 or 0-9")
-    run.add_argument("--jobs", type=int, default=1, help="processes at a time, one thread each")
+    run.add_argument("--jobs", type=int, default=1, help="processes at a time, of one thread each where more than 1")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    run.add_argument("--dataset", help="another data set than the preset's own")
+    run.add_argument("--dataset", default="", help="another data set than the preset's own")
     run.add_argument("--publish", action="store_true", help="write to results/runs instead of results/local")
-    run.add_argument("--checkpoint", action="store_true", help="keep the weights too (with --single)")
-    run.add_argument("--single", action="store_true", help="in this process, one after the other")
+    run.add_argument("--scheduler", default="", help="address of a Dask cluster, as in tcp://host:8786")
     commands.add_parser("tables", help="rebuild tables and claims from the records").set_defaults(act=command_tables)
     data = commands.add_parser("data", help="find (or download) and check the data sets")
     data.set_defaults(act=command_data)

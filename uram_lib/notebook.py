@@ -15,7 +15,7 @@ from pathlib import Path
 
 import nbformat
 
-from . import UramError
+from . import UramError, data, paper, records, sweep, tables
 from .paths import local, relative, write_atomically
 
 KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
@@ -125,47 +125,16 @@ def write_html(notebook: nbformat.NotebookNode, path: Path) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
-class Sweep:
-    """The runs behind a table notebook. They are made here, in sight of the terminal; the notebook finds them done."""
-
-    def __init__(self, table: str, values: dict):
-        from . import data, experiments, sweep
-
-        for name in ("seeds", "jobs"):
-            if values[name] < 1:
-                raise UramError(f"{name} must be at least 1, got {values[name]}")
-        sweep.pick_device(values["device"])
-        self.values, self.table = values, table
-        self.experiments = experiments.experiments(table, values["preset"], None, values["dataset"] or None)
-        wanted = self.experiments[0].config.dataset
-        self.dataset = data.available(wanted)
-        if self.dataset != wanted:
-            self.experiments = experiments.experiments(table, values["preset"], None, self.dataset)
-        self.seeds = list(range(values["seeds"]))
-
-    def announce(self) -> str:
-        from . import sweep
-
-        return sweep.announce(self.experiments, self.seeds, self.values["device"], self.values["jobs"], False)
-
-    def run(self) -> None:
-        from . import sweep
-
-        sweep.run_sweep(self.experiments, self.seeds, self.values["device"], self.values["jobs"])
-
-    def comparison(self) -> str:
-        """Paper, published and this machine side by side, as text."""
-        from . import data, paper, records, tables
-
-        mine = records.load_records(records.runs_root(False), self.table)
-        mine = [r for r in mine if r["seed"] in self.seeds]
-        frame = tables.compare(self.experiments, records.load_records(table=self.table), mine, self.values["preset"])
-        frame = frame.rename(columns={"this machine": f"this machine ({self.values['preset']}, {self.dataset})"})
-        title = f"{self.table.capitalize()}: {paper.CAPTIONS[self.table]}, test error in % [95 % interval]"
-        lines = [title, frame.to_string(na_rep="–")]
-        if self.dataset == data.EMBEDDED:
-            lines.insert(0, data.BANNER)
-        return "\n".join(lines)
+def comparison(plan: sweep.Plan) -> str:
+    """Paper, published and this machine side by side, as text."""
+    first = plan.experiments[0]
+    mine = [r for r in records.load_records(records.runs_root(False), first.table) if r["seed"] in plan.seeds]
+    frame = tables.compare(list(plan.experiments), records.load_records(table=first.table), mine, first.preset)
+    frame = frame.rename(columns={"this machine": f"this machine ({first.preset}, {first.config.dataset})"})
+    frame["model"] = frame["model"].str.ljust(frame["model"].str.len().max())
+    title = f"Table {first.table.removeprefix('table')}: {paper.CAPTIONS[first.table]}, test error in % [95 % interval]"
+    lines = [title, frame.rename_axis(None).to_string(na_rep="–")]
+    return "\n".join([data.BANNER, *lines] if plan.embedded else lines)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -179,20 +148,20 @@ def main(words: list[str] | None = None) -> int:
     output = options.output or local() / "notebooks" / options.notebook.name
     warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
     try:
-        sweep = None
+        plan = None
         if options.table:
             if not options.notebook.is_file():
                 raise UramError(f"there is no notebook {relative(options.notebook.resolve())}")
             defaults = parameters_of(nbformat.read(options.notebook, 4), options.notebook.name)
             values = defaults | check_parameters(options.parameters, defaults)
-            sweep = Sweep(options.table, values)
-            print(sweep.announce(), flush=True)
-            if not values.get("scheduler"):  # a cluster's runs are the notebook's own business
-                sweep.run()
+            # The runs are made here, in sight of the terminal; the notebook makes the same plan and finds them done.
+            plan = sweep.plan(options.table, **values | {"seeds": range(values["seeds"])})
+            print(plan.announce(), flush=True)
+            plan.run()
             print(f"running {options.notebook.name}", flush=True)
         run_notebook(options.notebook, options.parameters, output)
-        if sweep is not None:
-            print(f"\n{sweep.comparison()}\n")
+        if plan is not None:
+            print(f"\n{comparison(plan)}\n")
         print(f"notebook: {relative(output)}\nto look at: {relative(output.with_suffix('.html'))}")
     except UramError as error:
         print(f"uram: error: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import subprocess
 import zlib
 from pathlib import Path
@@ -128,6 +129,10 @@ def make_record(
     }
 
 
+KEYS = {"schema", "table", "row", "seed", "preset", "dataset", "config", "config_hash", "metrics", "test_correct",
+        "curves", "provenance"}  # fmt: skip
+
+
 def _rounded(value, digits: int = 4):
     """Numbers cut to what is meaningful, so that records stay small and their differences legible."""
     if isinstance(value, dict):
@@ -145,8 +150,6 @@ def write_record(path: Path, record: dict) -> None:
 
 
 def _compact_lists(text: str) -> str:
-    import re
-
     return re.sub(r"\[[^\[\]{}]*\]", lambda match: re.sub(r"\s+", " ", match[0]), text)
 
 
@@ -159,6 +162,8 @@ def read_record(path: Path) -> dict:
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         found = record.get("schema") if isinstance(record, dict) else None
         raise UramError(f"{relative(path)} has record schema {found!r}; this version reads schema {SCHEMA}")
+    if missing := KEYS - record.keys():
+        raise UramError(f"{relative(path)} is not a whole run record: it lacks {', '.join(sorted(missing))}")
     return record
 
 

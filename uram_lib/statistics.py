@@ -37,7 +37,8 @@ def crossed_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tupl
     """Mean and interval of values (seeds, images), both seen as samples. At least two seeds.
 
     Variance of the mean: that of the seeds' means over the number of seeds, plus that of the images' means over the
-    number of images (which counts the seed-by-image interaction twice, so the interval errs on the wide side).
+    number of images. This counts the seed-by-image interaction twice, which widens the interval; with three seeds
+    whose spread dominates, it still covers the truth in about 93 % of simulations, not 95 (five seeds: 94-95 %).
     """
     seeds, images = values.shape
     if seeds < 2:

@@ -1,7 +1,8 @@
-"""Running experiments: one run, or rows x seeds as child processes, longest first.
+"""Running experiments: one run, or a plan of rows x seeds in this process, in several, or on a Dask cluster.
 
-A sweep starts `uram run` once per row and seed, so a run behaves alike alone and in a sweep, a run that dies takes no
-other with it, and everything can be stopped at any time: what is finished is skipped and what was cut is resumed.
+A run takes care of itself wherever it is started: what is finished is skipped, what was cut is resumed, and a lock
+keeps two processes from the same run. So a plan can be stopped at any time and started again, and a worker that dies
+takes no other run with it.
 """
 
 import contextlib
@@ -11,89 +12,31 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from tqdm import tqdm
 
 from . import UramError, checkpoints, data, records
 from .evaluation import evaluate
-from .experiments import Experiment
+from .experiments import Experiment, experiments
 from .paths import relative
 from .training import pick_device, train
 
 RETRIES = 1  # of a child process that was killed; a run that says why it failed is not tried again
-
-
-@contextlib.contextmanager
-def only_one(path: Path):
-    """Hold `path` as a lock for the time of a run; the system frees it when the process ends, however it ends.
-
-    Raises UramError where another process holds it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UramError(f"{path.stem} is being trained by another process; wait for it or stop it") from None
-        yield
-
-
-def run_one(
-    experiment: Experiment,
-    seed: int,
-    device: str = "auto",
-    publish: bool = False,
-    checkpoint: bool = False,
-    progress: bool = True,
-) -> Path:
-    """Train, test once, and write the record; returns its path. A finished run is left as it is.
-
-    publish: write under `results/runs` instead of `results/local`. checkpoint: keep the weights too. progress: show a
-    bar where a person watches. Raises UramError where another process is at this run.
-    """
-    path = records.record_path(experiment, seed, publish)
-    state = records.state_path(experiment, seed)
-    try:
-        state.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UramError(f"cannot write to {relative(path.parent)}: {error.strerror}") from error
-    with only_one(state.with_suffix(".lock")):
-        weights = records.checkpoint_path(experiment, seed, publish)
-        if records.finished(experiment, seed, publish) and (weights.exists() or not checkpoint):
-            return path
-        chosen = pick_device(device)
-        dataset = data.load(experiment.config.dataset)
-        code = records.git_state()
-        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        name = f"{experiment.table} {experiment.row} seed {seed}"
-        shown = progress and sys.stderr.isatty()
-        with tqdm(total=experiment.config.epochs, desc=name, unit="epoch", disable=not shown) as bar:
-
-            def on_epoch(epoch: int, row: dict[str, float]) -> None:
-                bar.update(epoch - bar.n)
-                bar.set_postfix_str(f"validation error {row['val_error']:.2f} %")
-
-            trained = train(experiment.config, seed, dataset, chosen, state, on_epoch)
-        test = evaluate(trained.model, dataset.load_test().to(chosen), experiment.start_seeds, monte_carlo=True)
-        run = records.provenance(chosen, started, code, trained)
-        record = records.make_record(experiment, seed, dataset.describe(), trained, test, run)
-        if checkpoint:
-            checkpoints.save(weights, trained.model, experiment.config, seed)
-        records.write_record(path, record)
-        state.unlink(missing_ok=True)
-    return path
+CHECKPOINT_SEED = 0  # the weights of this seed's runs are kept, for pictures
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep."""
+    """One run of a plan."""
 
     experiment: Experiment
     seed: int
+    publish: bool
 
     @property
     def name(self) -> str:
@@ -105,77 +48,258 @@ class Job:
         c = self.experiment.config
         return c.epochs * {"fc": 1, "cnn2": 40}.get(c.model, 1 + c.glimpses * (1 + 0.2 * c.scales))
 
+    @property
+    def record(self) -> Path:
+        return records.record_path(self.experiment, self.seed, self.publish)
 
-def jobs_of(experiments: list[Experiment], seeds: list[int]) -> list[Job]:
-    """Rows x seeds, longest first; equals in order of seed, so that early seeds are complete across rows."""
-    return sorted((Job(e, s) for s in seeds for e in experiments), key=lambda job: -job.cost)
+    @property
+    def state(self) -> Path:
+        return records.state_path(self.experiment, self.seed)
+
+    @property
+    def finished(self) -> bool:
+        """Whether a record of this very configuration and seed exists."""
+        return records.finished(self.experiment, self.seed, self.publish)
+
+    @property
+    def progress(self) -> float:
+        """The share of its epochs that a run has behind it, as it notes in its lock file."""
+        try:
+            done, total = self.state.with_suffix(".lock").read_text().split("/")
+            return int(done) / int(total)
+        except (OSError, ValueError):
+            return 0.0
 
 
-def run_sweep(
-    experiments: list[Experiment],
-    seeds: list[int],
-    device: str = "auto",
-    parallel: int = 1,
-    publish: bool = False,
-    checkpoint_seeds: tuple[int, ...] = (0,),
-) -> list[Path]:
-    """Run every experiment with every seed: one after the other in this process when `parallel` is 1, else in that many
-    child processes of one thread each.
+@contextlib.contextmanager
+def only_one(path: Path) -> Iterator[TextIO]:
+    """Hold `path` as a lock for the time of a run; the system frees it when the process ends, however it ends.
 
-    Finished runs are skipped. Returns the records' paths. Raises UramError at the end if a run failed, naming each.
+    Raises UramError where another process holds it, or where the file cannot be made.
     """
-    waiting = [job for job in jobs_of(experiments, seeds) if not records.finished(job.experiment, job.seed, publish)]
-    paths = [records.record_path(e, s, publish) for e in experiments for s in seeds]
-    if parallel == 1:
-        for job in waiting:
-            run_one(job.experiment, job.seed, device, publish, job.seed in checkpoint_seeds)
-        return paths
-    skipped = len(paths) - len(waiting)
-    failed: dict[str, str] = {}
-    running: dict[subprocess.Popen, Job] = {}
-    tries: dict[Job, int] = {}
-    bar = tqdm(total=len(paths), initial=skipped, unit="run", disable=None, desc=f"{skipped} finished before")
     try:
-        while waiting or running:
-            while waiting and len(running) < parallel:
-                job = waiting.pop(0)
-                child = start(job, device, publish, job.seed in checkpoint_seeds)
-                running[child] = job
-                bar.set_postfix_str("running: " + ", ".join(j.name for j in running.values()))
-            for child in [c for c in running if c.poll() is not None]:
-                job = running.pop(child)
-                if child.returncode == 0:
-                    bar.update()
-                elif child.returncode < 0 and tries.get(job, 0) < RETRIES:
-                    tries[job] = tries.get(job, 0) + 1
-                    waiting.insert(0, job)
-                else:
-                    said = child.stderr.read().decode(errors="replace").strip().splitlines()
-                    failed[job.name] = said[-1] if said else f"ended with status {child.returncode}"
-            time.sleep(0.05)
-    finally:
-        for child in running:
-            child.terminate()
-        bar.close()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a")
+    except OSError as error:
+        raise UramError(f"cannot write to {relative(path.parent)}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UramError(f"{path.stem} is being trained by another process; wait for it or stop it") from None
+        yield file
+
+
+def run_one(job: Job, device: str = "auto") -> Path:
+    """Train, test once, and write the record; returns its path. A finished run is left as it is.
+
+    Shows a bar where a person watches. Raises UramError where another process is at this run.
+    """
+    e, seed = job.experiment, job.seed
+    try:
+        job.record.parent.mkdir(parents=True, exist_ok=True)  # found out now, not after an hour of training
+    except OSError as error:
+        raise UramError(f"cannot write to {relative(job.record.parent)}: {error.strerror}") from error
+    with only_one(job.state.with_suffix(".lock")) as lock:
+        if job.finished:
+            return job.record
+        chosen = pick_device(device)
+        dataset = data.load(e.config.dataset)
+        code = records.git_state()
+        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        with tqdm(total=e.config.epochs, desc=f"{e.table} {job.name}", unit="epoch", disable=None) as bar:
+
+            def on_epoch(epoch: int, row: dict[str, float]) -> None:
+                lock.truncate(0)
+                lock.write(f"{epoch}/{e.config.epochs}")
+                lock.flush()
+                bar.update(epoch - bar.n)
+                bar.set_postfix_str(f"validation error {row['val_error']:.2f} %")
+
+            trained = train(e.config, seed, dataset, chosen, job.state, on_epoch)
+        test = evaluate(trained.model, dataset.load_test().to(chosen), e.start_seeds, monte_carlo=True)
+        run = records.provenance(chosen, started, code, trained)
+        if seed == CHECKPOINT_SEED:
+            checkpoints.save(records.checkpoint_path(e, seed, job.publish), trained.model, e.config, seed)
+        records.write_record(job.record, records.make_record(e, seed, dataset.describe(), trained, test, run))
+        job.state.unlink(missing_ok=True)
+    return job.record
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows x seeds and how to run them. Made by `plan`, which checks everything."""
+
+    experiments: tuple[Experiment, ...]
+    seeds: tuple[int, ...]
+    device: str
+    parallel: int
+    publish: bool
+    scheduler: str
+
+    @property
+    def embedded(self) -> bool:
+        """Whether this runs on the embedded digits, so that its numbers are not comparable with the paper."""
+        return self.experiments[0].config.dataset == data.EMBEDDED
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Every run, longest first; equals in order of seed, so that early seeds are complete across rows."""
+        every = [Job(e, seed, self.publish) for seed in self.seeds for e in self.experiments]
+        return sorted(every, key=lambda job: -job.cost)
+
+    @property
+    def waiting(self) -> list[Job]:
+        """The runs without a record, longest first."""
+        return [job for job in self.jobs if not job.finished]
+
+    def announce(self) -> str:
+        """What is about to be done: rows, seeds, data set, device, expected minutes."""
+        first, waiting = self.experiments[0], self.waiting
+        seconds = [seconds_an_epoch(job.experiment) for job in waiting]
+        minutes = "unknown (no published record to go by)"
+        if self.embedded:
+            minutes = "about 1"
+        elif None not in seconds:
+            total = sum(s * job.experiment.config.epochs for s, job in zip(seconds, waiting, strict=True))
+            minutes = f"about {max(1, round(total / self.parallel / 60))} where the published records were made"
+        where = f"on the cluster at {self.scheduler}" if self.scheduler else f"{self.parallel} at a time"
+        return (
+            f"{first.table}, preset {first.preset}: rows {', '.join(e.row for e in self.experiments)}; "
+            f"seeds {', '.join(map(str, self.seeds))}; data {first.config.dataset}; "
+            f"device {pick_device(self.device).type} ({torch.get_num_threads()} threads), {where}; "
+            f"{len(waiting)} of {len(self.jobs)} runs to do; minutes: {minutes}; "
+            f"records in {relative(records.runs_root(self.publish))}"
+        )
+
+    def run(self) -> list[Path]:
+        """Do what is left to do; returns the paths of all records, in the order of rows and seeds.
+
+        In this process when `parallel` is 1, else in that many child processes of one thread each, or on the cluster
+        at `scheduler`. Raises UramError, after everything else has been run, if a run failed, naming each.
+        """
+        if self.scheduler:
+            run_on_cluster(self)
+        elif self.parallel == 1:
+            for job in self.waiting:
+                run_one(job, self.device)
+        else:
+            run_in_children(self)
+        return [Job(e, seed, self.publish).record for e in self.experiments for seed in self.seeds]
+
+
+def plan(
+    table: str,
+    preset: str = "quick",
+    rows: list[str] | None = None,
+    seeds: Iterable[int] = (0,),
+    device: str = "auto",
+    jobs: int = 1,
+    dataset: str = "",
+    publish: bool = False,
+    scheduler: str = "",
+) -> Plan:
+    """Check what a person asked for and make a plan of it.
+
+    rows: all of the table's when None; dataset: the preset's own when empty. Where its files cannot be had, the
+    embedded digits take its place, with a warning. Raises UramError in one line for anything unknown, listing what is
+    allowed.
+    """
+    chosen = experiments(table, preset, rows, dataset or None)
+    seeds = tuple(seeds)
+    if not seeds or any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in seeds):
+        raise UramError(f"seeds must be whole numbers from 0 on, at least one, got {list(seeds)}")
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise UramError(f"jobs must be a whole number from 1 on, got {jobs!r}")
+    if scheduler and "://" not in scheduler:
+        raise UramError(f"scheduler must be an address such as tcp://host:8786, got {scheduler!r}")
+    pick_device(device)
+    wanted = chosen[0].config.dataset
+    found = data.available(wanted)
+    if found != wanted:
+        if publish:
+            raise UramError(f"publishing needs {wanted}, which cannot be had here")
+        chosen = experiments(table, preset, rows, found)
+    return Plan(tuple(chosen), seeds, device, jobs, publish, scheduler)
+
+
+def run_in_children(plan: Plan) -> None:
+    """Run each waiting job as a child process, `plan.parallel` at a time. Raises UramError naming those that failed."""
+    waiting, total = plan.waiting, len(plan.jobs)
+    running: dict[subprocess.Popen, Job] = {}
+    retried: set[Job] = set()
+    failed: dict[str, str] = {}
+    work = sum(job.cost for job in waiting)
+    done = 0.0
+    # One line for the whole plan; tqdm computes the time left from the share of the work that is done.
+    with tqdm(
+        total=100, disable=None, bar_format="{percentage:3.0f} % |{bar:20}| {elapsed}, {remaining} left; {postfix}"
+    ) as bar:
+        try:
+            while waiting or running:
+                while waiting and len(running) < plan.parallel:
+                    job = waiting.pop(0)
+                    running[start(job, plan.device)] = job
+                for child in [child for child in running if child.poll() is not None]:
+                    job = running.pop(child)
+                    if child.returncode < 0 and job not in retried:  # killed, not failed
+                        retried.add(job)
+                        waiting.insert(0, job)
+                        continue
+                    done += job.cost
+                    if child.returncode:
+                        said = child.stderr.read().decode(errors="replace").strip().splitlines()
+                        failed[job.name] = said[-1] if said else f"ended with status {child.returncode}"
+                partly = sum(job.progress * job.cost for job in running.values())
+                bar.update(100 * (done + partly) / work - bar.n)
+                names = ", ".join(f"{job.name} ({100 * job.progress:.0f} %)" for job in running.values())
+                bar.set_postfix_str(f"{total - len(waiting) - len(running)} of {total} runs done; running: {names}")
+                time.sleep(0.2)
+        finally:
+            for child in running:
+                child.terminate()
     if failed:
         raise UramError("; ".join(f"{name}: {why}" for name, why in failed.items()))
-    return paths
 
 
-def start(job: Job, device: str, publish: bool, checkpoint: bool) -> subprocess.Popen:
+def start(job: Job, device: str) -> subprocess.Popen:
     """Start one run as a child process of one thread."""
     e = job.experiment
     words = ["run", e.table, "--preset", e.preset, "--rows", e.row, "--seeds", str(job.seed), "--device", device]
-    words += ["--dataset", e.config.dataset, "--single"]
-    words += ["--publish"] * publish + ["--checkpoint"] * checkpoint
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    words += ["--dataset", e.config.dataset] + ["--publish"] * job.publish
     return subprocess.Popen(
         [sys.executable, "-m", "uram_lib.cli", *words],
-        env=environment,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
+
+
+def run_on_cluster(plan: Plan) -> None:
+    """Hand the waiting jobs to a Dask cluster whose workers see this project's folder. Raises UramError where the
+    scheduler cannot be reached, `distributed` is not installed, or runs failed (naming them)."""
+    try:
+        from distributed import Client, as_completed
+    except ImportError as error:
+        raise UramError("a scheduler needs the package 'distributed': pip install 'uram[cluster]'") from error
+    try:
+        client = Client(plan.scheduler, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise UramError(f"no Dask scheduler answers at {plan.scheduler}") from error
+    failed: dict[str, str] = {}
+    with (
+        client,
+        tqdm(total=len(plan.jobs), initial=len(plan.jobs) - len(plan.waiting), unit="run", disable=None) as bar,
+    ):
+        # A job whose worker dies is handed to another one and resumes there from its last epoch.
+        futures = {client.submit(run_one, job, plan.device, pure=False, retries=RETRIES): job for job in plan.waiting}
+        for future in as_completed(futures):
+            bar.update()
+            if future.status == "error":
+                failed[futures[future].name] = str(future.exception()).splitlines()[0]
+    if failed:
+        raise UramError("; ".join(f"{name}: {why}" for name, why in failed.items()))
 
 
 def seconds_an_epoch(experiment: Experiment) -> float | None:
@@ -183,23 +307,3 @@ def seconds_an_epoch(experiment: Experiment) -> float | None:
     found = records.load_records(table=experiment.table)
     times = [r["provenance"]["wall_seconds"] / r["config"]["epochs"] for r in found if r["row"] == experiment.row]
     return sum(times) / len(times) if times else None
-
-
-def announce(experiments: list[Experiment], seeds: list[int], device: str, parallel: int, publish: bool) -> str:
-    """What a sweep is about to do: rows, seeds, data set, device, expected minutes."""
-    first = experiments[0]
-    todo = [job for job in jobs_of(experiments, seeds) if not records.finished(job.experiment, job.seed, publish)]
-    seconds = [seconds_an_epoch(job.experiment) for job in todo]
-    minutes = "unknown (no published record to go by)"
-    if all(s is not None for s in seconds):
-        total = sum(s * job.experiment.config.epochs for s, job in zip(seconds, todo, strict=True))
-        minutes = f"about {max(1, round(total / parallel / 60))} where the published records were made"
-    if first.config.dataset == data.EMBEDDED:
-        minutes = "about 1"
-    rows = ", ".join(e.row for e in experiments)
-    into = records.runs_root(publish)
-    return (
-        f"{first.table}, preset {first.preset}: rows {rows}; seeds {seeds}; data {first.config.dataset}; "
-        f"device {pick_device(device).type} ({torch.get_num_threads()} threads), {parallel} at a time; "
-        f"{len(todo)} of {len(experiments) * len(seeds)} runs to do; minutes: {minutes}; records in {relative(into)}"
-    )

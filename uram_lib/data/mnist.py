@@ -56,8 +56,8 @@ def download() -> Path:
         socket.setdefaulttimeout(before)
 
 
-def read(folder: Path, name: str) -> Tensor:
-    """One idx file as a uint8 tensor. Raises UramError where the file is missing, truncated or altered."""
+def checked(folder: Path, name: str) -> bytes:
+    """The bytes of one file. Raises UramError where it is missing, truncated or altered."""
     path = folder / name
     if not path.is_file():
         raise UramError(f"{relative(path)} is missing; the folder must hold: {', '.join(MD5)}")
@@ -68,6 +68,12 @@ def read(folder: Path, name: str) -> Tensor:
             f"{relative(path)} is damaged: {len(raw)} bytes with MD5 {found}, expected MD5 {MD5[name]}; "
             "delete it and download MNIST again"
         )
+    return raw
+
+
+def read(folder: Path, name: str) -> Tensor:
+    """One idx file as a uint8 tensor. Raises UramError as `checked` does."""
+    raw = checked(folder, name)
     dimensions = raw[3]
     shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
     return torch.frombuffer(bytearray(raw[4 + 4 * dimensions :]), dtype=torch.uint8).view(shape)
@@ -84,6 +90,8 @@ def split(folder: Path, part: str) -> Split:
 def load() -> Dataset:
     """MNIST with its fixed validation split: 6,000 of the training images, drawn once by a fixed stream."""
     folder = find() or download()
+    for name in MD5:  # the test files too: better now than after an hour of training
+        checked(folder, name)
     everything = split(folder, "train")
     order = torch.randperm(len(everything), generator=stream(0, "mnist", "validation"))
     held_out, kept = order[:VALIDATION].sort().values, order[VALIDATION:].sort().values

@@ -1,0 +1,88 @@
+"""A plan on a real Dask cluster, one of whose workers is killed in mid-run."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from uram_lib import records, sweep
+
+pytest.importorskip("distributed", reason="the optional extra 'cluster' is not installed")
+PATIENCE_S = 120
+
+
+@pytest.fixture
+def cluster(tmp_path, local):
+    """Address of a scheduler with two workers, and the workers' processes; all ended afterwards."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    environment = os.environ | {"URAM_LOCAL": str(local), "URAM_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    log = open(tmp_path / "cluster.log", "w")
+
+    def spawn(*words: str) -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, "-m", *words], env=environment, stdout=log, stderr=log, cwd=tmp_path)
+
+    host, port = address.removeprefix("tcp://").split(":")
+    scheduler = spawn("distributed.cli.dask_scheduler", "--host", host, "--port", port, "--no-dashboard")
+    worker = ("distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
+    workers = [spawn(*worker) for _ in range(2)]
+    yield address, workers
+    for process in (*workers, scheduler):
+        process.kill()
+        process.wait()
+    log.close()
+
+
+def wait_for(condition, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE_S} s"
+        time.sleep(0.02)
+
+
+def test_a_killed_worker_loses_and_doubles_no_run(cluster, local):
+    address, workers = cluster
+    words = ["run", "table1", "--preset", "smoke", "--rows", "ram-6,fc", "--seeds", "0-1", "--scheduler", address]
+    runner = subprocess.Popen(
+        [sys.executable, "-m", "uram_lib.cli", *words],
+        env=os.environ | {"URAM_LOCAL": str(local), "URAM_OFFLINE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # A state file means that a run is under way: its worker dies between epochs or within one.
+    wait_for(lambda: list(Path(local).glob("state/*.pt")) or runner.poll() is not None, "a first epoch")
+    assert runner.poll() is None, runner.stderr.read()
+    workers[0].send_signal(signal.SIGKILL)
+    out, said = runner.communicate(timeout=PATIENCE_S)
+    assert runner.returncode == 0, said
+    plan = sweep.plan("table1", "smoke", ["ram-6", "fc"], (0, 1))
+    assert plan.waiting == []
+    made = sorted(Path(local).glob("runs/**/*.json"))
+    assert made == sorted(job.record for job in plan.jobs)
+    for path in made:  # each is whole, and of this configuration
+        assert records.read_record(path)["metrics"]["best_epoch"] >= 1
+    assert not list(Path(local).glob("state/*.pt")), "a finished run leaves no state behind"
+
+
+def test_runs_made_on_a_cluster_equal_runs_made_here(cluster, local, tmp_path, monkeypatch):
+    address, _ = cluster
+    plan = sweep.plan("table1", "smoke", ["fc"], (3,), scheduler=address)
+    (path,) = plan.run()
+    there = records.read_record(path)
+    monkeypatch.setenv("URAM_LOCAL", str(tmp_path / "elsewhere"))
+    (path,) = sweep.plan("table1", "smoke", ["fc"], (3,), device="cpu").run()
+    here = records.read_record(path)
+    assert {k: v for k, v in there.items() if k != "provenance"} == {k: v for k, v in here.items() if k != "provenance"}
+
+
+def test_no_scheduler_is_one_line(uram):
+    done = uram("run", "table1", "--preset", "smoke", "--rows", "fc", "--scheduler", "tcp://127.0.0.1:9")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == "uram: error: no Dask scheduler answers at tcp://127.0.0.1:9"
