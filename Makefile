@@ -14,7 +14,7 @@ export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup reproduce reproduce-table1 tables book serve test lint pytest nbval bench lock clean
+.PHONY: help setup reproduce reproduce-table1 tables book serve test lint pytest nbval cluster-test bench lock clean
 
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -77,12 +77,15 @@ pytest: $(INSTALLED) ## run the tests alone
 nbval: $(INSTALLED) ## run every notebook and compare its checked cells
 	@$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
 
+cluster-test: $(INSTALLED) ## start a real Dask cluster, kill a worker in mid-run, and count the finished runs
+	@$(BIN)/python -m pytest tests/test_cluster.py
+
 bench: $(INSTALLED) ## measure training speed
 	@$(BIN)/python -m uram_lib.bench
 
 lock: $(INSTALLED) ## re-derive requirements.lock from pyproject.toml, keeping the pins that still fit (needs uv)
 	@command -v uv >/dev/null || { echo "lock: uv is not installed (pip install uv)" >&2; exit 1; }
-	uv pip compile pyproject.toml --extra book --extra test --universal --python-version 3.11.5 --no-annotate --no-header -q -o requirements.lock
+	uv pip compile pyproject.toml --extra book --extra test --extra cluster --universal --python-version 3.11.5 --no-annotate --no-header -q -o requirements.lock
 
 clean: ## remove the built book and caches; your runs in results/local, data and .venv stay
 	rm -rf _build book/_generated .pytest_cache .ruff_cache .hypothesis

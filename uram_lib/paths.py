@@ -21,8 +21,9 @@ def local() -> Path:
 
 
 def data_roots() -> list[Path]:
-    """Folders that are searched for data sets, in order: `URAM_DATA`, then `data/`."""
-    roots = [Path(os.environ["URAM_DATA"]).expanduser().resolve()] if os.environ.get("URAM_DATA") else []
+    """Folders that are searched for data sets, in order: `URAM_DATA` (a relative one counts from the project's root,
+    so that notebooks find it too), then `data/`."""
+    roots = [(ROOT / Path(os.environ["URAM_DATA"]).expanduser()).resolve()] if os.environ.get("URAM_DATA") else []
     return [*roots, ROOT / "data"]
 
 

@@ -158,8 +158,10 @@ class Plan:
         first, waiting = self.experiments[0], self.waiting
         seconds = [seconds_an_epoch(job.experiment) for job in waiting]
         minutes = "unknown (no published record to go by)"
-        if self.embedded:
-            minutes = "about 1"
+        if not waiting:
+            minutes = "0"
+        elif self.embedded:
+            minutes = f"about {max(1, round(len(waiting) / self.parallel / 8))}"
         elif None not in seconds:
             total = sum(s * job.experiment.config.epochs for s, job in zip(seconds, waiting, strict=True))
             minutes = f"about {max(1, round(total / self.parallel / 60))} where the published records were made"
