@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from . import UramError, paper
-from .paths import CLAIMS, PUBLISHED, RESULTS, ROOT, TABLES, relative, write_atomically
+from .paths import CLAIMS, FIGURES, PUBLISHED, RESULTS, ROOT, TABLES, relative, write_atomically
 from .records import load_records
 from .statistics import estimate
 from .tables import CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes
@@ -257,6 +257,30 @@ def write_pages(folder: Path = GENERATED) -> list[str]:
     return [relative(folder / name) for name in texts]
 
 
+def write_figures(folder: Path = FIGURES) -> list[str]:
+    """Draw each published table against the paper's values, for the README and the landing page."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    from . import plotting
+
+    plotting.use_style()
+    paths = []
+    for name, frame in tables_here().items():
+        ax = plotting.comparison(frame, title=f"{title(name)}: {paper.CAPTIONS[name]}")
+        path = folder / f"{name}.png"
+        # Without the library's version in the file, equal figures are equal files.
+        figure = ax.figure
+        write_atomically(
+            path, lambda temporary, f=figure: f.savefig(temporary, format="png", dpi=160, metadata={"Software": None})
+        )
+        plt.close(figure)
+        paths.append(path)
+    return [relative(path) for path in paths]
+
+
 def headline() -> str:
     """The README's block: verdicts and tables."""
     claims = read(CLAIMS, CLAIM_COLUMNS)
@@ -284,13 +308,13 @@ def write_readme(path: Path = README) -> None:
 def main(words: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what was wrong."""
     parser = argparse.ArgumentParser(prog="python -m uram_lib.pages", description="Make the book's numbers.")
-    parser.add_argument("--readme", action="store_true", help="renew the README's block too")
+    parser.add_argument("--readme", action="store_true", help="renew the README's block and the figures too")
     options = parser.parse_args(words)
     try:
         write_pages()
         if options.readme:
             write_readme()
-            print(relative(README))
+            print("\n".join([relative(README), *write_figures()]))
     except UramError as error:
         print(f"uram: error: {error}", file=sys.stderr)
         return 1

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 PUBLISHED = RESULTS / "runs"
 CHECKPOINTS = RESULTS / "checkpoints"
+FIGURES = RESULTS / "figures"
 TABLES = RESULTS / "tables"
 CLAIMS = RESULTS / "claims.csv"
 

@@ -92,8 +92,11 @@ def claim_verdict(ours: Estimate, paper_effect: float) -> str:
     """Judge a paired effect against the paper's, both signed alike (an effect of the paper's sign is claimed).
 
     `supported`: the interval lies beyond 0 on the claimed side; `opposite`: beyond 0 on the other;
-    `not supported`: holds 0 and excludes the paper's effect; `undecided`: holds both.
+    `not supported`: holds 0 and excludes the paper's effect; `undecided`: holds both, or there is but one pair of runs,
+    which cannot tell an effect from the luck of a seed.
     """
+    if ours.n < 2:
+        return "undecided"
     sign = math.copysign(1, paper_effect)
     low, high = sorted((sign * ours.low, sign * ours.high))
     if low > 0:
