@@ -21,7 +21,7 @@ from .models import build
 from .paths import RESULTS, local, relative, write_atomically
 from .records import cpu_name, git_state
 from .seeding import initialise, stream
-from .training import batch_loss, new_optimizer
+from .training import batch_loss, descend, new_optimizer
 
 SHAPES = {
     "table1": (Config("mnist", "ram", 1, glimpses=6, patch_size=8, scales=1, clip_norm=1.0), (1, 28, 28)),
@@ -58,11 +58,7 @@ def training_step(config: Config, image_shape: tuple[int, int, int]) -> tuple[Ca
 
     def step() -> None:
         loss, _ = batch_loss(model, config, images, labels, draws)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if config.clip_norm:
-            nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-        optimizer.step()
+        descend(model, optimizer, config, loss)
 
     return step, model
 

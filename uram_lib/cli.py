@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 import warnings
+from collections.abc import Callable
 
 from . import UramError, __version__
 
@@ -103,9 +104,14 @@ def parser() -> argparse.ArgumentParser:
 def main(words: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, or 1 after one line that says what was wrong."""
     options = parser().parse_args(words)
+    return exit_status(lambda: options.act(options))
+
+
+def exit_status(act: Callable[[], object]) -> int:
+    """Call `act` as a command does: warnings are notes, a mistake is one line and status 1, a stop by hand is 130."""
     warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
     try:
-        options.act(options)
+        act()
     except UramError as error:
         print(f"uram: error: {error}", file=sys.stderr)
         return 1

@@ -16,6 +16,7 @@ from pathlib import Path
 import nbformat
 
 from . import UramError, data, paper, records, sweep, tables
+from .cli import exit_status
 from .paths import local, relative, write_atomically
 
 KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
@@ -145,31 +146,26 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--table", help="first make the runs of this table; afterwards print its comparison")
     parser.add_argument("--output", type=Path, help="where the executed notebook goes")
     options = parser.parse_args(words)
+    return exit_status(lambda: command(options))
+
+
+def command(options: argparse.Namespace) -> None:
     output = options.output or local() / "notebooks" / options.notebook.name
-    warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
-    try:
-        plan = None
-        if options.table:
-            if not options.notebook.is_file():
-                raise UramError(f"there is no notebook {relative(options.notebook.resolve())}")
-            defaults = parameters_of(nbformat.read(options.notebook, 4), options.notebook.name)
-            values = defaults | check_parameters(options.parameters, defaults)
-            # The runs are made here, in sight of the terminal; the notebook makes the same plan and finds them done.
-            plan = sweep.plan(options.table, **values | {"seeds": range(values["seeds"])})
-            print(plan.announce(), flush=True)
-            plan.run()
-            print(f"running {options.notebook.name}", flush=True)
-        run_notebook(options.notebook, options.parameters, output)
-        if plan is not None:
-            print(f"\n{comparison(plan)}\n")
-        print(f"notebook: {relative(output)}\nto look at: {relative(output.with_suffix('.html'))}")
-    except UramError as error:
-        print(f"uram: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("uram: stopped; run the same command again to go on", file=sys.stderr)
-        return 130
-    return 0
+    plan = None
+    if options.table:
+        if not options.notebook.is_file():
+            raise UramError(f"there is no notebook {relative(options.notebook.resolve())}")
+        defaults = parameters_of(nbformat.read(options.notebook, 4), options.notebook.name)
+        values = defaults | check_parameters(options.parameters, defaults)
+        # The runs are made here, in sight of the terminal; the notebook makes the same plan and finds them done.
+        plan = sweep.plan(options.table, **values | {"seeds": range(values["seeds"])})
+        print(plan.announce(), flush=True)
+        plan.run()
+        print(f"running {options.notebook.name}", flush=True)
+    run_notebook(options.notebook, options.parameters, output)
+    if plan is not None:
+        print(f"\n{comparison(plan)}\n")
+    print(f"notebook: {relative(output)}\nto look at: {relative(output.with_suffix('.html'))}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from . import UramError, paper
+from .cli import exit_status
 from .paths import CLAIMS, FIGURES, PUBLISHED, RESULTS, ROOT, TABLES, relative, write_atomically
 from .records import load_records
 from .statistics import estimate
@@ -310,15 +311,15 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m uram_lib.pages", description="Make the book's numbers.")
     parser.add_argument("--readme", action="store_true", help="renew the README's block and the figures too")
     options = parser.parse_args(words)
-    try:
-        write_pages()
-        if options.readme:
-            write_readme()
-            print("\n".join([relative(README), *write_figures()]))
-    except UramError as error:
-        print(f"uram: error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(lambda: make(options.readme))
+
+
+def make(readme: bool) -> None:
+    """Write the pages and, if asked, the README's block and the figures."""
+    write_pages()
+    if readme:
+        write_readme()
+        print("\n".join([relative(README), *write_figures()]))
 
 
 if __name__ == "__main__":

@@ -100,6 +100,15 @@ def batch_loss(
     return loss, {"cross_entropy": loss.detach(), "reward": (logits.argmax(-1) == labels).float().mean()}
 
 
+def descend(model: nn.Module, optimizer: torch.optim.Optimizer, config: Config, loss: Tensor) -> None:
+    """One step of the optimiser along the gradient of `loss`, clipped if the configuration says so."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if config.clip_norm:
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+    optimizer.step()
+
+
 def train_epoch(model, optimizer, config: Config, seed: int, epoch: int, dataset: Dataset) -> dict[str, float]:
     """One pass over the training split; returns the mean of each part of the loss. Raises NotFinite."""
     model.train()
@@ -113,11 +122,7 @@ def train_epoch(model, optimizer, config: Config, seed: int, epoch: int, dataset
         optimizer.param_groups[0]["lr"].fill_(learning_rate_at(config, step, config.epochs * len(batches)))
         images, labels = dataset.training_batch(index, draws["data"])
         loss, parts = batch_loss(model, config, images, labels, draws)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if config.clip_norm:
-            nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-        optimizer.step()
+        descend(model, optimizer, config, loss)
         history.append({"loss": loss.detach(), **parts})
     # Read once an epoch: asking for the numbers at each step would make an accelerator wait.
     columns = {name: torch.stack([step[name] for step in history]) for name in history[0]}
