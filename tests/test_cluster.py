@@ -13,7 +13,19 @@ import pytest
 from uram_lib import records, sweep
 
 pytest.importorskip("distributed", reason="the optional extra 'cluster' is not installed")
-PATIENCE_S = 120
+PATIENCE_S = 400  # a loaded machine takes half a minute to import PyTorch
+
+
+def wait_for(condition, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE_S} s"
+        time.sleep(0.02)
+
+
+def answers(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
 
 
 @pytest.fixture
@@ -32,18 +44,12 @@ def cluster(tmp_path, local):
     scheduler = spawn("distributed.cli.dask_scheduler", "--host", host, "--port", port, "--no-dashboard")
     worker = ("distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
     workers = [spawn(*worker) for _ in range(2)]
+    wait_for(lambda: answers(host, int(port)), "the scheduler's start")
     yield address, workers
     for process in (*workers, scheduler):
         process.kill()
         process.wait()
     log.close()
-
-
-def wait_for(condition, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE_S} s"
-        time.sleep(0.02)
 
 
 def test_a_killed_worker_loses_and_doubles_no_run(cluster, local):

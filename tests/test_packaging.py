@@ -80,7 +80,9 @@ def test_conda_environment_installs_the_lock_and_this_project():
     assert pip == ["-r requirements.lock", "-e ."]
 
 
-@pytest.mark.parametrize(("folder", "extras"), [("uram_lib", ("book",)), ("tests", ("book", "test"))])
+@pytest.mark.parametrize(
+    ("folder", "extras"), [("uram_lib", ("book", "cluster")), ("tests", ("book", "test", "cluster"))]
+)
 def test_every_import_is_declared(folder, extras):
     provided = importlib.metadata.packages_distributions()
     allowed = {canonicalize_name(r.name) for r in declared(*extras)}

@@ -286,7 +286,7 @@ def run_on_cluster(plan: Plan) -> None:
     except ImportError as error:
         raise UramError("a scheduler needs the package 'distributed': pip install 'uram[cluster]'") from error
     try:
-        client = Client(plan.scheduler, timeout="10s")
+        client = Client(plan.scheduler, timeout="30s")
     except (OSError, ValueError) as error:
         raise UramError(f"no Dask scheduler answers at {plan.scheduler}") from error
     failed: dict[str, str] = {}
