@@ -38,7 +38,7 @@ def pin(requirement: Requirement) -> str:
 
 def test_lock_pins_every_declared_package_within_its_range():
     pins = locked()
-    for requirement in declared("book", "test"):
+    for requirement in declared("book", "test", "cluster"):
         assert pin(pins[canonicalize_name(requirement.name)]) in requirement.specifier, requirement
 
 
