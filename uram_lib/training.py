@@ -1,5 +1,6 @@
 """The only training loop. It can be killed at any moment and resumes from its last epoch to the same bits."""
 
+import ctypes
 import io
 import math
 import time
@@ -57,6 +58,17 @@ def pick_device(name: str = "auto") -> torch.device:
     if name != "auto" and name not in here:
         raise UramError(f"device {name!r} is not available on this machine; here: {', '.join(here)}")
     return torch.device(here[0] if name == "auto" else name)
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep the memory that a step frees for the next one, instead of handing it back to the system
+    and being given zeroed pages anew: a tenth of a step. Only glibc knows this; elsewhere nothing happens."""
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    for parameter, value in ((-3, 32 * 2**20), (-1, 2**31 - 1), (-2, 64 * 2**20)):  # M_MMAP_THRESHOLD, _TRIM_, _TOP_PAD
+        mallopt(parameter, value)
 
 
 def new_model(config: Config, seed: int, dataset: Dataset) -> nn.Module:
@@ -149,6 +161,7 @@ def train(
     final weights bit for bit on the same CPU. on_epoch(epoch, curves of that epoch) is called after each.
     Raises NotFinite, with the state of the last good epoch kept, and UramError for a state of another run.
     """
+    keep_freed_memory()
     torch.use_deterministic_algorithms(True, warn_only=torch.device(device).type != "cpu")
     device = torch.device(device)
     dataset = dataset.to(device)
