@@ -18,10 +18,9 @@ def flops(act) -> int:
 @pytest.mark.parametrize("shape", list(bench.SHAPES))
 def test_limit_counts_the_same_operations_as_a_training_step(shape):
     """PyTorch's own counter sees the products of the real step and those of the limit; they must agree."""
-    config, image_shape = bench.SHAPES[shape]
-    step, model = bench.training_step(config, image_shape)
+    step = bench.Step(shape)
     step()
-    products = bench.matrix_products(model, config)
+    products = bench.matrix_products(step.replicas.models[0], step.config)
     in_step, in_limit = flops(step), flops(products)
     # The step skips the gradient of what has none: the black initial state, H_0.
     assert in_limit == pytest.approx(in_step, rel=0.02)
@@ -46,12 +45,22 @@ def test_report_is_whole_json(tmp_path, monkeypatch):
     monkeypatch.setenv("URAM_LOCAL", str(tmp_path))
     monkeypatch.setattr(bench, "REPEATS", 1)
     monkeypatch.setattr(bench, "CANVASES", (28, 60))
+    monkeypatch.setattr(bench, "EPOCH_IMAGES", 500)
     monkeypatch.setattr(
-        bench, "in_turn", lambda acts, at_least=0: {name: [bench.seconds(act, 0)] for name, act in acts.items()}
+        bench, "in_turn", lambda acts, *_, **__: {name: [bench.seconds(act, 0)] for name, act in acts.items()}
     )
+    measure_pair = bench.measure_pair
+    monkeypatch.setattr(bench, "measure_pair", lambda name: measure_pair(name, 0.1))
     assert bench.main([]) == 0
     report = json.loads((tmp_path / "bench.json").read_text())
     assert {s["shape"] for s in report["shapes"]} == set(bench.SHAPES)
     assert all(s["images_per_second"] > 0 and 0 < s["ratio"] for s in report["shapes"])
+    assert all(0 < pair["kept_by_each_of_two"] for pair in report["pairs"])
+    assert [line["seeds"] for line in report["together"]] == [1, 4]
     assert [line["side_px"] for line in report["canvas"]] == [28, 60]
     assert report["machine"]["threads"] == 1
+
+
+def test_a_mistaken_option_is_one_line(capsys):
+    assert bench.main(["--threads", "0"]) == 1
+    assert capsys.readouterr().err == "uram: error: threads must be a whole number from 1 on, got 0\n"

@@ -102,9 +102,9 @@ def test_T13_one_run_reads_the_test_split_exactly_once(counted, local):
     experiment = experiments.experiment("table1", "ram-6", "smoke")
     short = dataclasses.replace(experiment, config=dataclasses.replace(experiment.config, epochs=1))
     job = sweep.Job(short, 0, publish=False)
-    sweep.run_one(job, "cpu")
+    sweep.run_group((job,), "cpu")
     assert len(counted) == 1
-    sweep.run_one(job, "cpu")  # finished: not even once more
+    sweep.run_group((job,), "cpu")  # finished: not even once more
     assert len(counted) == 1
 
 

@@ -277,3 +277,18 @@ def test_ledger_K1_predictions_do_not_depend_on_labels(few_digits, small_config)
 def test_ram_refuses_impossible_settings(changes, said):
     with pytest.raises(ValueError, match=said):
         RAM((1, 28, 28), 10, **{"glimpses": 2, "patch_size": 8, "scales": 1, "sigma": 0.15} | changes)
+
+
+def test_lstm_core_is_pytorchs_lstm_cell(generator):
+    """Independent truth: PyTorch's own fused cell, over a few steps."""
+    from uram_lib.models.ram import LSTMCore
+
+    core = LSTMCore(11, 7).double()
+    state = core.initial_state(5, torch.zeros(1, dtype=torch.float64))
+    truth = state
+    for _ in range(4):
+        glimpse = torch.randn(5, 11, generator=generator, dtype=torch.float64)
+        hidden, state = core(glimpse, state)
+        truth = core.cell(glimpse, truth)
+        torch.testing.assert_close(hidden, truth[0], rtol=0, atol=1e-12)
+        torch.testing.assert_close(state[1], truth[1], rtol=0, atol=1e-12)

@@ -1,66 +1,97 @@
 """How fast training is, against what the matrix products alone would allow: `make bench`.
 
-Every figure is a ratio of two things timed in turn within one run, so that a shared, noisy machine disturbs both alike.
+Every figure is a ratio of things timed in turn within one run, so that a shared, noisy machine disturbs all alike.
 Writes `results/bench.json` with `--publish`, else `results/local/bench.json`.
 """
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from . import UramError
+from .cli import exit_status
+from .data.clutter import VARIANTS, compose
 from .evaluation import uniform_start
 from .experiments import Config
 from .glimpse import GlimpseSensor
 from .models import build
 from .paths import RESULTS, local, relative, write_atomically
 from .records import cpu_name, git_state
+from .replicas import Replicas
 from .seeding import initialise, stream
-from .training import batch_loss, descend, new_optimizer
+from .training import draws_of, keep_freed_memory, pick_device
 
 SHAPES = {
-    "table1": (Config("mnist", "ram", 1, glimpses=6, patch_size=8, scales=1, clip_norm=1.0), (1, 28, 28)),
-    "table2": (Config("clutter100-10", "ram", 1, glimpses=8, patch_size=12, scales=4, clip_norm=1.0), (1, 100, 100)),
+    "table1": Config("mnist", "ram", 1, glimpses=6, patch_size=8, scales=1, clip_norm=1.0),
+    "table2": Config("clutter100-10", "ram", 1, glimpses=8, patch_size=12, scales=4, clip_norm=1.0),
 }
 CANVASES = (28, 60, 100, 200, 400, 1000)
+TOGETHER = {"cpu": (1, 4), "mps": (1, 4), "cuda": (1, 4, 16, 64)}  # seeds at once
+EPOCH_IMAGES = 54_000
 REPEATS = 9
 
 
-def seconds(act: Callable[[], object], at_least: float) -> float:
+def seconds(act: Callable[[], object], at_least: float, device: str = "cpu") -> float:
     """Seconds a call, over calls that fill `at_least` seconds."""
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    wait()
     count, began = 0, time.perf_counter()
     while (passed := time.perf_counter() - began) < at_least or not count:
         act()
+        wait()
         count += 1
     return passed / count
 
 
-def in_turn(acts: dict[str, Callable[[], object]], at_least: float = 0.3) -> dict[str, list[float]]:
+def in_turn(
+    acts: dict[str, Callable[[], object]], at_least: float = 0.3, device: str = "cpu"
+) -> dict[str, list[float]]:
     """Time each of `acts` REPEATS times, one after the other in every round; seconds a call, a list each."""
     for act in acts.values():
         act()
-    rounds = [{name: seconds(act, at_least) for name, act in acts.items()} for _ in range(REPEATS)]
+    rounds = [{name: seconds(act, at_least, device) for name, act in acts.items()} for _ in range(REPEATS)]
     return {name: [one[name] for one in rounds] for name in acts}
 
 
-def training_step(config: Config, image_shape: tuple[int, int, int]) -> tuple[Callable[[], object], nn.Module]:
-    """One step of training as `training.train_epoch` does it, on one batch that stays in memory; and its model."""
-    model = initialise(build(config, image_shape, 10), 0)
-    optimizer = new_optimizer(model, config)
-    images = torch.rand(config.batch_size, *image_shape, generator=stream(0, "bench"))
-    labels = torch.randint(10, (config.batch_size,), generator=stream(0, "bench", "labels"))
-    draws = {name: stream(0, name) for name in ("start", "policy")}
+class Step:
+    """A step of training as `training.train_epoch` does it, its data included, for `together` seeds at once."""
 
-    def step() -> None:
-        loss, _ = batch_loss(model, config, images, labels, draws)
-        descend(model, optimizer, config, loss)
+    def __init__(self, name: str, together: int = 1, device: str = "cpu"):
+        self.config = SHAPES[name]
+        self.side, self.pieces = VARIANTS.get(self.config.dataset, (28, 0))
+        draw = stream(0, "bench")
+        # As many digits as the training split has, so that picking a batch misses the caches as it really does.
+        self.digits = torch.randint(256, (EPOCH_IMAGES, 1, 28, 28), generator=draw, dtype=torch.uint8).to(device)
+        self.labels = torch.randint(10, (EPOCH_IMAGES,), generator=draw).to(device)
+        models = [initialise(build(self.config, (1, self.side, self.side), 10), seed) for seed in range(together)]
+        self.replicas = Replicas([model.to(device) for model in models], self.config)
+        self.streams = [
+            {name: stream(seed, name, device=device) for name in ("data", "start", "policy")}
+            for seed in range(together)
+        ]
+        self.index = torch.randint(EPOCH_IMAGES, (self.config.batch_size,), generator=draw).to(device)
 
-    return step, model
+    def data(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A batch as the data sets of the two tables make it."""
+        if self.pieces:
+            images, _ = compose(self.digits, self.index, self.side, self.pieces, generator)
+        else:
+            images = self.digits[self.index]
+        return images.to(torch.float32) / 255, self.labels[self.index]
+
+    def __call__(self) -> None:
+        model = self.replicas.models[0]
+        batches = [(*self.data(own["data"]), *draws_of(model, self.config.batch_size, own)) for own in self.streams]
+        losses, _ = self.replicas.loss(batches)
+        self.replicas.descend(losses, self.config.learning_rate)
 
 
 def matrix_products(model: nn.Module, config: Config) -> Callable[[], object]:
@@ -92,23 +123,78 @@ def matrix_products(model: nn.Module, config: Config) -> Callable[[], object]:
 
 
 def measure_shape(name: str) -> dict:
-    """Images a second of training against the matrix products alone, and the time to the first step."""
-    config, image_shape = SHAPES[name]
+    """Images a second of training against the matrix products alone; where the time of a step goes; the start-up."""
     began = time.perf_counter()
-    step, model = training_step(config, image_shape)
+    step = Step(name)
     step()
     start_up = time.perf_counter() - began
-    times = in_turn({"training": step, "limit": matrix_products(model, config)})
-    ratios = [limit / training for training, limit in zip(times["training"], times["limit"], strict=True)]
-    rate = lambda name: config.batch_size / statistics.median(times[name])  # noqa: E731
+    config, replicas = step.config, step.replicas
+    sensor = GlimpseSensor(config.patch_size, config.scales)
+    images, _ = step.data(step.streams[0]["data"])
+    starts = [uniform_start(len(images), stream(0, "bench", "start", t)) for t in range(config.glimpses)]
+    pyramid = sensor.pyramid(images)
+
+    def optimise() -> None:
+        replicas.clip_gradients()
+        replicas.optimizer.step()
+
+    times = in_turn({
+        "step": step, "matrix products": matrix_products(replicas.models[0], config),
+        "data": lambda: step.data(step.streams[0]["data"]), "pyramid": lambda: sensor.pyramid(images),
+        "glimpses": lambda: [sensor(pyramid, start) for start in starts], "optimiser": optimise,
+    })  # fmt: skip
+    ratios = [limit / whole for whole, limit in zip(times["step"], times["matrix products"], strict=True)]
+    middle = {part: statistics.median(values) for part, values in times.items()}
+    parts = {part: 1e3 * value for part, value in middle.items() if part != "step"}
+    parts["everything else"] = max(0.0, 1e3 * middle["step"] - sum(parts.values()))
     return {
         "shape": name,
-        "images_per_second": round(rate("training")),
-        "limit_images_per_second": round(rate("limit")),
+        "images_per_second": round(config.batch_size / middle["step"]),
+        "limit_images_per_second": round(config.batch_size / middle["matrix products"]),
         "ratio": round(statistics.median(ratios), 3),
         "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
         "start_up_seconds": round(start_up, 2),
+        "parts_ms": {part: round(value, 3) for part, value in parts.items()},
     }
+
+
+def measure_together(device: str) -> list[dict]:
+    """Images a second, summed over seeds trained side by side, and seconds an epoch of all (Table 2's shape)."""
+    lines = []
+    for together in TOGETHER[device]:
+        step = Step("table2", together, device)
+        took = statistics.median(in_turn({"step": step}, device=device)["step"])
+        rate = together * step.config.batch_size / took
+        lines.append({
+            "seeds": together, "images_per_second": round(rate),
+            "seconds_per_epoch": round(EPOCH_IMAGES * together / rate, 2),
+        })  # fmt: skip
+    return lines
+
+
+def rate_for(name: str, length: float) -> float:
+    """Images a second of training over `length` seconds, after a second of warming up."""
+    step = Step(name)
+    seconds(step, 1.0)
+    return step.config.batch_size / seconds(step, length)
+
+
+def measure_pair(name: str, length: float = 6.0) -> dict:
+    """What each of two processes of one thread keeps of the rate that one has alone, as in a sweep with `--jobs 2`."""
+
+    def child() -> subprocess.Popen:
+        words = [sys.executable, "-m", "uram_lib.bench", "--rate", name, "--length", str(length)]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+    def rates(children: list[subprocess.Popen]) -> list[float]:
+        return [float(one.communicate()[0]) for one in children]
+
+    alone, both = [], []
+    for _ in range(3):
+        alone += rates([child()])
+        both += rates([child(), child()])
+    kept = statistics.median(both) / statistics.median(alone)
+    return {"shape": name, "alone": round(statistics.median(alone)), "kept_by_each_of_two": round(kept, 3)}
 
 
 def measure_canvas(batch: int = 32) -> list[dict]:
@@ -127,31 +213,65 @@ def measure_canvas(batch: int = 32) -> list[dict]:
     return lines
 
 
-def main(words: list[str] | None = None) -> int:
-    """Measure everything, print it as a table and write it down."""
-    options = argparse.ArgumentParser(prog="bench", description=__doc__.splitlines()[0])
-    options.add_argument("--publish", action="store_true", help="write results/bench.json")
-    options.add_argument("--threads", type=int, default=1)
-    options = options.parse_args(words)
-    torch.set_num_threads(options.threads)
-    shapes = [measure_shape(name) for name in SHAPES]
+def report(device: str, threads: int) -> dict:
+    """Measure everything, printing as it goes."""
+    shapes = []
     print(f"{'shape':8} {'images/s':>9} {'limit':>9} {'ratio':>6} {'range':>14} {'start-up s':>10}")
-    for s in shapes:
+    for name in SHAPES:
+        shapes.append(s := measure_shape(name))
         low, high = s["ratio_range"]
         print(
             f"{s['shape']:8} {s['images_per_second']:9,} {s['limit_images_per_second']:9,} {s['ratio']:6.2f} "
             f"{low:6.2f} – {high:5.2f} {s['start_up_seconds']:10.1f}"
         )
+    print("\nmilliseconds a step of 128 images")
+    print(f"{'':18}" + "".join(f"{s['shape']:>9}" for s in shapes))
+    for part in shapes[0]["parts_ms"]:
+        print(f"{part:18}" + "".join(f"{s['parts_ms'][part]:9.2f}" for s in shapes))
+    pairs = [measure_pair(name) for name in SHAPES]
+    print("\ntwo processes at once: " + ", ".join(
+        f"{p['shape']} each keeps {p['kept_by_each_of_two']:.2f} of its rate alone" for p in pairs))  # fmt: skip
+    together = measure_together(device)
+    print(f"\n{'seeds at once':>13} {'images/s':>10} {'s an epoch':>11}   (Table 2's shape, {device})")
+    for line in together:
+        print(f"{line['seeds']:13} {line['images_per_second']:10,} {line['seconds_per_epoch']:11.1f}")
     canvases = measure_canvas()
     print(f"\n{'canvas px':>9} {'pyramid ms':>11} {'glimpse ms':>11}   (an image; 12×12, 4 scales)")
     for line in canvases:
         print(f"{line['side_px']:9} {line['pyramid_ms']:11.4f} {line['glimpse_ms']:11.4f}")
-    machine = {"processor": cpu_name(), "threads": options.threads, "torch": torch.__version__, **git_state()}
-    report = json.dumps({"machine": machine, "shapes": shapes, "canvas": canvases}, indent=1)
+    accelerator = torch.cuda.get_device_name() if device == "cuda" else None
+    machine = {"processor": cpu_name(), "accelerator": accelerator, "threads": threads, "torch": torch.__version__}
+    return {
+        "machine": machine | git_state(), "shapes": shapes, "pairs": pairs, "together": together, "canvas": canvases
+    }  # fmt: skip
+
+
+def main(words: list[str] | None = None) -> int:
+    """Measure everything, print it as a table and write it down; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--publish", action="store_true", help="write results/bench.json")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="of the measurement with several seeds at once")
+    parser.add_argument("--rate", choices=SHAPES, help="print the images a second of one shape, and nothing else")
+    parser.add_argument("--length", type=float, default=6.0, help="seconds that --rate takes")
+    options = parser.parse_args(words)
+    return exit_status(lambda: measure(options))
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Do what the command line asks for."""
+    if options.threads < 1:
+        raise UramError(f"threads must be a whole number from 1 on, got {options.threads}")
+    device = pick_device(options.device).type
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    if options.rate:
+        print(rate_for(options.rate, options.length))
+        return
+    text = json.dumps(report(device, options.threads), indent=1)
     path = (RESULTS if options.publish else local()) / "bench.json"
-    write_atomically(path, lambda temporary: temporary.write_text(report + "\n"))
+    write_atomically(path, lambda temporary: temporary.write_text(text + "\n"))
     print(f"\nwritten to {relative(path)}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ def command_run(options: argparse.Namespace) -> None:
         options.dataset,
         options.publish,
         options.scheduler,
+        options.together,
     )
     print(plan.announce(), flush=True)
     for path in plan.run():
@@ -93,6 +94,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--dataset", default="", help="another data set than the preset's own")
     run.add_argument("--publish", action="store_true", help="write to results/runs instead of results/local")
     run.add_argument("--scheduler", default="", help="address of a Dask cluster, as in tcp://host:8786")
+    run.add_argument(
+        "--together",
+        type=int,
+        default=0,
+        help="seeds of a row trained side by side in one process; 0: what suits the device",
+    )
     commands.add_parser("tables", help="rebuild tables and claims from the records").set_defaults(act=command_tables)
     data = commands.add_parser("data", help="find (or download) and check the data sets")
     data.set_defaults(act=command_data)

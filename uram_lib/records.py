@@ -59,8 +59,9 @@ def unpack(packed: dict) -> np.ndarray:
     return np.unpackbits(bits)[: int(np.prod(packed["shape"]))].reshape(packed["shape"]).astype(bool)
 
 
-def provenance(device: torch.device, started: str, code: dict, trained: Trained) -> dict:
-    """Which code on which machine made a run, and how long it took. code: `git_state()` when the run started."""
+def provenance(device: torch.device, started: str, code: dict, trained: Trained, together: int = 1) -> dict:
+    """Which code on which machine made a run, and how long it took. code: `git_state()` when the run started;
+    together: seeds trained in the same process, of whose time `wall_seconds` is one share."""
     return {
         **code,
         "python": platform.python_version(),
@@ -68,6 +69,7 @@ def provenance(device: torch.device, started: str, code: dict, trained: Trained)
         "device": device.type,
         "processor": torch.cuda.get_device_name() if device.type == "cuda" else cpu_name(),
         "threads": torch.get_num_threads(),
+        "together": together,
         "started": started,
         "wall_seconds": round(trained.seconds, 1),
         "images_per_second": round(trained.images / trained.seconds, 1),

@@ -1,5 +1,6 @@
 """Running experiments: one run, or a plan of rows x seeds in this process, in several, or on a Dask cluster.
 
+The unit of work is a group: one run, or several seeds of one row that are trained together in one process.
 A run takes care of itself wherever it is started: what is finished is skipped, what was cut is resumed, and a lock
 keeps two processes from the same run. So a plan can be stopped at any time and started again, and a worker that dies
 takes no other run with it.
@@ -12,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +26,11 @@ from . import UramError, checkpoints, data, records
 from .evaluation import evaluate
 from .experiments import Experiment, experiments
 from .paths import relative
-from .training import pick_device, train
+from .training import load_state, pick_device, train_together
 
 RETRIES = 1  # of a child process that was killed; a run that says why it failed is not tried again
 CHECKPOINT_SEED = 0  # the weights of this seed's runs are kept, for pictures
+TOGETHER = {"cpu": 1, "mps": 1, "cuda": 16}  # seeds in one process: on a CPU more than one gains nothing (make bench)
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,6 @@ class Job:
     experiment: Experiment
     seed: int
     publish: bool
-
-    @property
-    def name(self) -> str:
-        return f"{self.experiment.row} seed {self.seed}"
 
     @property
     def cost(self) -> float:
@@ -90,40 +89,73 @@ def only_one(path: Path) -> Iterator[TextIO]:
         yield file
 
 
-def run_one(job: Job, device: str = "auto") -> Path:
-    """Train, test once, and write the record; returns its path. A finished run is left as it is.
+Group = tuple[Job, ...]
+"""Runs of one row that are trained together."""
 
-    Shows a bar where a person watches. Raises UramError where another process is at this run.
+
+def name_of(group: Group) -> str:
+    """How people call a group: its row and its seeds."""
+    return f"{group[0].experiment.row} seed{'s' * (len(group) > 1)} {', '.join(str(job.seed) for job in group)}"
+
+
+def cost_of(group: Group) -> float:
+    return sum(job.cost for job in group)
+
+
+def progress_of(group: Group) -> float:
+    return sum(job.progress for job in group) / len(group)
+
+
+def run_group(group: Group, device: str = "auto") -> None:
+    """Train, test once, and write the record of every run of a group. Finished runs are left as they are.
+
+    Shows a bar where a person watches. Raises UramError where another process is at one of these runs.
     """
-    e, seed = job.experiment, job.seed
-    try:
-        job.record.parent.mkdir(parents=True, exist_ok=True)  # found out now, not after an hour of training
-    except OSError as error:
-        raise UramError(f"cannot write to {relative(job.record.parent)}: {error.strerror}") from error
-    with only_one(job.state.with_suffix(".lock")) as lock:
-        if job.finished:
-            return job.record
-        chosen = pick_device(device)
-        dataset = data.load(e.config.dataset)
-        code = records.git_state()
-        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        with tqdm(total=e.config.epochs, desc=f"{e.table} {job.name}", unit="epoch", disable=None) as bar:
+    experiment = group[0].experiment
+    chosen = pick_device(device)
+    with contextlib.ExitStack() as held:
+        locks = {}
+        for job in group:
+            try:
+                job.record.parent.mkdir(parents=True, exist_ok=True)  # found out now, not after an hour of training
+            except OSError as error:
+                raise UramError(f"cannot write to {relative(job.record.parent)}: {error.strerror}") from error
+            locks[job] = held.enter_context(only_one(job.state.with_suffix(".lock")))
+        # Runs that were cut at different epochs cannot take their steps together.
+        alike: dict[int, list[Job]] = defaultdict(list)
+        for job in group:
+            if not job.finished:
+                alike[(load_state(job.state, experiment.config, job.seed) or {"epoch": 0})["epoch"]].append(job)
+        for jobs in alike.values():
+            train_and_test(jobs, chosen, locks)
 
-            def on_epoch(epoch: int, row: dict[str, float]) -> None:
-                lock.truncate(0)
-                lock.write(f"{epoch}/{e.config.epochs}")
-                lock.flush()
-                bar.update(epoch - bar.n)
-                bar.set_postfix_str(f"validation error {row['val_error']:.2f} %")
 
-            trained = train(e.config, seed, dataset, chosen, job.state, on_epoch)
-        test = evaluate(trained.model, dataset.load_test().to(chosen), e.start_seeds, monte_carlo=True)
-        run = records.provenance(chosen, started, code, trained)
-        if seed == CHECKPOINT_SEED:
-            checkpoints.save(records.checkpoint_path(e, seed, job.publish), trained.model, e.config, seed)
-        records.write_record(job.record, records.make_record(e, seed, dataset.describe(), trained, test, run))
+def train_and_test(jobs: list[Job], device: torch.device, locks: dict[Job, TextIO]) -> None:
+    """Train runs of one row together, test each once, and write their records, the weights first."""
+    e, seeds = jobs[0].experiment, [job.seed for job in jobs]
+    dataset = data.load(e.config.dataset)
+    code = records.git_state()
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    with tqdm(total=e.config.epochs, desc=f"{e.table} {name_of(tuple(jobs))}", unit="epoch", disable=None) as bar:
+
+        def on_epoch(epoch: int, rows: list[dict[str, float]]) -> None:
+            for job in jobs:
+                locks[job].truncate(0)
+                locks[job].write(f"{epoch}/{e.config.epochs}")
+                locks[job].flush()
+            bar.update(epoch - bar.n)
+            error = sum(row["val_error"] for row in rows) / len(rows)
+            bar.set_postfix_str(f"validation error {error:.2f} %")
+
+        outcome = train_together(e.config, seeds, dataset, device, [job.state for job in jobs], on_epoch)
+    split = dataset.load_test().to(device)
+    for job, trained in zip(jobs, outcome, strict=True):
+        test = evaluate(trained.model, split, e.start_seeds, monte_carlo=True)
+        run = records.provenance(device, started, code, trained, together=len(jobs))
+        if job.seed == CHECKPOINT_SEED:
+            checkpoints.save(records.checkpoint_path(e, job.seed, job.publish), trained.model, e.config, job.seed)
+        records.write_record(job.record, records.make_record(e, job.seed, dataset.describe(), trained, test, run))
         job.state.unlink(missing_ok=True)
-    return job.record
 
 
 @dataclass(frozen=True)
@@ -136,6 +168,7 @@ class Plan:
     parallel: int
     publish: bool
     scheduler: str
+    together: int
 
     @property
     def embedded(self) -> bool:
@@ -144,7 +177,7 @@ class Plan:
 
     @property
     def jobs(self) -> list[Job]:
-        """Every run, longest first; equals in order of seed, so that early seeds are complete across rows."""
+        """Every run, longest first."""
         every = [Job(e, seed, self.publish) for seed in self.seeds for e in self.experiments]
         return sorted(every, key=lambda job: -job.cost)
 
@@ -152,6 +185,18 @@ class Plan:
     def waiting(self) -> list[Job]:
         """The runs without a record, longest first."""
         return [job for job in self.jobs if not job.finished]
+
+    @property
+    def groups(self) -> list[Group]:
+        """The waiting runs as units of work, longest first: up to `together` seeds of a row each."""
+        rows: dict[Experiment, list[Job]] = defaultdict(list)
+        for job in self.waiting:
+            rows[job.experiment].append(job)
+        groups = [
+            tuple(jobs[i : i + self.together]) for jobs in rows.values() for i in range(0, len(jobs), self.together)
+        ]
+        # Equals in order of seed, so that early seeds are complete across rows.
+        return sorted(groups, key=lambda group: (-cost_of(group), group[0].seed))
 
     def announce(self) -> str:
         """What is about to be done: rows, seeds, data set, device, expected minutes."""
@@ -183,8 +228,8 @@ class Plan:
         if self.scheduler:
             run_on_cluster(self)
         elif self.parallel == 1:
-            for job in self.waiting:
-                run_one(job, self.device)
+            for group in self.groups:
+                run_group(group, self.device)
         else:
             run_in_children(self)
         return [Job(e, seed, self.publish).record for e in self.experiments for seed in self.seeds]
@@ -200,10 +245,12 @@ def plan(
     dataset: str = "",
     publish: bool = False,
     scheduler: str = "",
+    together: int = 0,
 ) -> Plan:
     """Check what a person asked for and make a plan of it.
 
-    rows: all of the table's when None; dataset: the preset's own when empty. Where its files cannot be had, the
+    rows: all of the table's when None; dataset: the preset's own when empty; together: seeds of a row that one process
+    trains side by side, 0 for what suits the device. Where its files cannot be had, the
     embedded digits take its place, with a warning. Raises UramError in one line for anything unknown, listing what is
     allowed.
     """
@@ -213,25 +260,27 @@ def plan(
         raise UramError(f"seeds must be whole numbers from 0 on, at least one, got {list(seeds)}")
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise UramError(f"jobs must be a whole number from 1 on, got {jobs!r}")
+    if isinstance(together, bool) or not isinstance(together, int) or together < 0:
+        raise UramError(f"together must be a whole number from 0 on, got {together!r}")
     if scheduler and "://" not in scheduler:
         raise UramError(f"scheduler must be an address such as tcp://host:8786, got {scheduler!r}")
-    pick_device(device)
+    together = together or TOGETHER[pick_device(device).type]
     wanted = chosen[0].config.dataset
     found = data.available(wanted)
     if found != wanted:
         if publish:
             raise UramError(f"publishing needs {wanted}, which cannot be had here")
         chosen = experiments(table, preset, rows, found)
-    return Plan(tuple(chosen), seeds, device, jobs, publish, scheduler)
+    return Plan(tuple(chosen), seeds, device, jobs, publish, scheduler, together)
 
 
 def run_in_children(plan: Plan) -> None:
-    """Run each waiting job as a child process, `plan.parallel` at a time. Raises UramError naming those that failed."""
-    waiting, total = plan.waiting, len(plan.jobs)
-    running: dict[subprocess.Popen, Job] = {}
-    retried: set[Job] = set()
+    """Run each group as a child process, `plan.parallel` at a time. Raises UramError naming those that failed."""
+    waiting, total = plan.groups, len(plan.groups)
+    running: dict[subprocess.Popen, Group] = {}
+    retried: set[Group] = set()
     failed: dict[str, str] = {}
-    work = sum(job.cost for job in waiting)
+    work = sum(map(cost_of, waiting))
     done = 0.0
     # One line for the whole plan; tqdm computes the time left from the share of the work that is done.
     with tqdm(
@@ -240,22 +289,22 @@ def run_in_children(plan: Plan) -> None:
         try:
             while waiting or running:
                 while waiting and len(running) < plan.parallel:
-                    job = waiting.pop(0)
-                    running[start(job, plan.device)] = job
+                    group = waiting.pop(0)
+                    running[start(group, plan.device)] = group
                 for child in [child for child in running if child.poll() is not None]:
-                    job = running.pop(child)
-                    if child.returncode < 0 and job not in retried:  # killed, not failed
-                        retried.add(job)
-                        waiting.insert(0, job)
+                    group = running.pop(child)
+                    if child.returncode < 0 and group not in retried:  # killed, not failed
+                        retried.add(group)
+                        waiting.insert(0, group)
                         continue
-                    done += job.cost
+                    done += cost_of(group)
                     if child.returncode:
                         said = child.stderr.read().decode(errors="replace").strip().splitlines()
-                        failed[job.name] = said[-1] if said else f"ended with status {child.returncode}"
-                partly = sum(job.progress * job.cost for job in running.values())
+                        failed[name_of(group)] = said[-1] if said else f"ended with status {child.returncode}"
+                partly = sum(progress_of(group) * cost_of(group) for group in running.values())
                 bar.update(100 * (done + partly) / work - bar.n)
-                names = ", ".join(f"{job.name} ({100 * job.progress:.0f} %)" for job in running.values())
-                bar.set_postfix_str(f"{total - len(waiting) - len(running)} of {total} runs done; running: {names}")
+                names = ", ".join(f"{name_of(group)} ({100 * progress_of(group):.0f} %)" for group in running.values())
+                bar.set_postfix_str(f"{total - len(waiting) - len(running)} of {total} done; running: {names}")
                 time.sleep(0.2)
         finally:
             for child in running:
@@ -264,11 +313,11 @@ def run_in_children(plan: Plan) -> None:
         raise UramError("; ".join(f"{name}: {why}" for name, why in failed.items()))
 
 
-def start(job: Job, device: str) -> subprocess.Popen:
-    """Start one run as a child process of one thread."""
-    e = job.experiment
-    words = ["run", e.table, "--preset", e.preset, "--rows", e.row, "--seeds", str(job.seed), "--device", device]
-    words += ["--dataset", e.config.dataset] + ["--publish"] * job.publish
+def start(group: Group, device: str) -> subprocess.Popen:
+    """Start a group as a child process of one thread."""
+    e, seeds = group[0].experiment, ",".join(str(job.seed) for job in group)
+    words = ["run", e.table, "--preset", e.preset, "--rows", e.row, "--seeds", seeds, "--device", device]
+    words += ["--together", str(len(group)), "--dataset", e.config.dataset] + ["--publish"] * group[0].publish
     return subprocess.Popen(
         [sys.executable, "-m", "uram_lib.cli", *words],
         env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
@@ -292,14 +341,16 @@ def run_on_cluster(plan: Plan) -> None:
     failed: dict[str, str] = {}
     with (
         client,
-        tqdm(total=len(plan.jobs), initial=len(plan.jobs) - len(plan.waiting), unit="run", disable=None) as bar,
+        tqdm(total=len(plan.groups), unit="group", disable=None) as bar,
     ):
-        # A job whose worker dies is handed to another one and resumes there from its last epoch.
-        futures = {client.submit(run_one, job, plan.device, pure=False, retries=RETRIES): job for job in plan.waiting}
+        # A group whose worker dies is handed to another one and resumes there from its last epoch.
+        futures = {
+            client.submit(run_group, group, plan.device, pure=False, retries=RETRIES): group for group in plan.groups
+        }
         for future in as_completed(futures):
             bar.update()
             if future.status == "error":
-                failed[futures[future].name] = str(future.exception()).splitlines()[0]
+                failed[name_of(futures[future])] = str(future.exception()).splitlines()[0]
     if failed:
         raise UramError("; ".join(f"{name}: {why}" for name, why in failed.items()))
 

@@ -4,12 +4,11 @@ import ctypes
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import UramError
@@ -17,8 +16,8 @@ from .data import Dataset
 from .evaluation import evaluate, uniform_start
 from .experiments import Config
 from .models import RAM, build
-from .objectives import hybrid_loss
 from .paths import relative, write_atomically
+from .replicas import Replicas, weights
 from .seeding import initialise, stream
 
 CALIBRATION_IMAGES = 2_000
@@ -83,12 +82,6 @@ def new_model(config: Config, seed: int, dataset: Dataset) -> nn.Module:
     return model
 
 
-def new_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """Adam over all of the model's parameters; its step size is a tensor on their device, set by the loop."""
-    device = next(model.parameters()).device
-    return torch.optim.Adam(model.parameters(), lr=torch.tensor(config.learning_rate, device=device), fused=True)
-
-
 def learning_rate_at(config: Config, step: int, steps: int) -> float:
     """The step size of Adam at `step` of `steps`."""
     if config.schedule == "constant":
@@ -96,55 +89,48 @@ def learning_rate_at(config: Config, step: int, steps: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def batch_loss(
-    model: nn.Module, config: Config, images: Tensor, labels: Tensor, draws: dict[str, torch.Generator]
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of one batch and its detached parts; RAM draws its start and its exploration from `draws`."""
-    if isinstance(model, RAM):
-        start = uniform_start(len(images), draws["start"])
-        noise = torch.randn(len(images), model.glimpses - 1, 2, generator=draws["policy"], device=images.device)
-        trajectory = model(images, start, noise)
-        return hybrid_loss(
-            trajectory, labels, model.context_network, config.beta1, config.beta2, config.entropy, config.entropy_offset
-        )
-    logits = model(images)
-    loss = F.cross_entropy(logits, labels)
-    return loss, {"cross_entropy": loss.detach(), "reward": (logits.argmax(-1) == labels).float().mean()}
+def draws_of(model: nn.Module, batch: int, streams: dict[str, torch.Generator]) -> tuple[Tensor, ...]:
+    """What the model is to draw for a batch: for RAM its start (B, 2) and its exploration (B, T - 1, 2)."""
+    if not isinstance(model, RAM):
+        return ()
+    policy = streams["policy"]
+    start = uniform_start(batch, streams["start"])
+    return start, torch.randn(batch, model.glimpses - 1, 2, generator=policy, device=policy.device)
 
 
-def descend(model: nn.Module, optimizer: torch.optim.Optimizer, config: Config, loss: Tensor) -> None:
-    """One step of the optimiser along the gradient of `loss`, clipped if the configuration says so."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    if config.clip_norm:
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-    optimizer.step()
+def train_epoch(replicas: Replicas, seeds: Sequence[int], epoch: int, dataset: Dataset) -> list[dict[str, float]]:
+    """One pass over the training split; returns, for each seed, the mean of each part of its loss.
 
-
-def train_epoch(model, optimizer, config: Config, seed: int, epoch: int, dataset: Dataset) -> dict[str, float]:
-    """One pass over the training split; returns the mean of each part of the loss. Raises NotFinite."""
-    model.train()
-    device = dataset.train.labels.device
-    order = torch.randperm(len(dataset.train), generator=stream(seed, "order", epoch)).to(device)
-    draws = {name: stream(seed, name, epoch, device=device) for name in ("data", "start", "policy")}
-    batches = order.split(config.batch_size)
+    Raises NotFinite naming the seed.
+    """
+    config, device = replicas.config, dataset.train.labels.device
+    for model in replicas.models:
+        model.train()
+    orders = [
+        torch.randperm(len(dataset.train), generator=stream(seed, "order", epoch)).to(device).split(config.batch_size)
+        for seed in seeds
+    ]
+    streams = [
+        {name: stream(seed, name, epoch, device=device) for name in ("data", "start", "policy")} for seed in seeds
+    ]
+    count = len(orders[0])
     history: list[dict[str, Tensor]] = []
-    for i, index in enumerate(batches):
-        step = (epoch - 1) * len(batches) + i
-        optimizer.param_groups[0]["lr"].fill_(learning_rate_at(config, step, config.epochs * len(batches)))
-        images, labels = dataset.training_batch(index, draws["data"])
-        loss, parts = batch_loss(model, config, images, labels, draws)
-        descend(model, optimizer, config, loss)
-        history.append({"loss": loss.detach(), **parts})
+    for i, indices in enumerate(zip(*orders, strict=True)):
+        batches = [
+            (*dataset.training_batch(index, own["data"]), *draws_of(replicas.models[0], len(index), own))
+            for index, own in zip(indices, streams, strict=True)
+        ]
+        losses, parts = replicas.loss(batches)
+        replicas.descend(losses, learning_rate_at(config, (epoch - 1) * count + i, config.epochs * count))
+        history.append({"loss": losses.detach(), **parts})
     # Read once an epoch: asking for the numbers at each step would make an accelerator wait.
-    columns = {name: torch.stack([step[name] for step in history]) for name in history[0]}
-    finite = torch.isfinite(columns["loss"])
-    if not finite.all():
-        first = int((~finite).nonzero()[0])
-        raise NotFinite(
-            f"the loss is not finite from epoch {epoch}, step {first + 1} of {len(batches)}, on (seed {seed})"
-        )
-    return {name: column.mean().item() for name, column in columns.items()}
+    columns = {name: torch.stack([step[name] for step in history]).cpu() for name in history[0]}  # (steps, R)
+    for r, seed in enumerate(seeds):
+        finite = torch.isfinite(columns["loss"][:, r])
+        if not finite.all():
+            first = int((~finite).nonzero()[0])
+            raise NotFinite(f"the loss is not finite from epoch {epoch}, step {first + 1} of {count}, on (seed {seed})")
+    return [{name: column[:, r].mean().item() for name, column in columns.items()} for r in range(len(seeds))]
 
 
 def train(
@@ -155,46 +141,76 @@ def train(
     state_path: Path | None = None,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Trained:
-    """Train `config` with `seed`, choosing the epoch by validation error; the test split is not touched.
+    """`train_together` for one seed; on_epoch(epoch, curves of that epoch)."""
+    tell = on_epoch and (lambda epoch, rows: on_epoch(epoch, rows[0]))
+    return train_together(config, [seed], dataset, device, state_path and [state_path], tell)[0]
 
-    state_path: where the state is kept after every epoch; if it exists, training goes on from there, to the same
-    final weights bit for bit on the same CPU. on_epoch(epoch, curves of that epoch) is called after each.
-    Raises NotFinite, with the state of the last good epoch kept, and UramError for a state of another run.
+
+def train_together(
+    config: Config,
+    seeds: Sequence[int],
+    dataset: Dataset,
+    device: torch.device | str = "cpu",
+    state_paths: Sequence[Path] | None = None,
+    on_epoch: Callable[[int, list[dict[str, float]]], None] | None = None,
+) -> list[Trained]:
+    """Train `config` with each of `seeds`, side by side, choosing each one's epoch by validation error; the test split
+    is not touched.
+
+    state_paths: where the state of each seed is kept after an epoch; where the files exist, training goes on from
+    there: for one seed on the same CPU to the same final weights, bit for bit. A seed may be gone on with in other
+    company than before. on_epoch(epoch, curves of that epoch for each seed) is called after each.
+    Raises NotFinite, with the states of the last good epoch kept, and UramError for a state of another run or for
+    states of different epochs.
     """
     keep_freed_memory()
     torch.use_deterministic_algorithms(True, warn_only=torch.device(device).type != "cpu")
     device = torch.device(device)
     dataset = dataset.to(device)
-    model = new_model(config, seed, dataset).to(device)
-    optimizer = new_optimizer(model, config)
-    state = {"epoch": 0, "best_epoch": 0, "best_model": {}, "curves": {}, "seconds": 0.0}
-    if state_path is not None and state_path.exists():
-        state = load_state(state_path, config, seed, device)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-    for epoch in range(state["epoch"] + 1, config.epochs + 1):
+    replicas = Replicas([new_model(config, seed, dataset).to(device) for seed in seeds], config)
+    states = [{"epoch": 0, "best_epoch": 0, "best_model": {}, "curves": {}, "seconds": 0.0} for _ in seeds]
+    if state_paths is not None:
+        found = [load_state(path, config, seed, device) for path, seed in zip(state_paths, seeds, strict=True)]
+        if len({state["epoch"] if state else 0 for state in found}) > 1:
+            raise UramError(f"seeds {', '.join(map(str, seeds))} stand at different epochs; train them apart")
+        if all(found):
+            states = found
+            replicas.load(states)
+    saved, saved_at, cost = states[0]["epoch"], time.perf_counter(), 0.0
+    for epoch in range(saved + 1, config.epochs + 1):
         began = time.perf_counter()
         try:
-            row = train_epoch(model, optimizer, config, seed, epoch, dataset)
+            rows = train_epoch(replicas, seeds, epoch, dataset)
         except NotFinite as error:
-            kept = f"; epoch {epoch - 1} is kept in {relative(state_path)}" if state_path and epoch > 1 else ""
+            kept = f"; epoch {saved} is kept in {relative(state_paths[0])}" if state_paths and saved else ""
             raise NotFinite(f"{error}{kept}") from None
-        row["train_error"] = 100 * (1 - row["reward"])
-        row["val_error"] = evaluate(model, dataset.validation).error
-        seconds = time.perf_counter() - began
-        for name, value in row.items():
-            state["curves"].setdefault(name, []).append(value)
-        if row["val_error"] <= min(state["curves"]["val_error"]):  # of equals the later one, which is trained longer
-            state["best_epoch"] = epoch
-            state["best_model"] = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        state |= {"epoch": epoch, "seconds": state["seconds"] + seconds}
-        if state_path is not None:
-            state |= {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            save_state(state_path, config, seed, state)
+        for model, row, state in zip(replicas.models, rows, states, strict=True):
+            row["train_error"] = 100 * (1 - row["reward"])
+            row["val_error"] = evaluate(model, dataset.validation).error
+            for name, value in row.items():
+                state["curves"].setdefault(name, []).append(value)
+            if row["val_error"] <= min(
+                state["curves"]["val_error"]
+            ):  # of equals the later one, which is trained longer
+                state |= {"best_epoch": epoch, "best_model": weights(model)}
+            state["epoch"] = epoch
+        now = time.perf_counter()
+        for state in states:
+            state["seconds"] += (now - began) / len(seeds)  # a seed's share
+        # The state of one seed takes no time; that of many is kept often enough to cost a twentieth of theirs.
+        if state_paths is not None and (len(seeds) == 1 or now - saved_at >= 20 * cost or epoch == config.epochs):
+            for r, (path, seed) in enumerate(zip(state_paths, seeds, strict=True)):
+                save_state(path, config, seed, states[r] | replicas.state(r))
+            saved, saved_at, cost = epoch, time.perf_counter(), time.perf_counter() - now
         if on_epoch is not None:
-            on_epoch(epoch, row)
-    model.load_state_dict(state["best_model"])
-    return Trained(model, state["best_epoch"], state["curves"], state["seconds"], config.epochs * len(dataset.train))
+            on_epoch(epoch, rows)
+    images = config.epochs * len(dataset.train)
+    for model, state in zip(replicas.models, states, strict=True):
+        model.load_state_dict(state["best_model"])
+    return [
+        Trained(model, state["best_epoch"], state["curves"], state["seconds"], images)
+        for model, state in zip(replicas.models, states, strict=True)
+    ]
 
 
 def save_state(path: Path, config: Config, seed: int, state: dict) -> None:
@@ -205,8 +221,11 @@ def save_state(path: Path, config: Config, seed: int, state: dict) -> None:
     write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
 
 
-def load_state(path: Path, config: Config, seed: int, device: torch.device) -> dict:
-    """Read the resume state. Raises UramError where it is unreadable or belongs to another configuration or seed."""
+def load_state(path: Path, config: Config, seed: int, device: torch.device | str = "cpu") -> dict | None:
+    """Read the resume state; None where there is none. Raises UramError where it is unreadable or belongs to another
+    configuration or seed."""
+    if not path.exists():
+        return None
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:

@@ -82,8 +82,13 @@ class LSTMCore(nn.Module):
 
     def forward(self, glimpse: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """glimpse: (B, G); state: two of (B, D). Returns (H_t, next state)."""
-        state = self.cell(glimpse, state)
-        return state[0], state
+        hidden, memory = state
+        cell = self.cell  # its weights, in PyTorch's layout; written out because `vmap` does not know the fused cell
+        gates = F.linear(glimpse, cell.weight_ih, cell.bias_ih) + F.linear(hidden, cell.weight_hh, cell.bias_hh)
+        i, f, g, o = gates.chunk(4, -1)  # (B, D) each: input gate, forget gate, candidate, output gate
+        memory = f.sigmoid() * memory + i.sigmoid() * g.tanh()
+        hidden = o.sigmoid() * memory.tanh()
+        return hidden, (hidden, memory)
 
 
 CORES = {"relu": ReLUCore, "lstm": LSTMCore}
