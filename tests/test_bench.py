@@ -49,13 +49,13 @@ def test_report_is_whole_json(tmp_path, monkeypatch):
     monkeypatch.setattr(
         bench, "in_turn", lambda acts, *_, **__: {name: [bench.seconds(act, 0)] for name, act in acts.items()}
     )
-    measure_pair = bench.measure_pair
-    monkeypatch.setattr(bench, "measure_pair", lambda name: measure_pair(name, 0.1))
+    measure_processes = bench.measure_processes
+    monkeypatch.setattr(bench, "measure_processes", lambda name: measure_processes(name, 0.1))
     assert bench.main([]) == 0
     report = json.loads((tmp_path / "bench.json").read_text())
     assert {s["shape"] for s in report["shapes"]} == set(bench.SHAPES)
     assert all(s["images_per_second"] > 0 and 0 < s["ratio"] for s in report["shapes"])
-    assert all(0 < pair["kept_by_each_of_two"] for pair in report["pairs"])
+    assert all(0 < p["kept_by_each_of_two"] and 0 < p["handing_memory_back"] for p in report["processes"])
     assert [line["seeds"] for line in report["together"]] == [1, 4]
     assert [line["side_px"] for line in report["canvas"]] == [28, 60]
     assert report["machine"]["threads"] == 1

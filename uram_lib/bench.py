@@ -179,22 +179,26 @@ def rate_for(name: str, length: float) -> float:
     return step.config.batch_size / seconds(step, length)
 
 
-def measure_pair(name: str, length: float = 6.0) -> dict:
-    """What each of two processes of one thread keeps of the rate that one has alone, as in a sweep with `--jobs 2`."""
+def measure_processes(name: str, length: float = 4.0) -> dict:
+    """What processes of one thread do to each other and to themselves, each figure from three rounds: the share of its
+    rate alone that each of two at once keeps, as in a sweep with `--jobs 2`; and the rate of one that hands freed
+    memory back to the system at every step (`training.keep_freed_memory` left out) as a share of one that keeps it."""
 
-    def child() -> subprocess.Popen:
-        words = [sys.executable, "-m", "uram_lib.bench", "--rate", name, "--length", str(length)]
+    def child(*more: str) -> subprocess.Popen:
+        words = [sys.executable, "-m", "uram_lib.bench", "--rate", name, "--length", str(length), *more]
         return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
-    def rates(children: list[subprocess.Popen]) -> list[float]:
-        return [float(one.communicate()[0]) for one in children]
+    def rates(*children: subprocess.Popen) -> float:
+        return statistics.mean(float(one.communicate()[0]) for one in children)
 
-    alone, both = [], []
-    for _ in range(3):
-        alone += rates([child()])
-        both += rates([child(), child()])
-    kept = statistics.median(both) / statistics.median(alone)
-    return {"shape": name, "alone": round(statistics.median(alone)), "kept_by_each_of_two": round(kept, 3)}
+    rounds = [(rates(child()), rates(child(), child()), rates(child("--hand-back"))) for _ in range(3)]
+    alone, both, handing_back = (statistics.median(one) for one in zip(*rounds, strict=True))
+    return {
+        "shape": name,
+        "alone_images_per_second": round(alone),
+        "kept_by_each_of_two": round(both / alone, 3),
+        "handing_memory_back": round(handing_back / alone, 3),
+    }
 
 
 def measure_canvas(batch: int = 32) -> list[dict]:
@@ -228,9 +232,10 @@ def report(device: str, threads: int) -> dict:
     print(f"{'':18}" + "".join(f"{s['shape']:>9}" for s in shapes))
     for part in shapes[0]["parts_ms"]:
         print(f"{part:18}" + "".join(f"{s['parts_ms'][part]:9.2f}" for s in shapes))
-    pairs = [measure_pair(name) for name in SHAPES]
-    print("\ntwo processes at once: " + ", ".join(
-        f"{p['shape']} each keeps {p['kept_by_each_of_two']:.2f} of its rate alone" for p in pairs))  # fmt: skip
+    processes = [measure_processes(name) for name in SHAPES]
+    print(f"\n{'share of the rate alone':32}" + "".join(f"{p['shape']:>9}" for p in processes))
+    for key, label in (("kept_by_each_of_two", "each of two at once"), ("handing_memory_back", "handing memory back")):
+        print(f"{label:32}" + "".join(f"{p[key]:9.2f}" for p in processes))
     together = measure_together(device)
     print(f"\n{'seeds at once':>13} {'images/s':>10} {'s an epoch':>11}   (Table 2's shape, {device})")
     for line in together:
@@ -241,9 +246,8 @@ def report(device: str, threads: int) -> dict:
         print(f"{line['side_px']:9} {line['pyramid_ms']:11.4f} {line['glimpse_ms']:11.4f}")
     accelerator = torch.cuda.get_device_name() if device == "cuda" else None
     machine = {"processor": cpu_name(), "accelerator": accelerator, "threads": threads, "torch": torch.__version__}
-    return {
-        "machine": machine | git_state(), "shapes": shapes, "pairs": pairs, "together": together, "canvas": canvases
-    }  # fmt: skip
+    measured = {"shapes": shapes, "processes": processes, "together": together, "canvas": canvases}
+    return {"machine": machine | git_state(), **measured}
 
 
 def main(words: list[str] | None = None) -> int:
@@ -254,6 +258,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="of the measurement with several seeds at once")
     parser.add_argument("--rate", choices=SHAPES, help="print the images a second of one shape, and nothing else")
     parser.add_argument("--length", type=float, default=6.0, help="seconds that --rate takes")
+    parser.add_argument("--hand-back", action="store_true", help="with --rate: leave freed memory to the system")
     options = parser.parse_args(words)
     return exit_status(lambda: measure(options))
 
@@ -264,7 +269,8 @@ def measure(options: argparse.Namespace) -> None:
         raise UramError(f"threads must be a whole number from 1 on, got {options.threads}")
     device = pick_device(options.device).type
     torch.set_num_threads(options.threads)
-    keep_freed_memory()
+    if not options.hand_back:
+        keep_freed_memory()
     if options.rate:
         print(rate_for(options.rate, options.length))
         return

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import json
 import math
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from .tables import CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes
 
 GENERATED = ROOT / "book" / "_generated"
 README = ROOT / "README.md"
+BENCH = RESULTS / "bench.json"
 BEGIN, END = "<!-- headline: begin (made by `make tables`) -->", "<!-- headline: end -->"
 CLAIM_VERDICTS = ("supported", "opposite", "not supported", "undecided", "not testable here")
 NOTHING = "No runs are published yet."
@@ -219,11 +221,8 @@ def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
         caption = f"The paper's {title(name)}, {paper.CAPTIONS[name]}: {unit} in percent"
         shown.append(csv_table(f"headline-{name}", caption, widths, lines, folder))
         if headline_figure(name).exists():
-            shown.append(
-                f":::{{figure}} /results/figures/{name}.png\n:name: headline-{name}-figure\n"
-                f":alt: {title(name)}, the paper's values and ours with intervals\n"
-                f"{title(name)}: the paper's values and ours, with 95 % intervals.\n:::\n"
-            )
+            alt = f"{title(name)}, the paper's values and ours with intervals"
+            shown.append(figure(name, alt, f"{title(name)}: the paper's values and ours, with 95 % intervals."))
     made["tables.md"] = "\n".join(shown) or f"{NOTHING}\n"
     made["claims.md"] = f"{claims_sentence(claims)}\n"
     if len(claims):
@@ -240,12 +239,74 @@ def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
         caption = "Each published number, its records under `results/runs`, and what made them"
         made["provenance.md"] = csv_table("provenance-table", caption, "36 10 12 16 12 14", lines, folder)
         made["provenance.md"] += "\n" + "".join(f"- Machine {letter(i)}: {m}\n" for i, m in enumerate(machines))
+    made |= speed_fragments(json.loads(BENCH.read_text()) if BENCH.exists() else None, folder)
     missing = [title(name) for name in paper.CAPTIONS if name not in published]
     done = [title(name) for name in published]
     made["status.md"] = f"Done: {listed(done) if done else 'nothing yet'}." + (
         f" To come: {listed(missing)}.\n" if missing else "\n"
     )
     return made
+
+
+def speed_fragments(bench: dict | None, folder: Path) -> dict[str, str]:
+    """The numbers of the chapter on speed, from `results/bench.json`."""
+    names = ("speed-rates.md", "speed-parts.md", "speed-processes.md", "speed-canvas.md")
+    if bench is None:
+        return dict.fromkeys(names, "No benchmark is published yet.\n")
+    machine, shapes = bench["machine"], bench["shapes"]
+    rates = pd.DataFrame([
+        {
+            "Shape": title(s["shape"]), "Images a second": f"{s['images_per_second']:,}",
+            "Limit": f"{s['limit_images_per_second']:,}", "Ratio": f"{s['ratio']:.2f}",
+            "Lowest and highest": span(*s["ratio_range"]), "Start-up (s)": f"{s['start_up_seconds']:.1f}",
+        }
+        for s in shapes
+    ])  # fmt: skip
+    totals = {s["shape"]: sum(s["parts_ms"].values()) for s in shapes}
+    parts = pd.DataFrame([
+        {"Part of a step": part}
+        | {f"{title(s['shape'])} (ms)": f"{s['parts_ms'][part]:.2f}" for s in shapes}
+        | {f"{title(s['shape'])} (share)": f"{s['parts_ms'][part] / totals[s['shape']]:.0%}" for s in shapes}
+        for part in shapes[0]["parts_ms"]
+    ])  # fmt: skip
+    caption = f"Training on one core of {machine['processor']}, torch {machine['torch']}, commit "
+    caption += f"`{machine['git_commit'][:8]}`: medians of one run of `make bench`"
+    processes = bench["processes"]
+    kept = listed([f"{p['kept_by_each_of_two']:.0%} at {title(p['shape'])}'s shape" for p in processes])
+    back = listed([f"{1 - p['handing_memory_back']:.0%} at {title(p['shape'])}'s" for p in processes])
+    one, *more = bench["together"]
+    gain = lambda line: f"{line['images_per_second'] / one['images_per_second']:.2f}"  # noqa: E731
+    several = listed([f"{line['seeds']} seeds together {gain(line)} times" for line in more])
+    where = machine["accelerator"] or "this processor"
+    near, far = bench["canvas"][0], bench["canvas"][-1]
+    grown = {key: far[key] / near[key] for key in near}
+    return {
+        "speed-rates.md": csv_table("speed-rates", caption, "20 18 14 12 20 16", rates, folder),
+        "speed-parts.md": csv_table(
+            "speed-parts", "Where the time of a step of 128 images goes", "32 17 17 17 17", parts, folder
+        )
+        + figure(
+            "speed-parts",
+            "Bars: parts of a training step for the two shapes",
+            "Where the time of a step goes, an image.",
+        ),
+        "speed-processes.md": f"Of two runs side by side, each keeps {kept} of the rate that it has alone. Handing "
+        f"freed memory back to the system after every step, as a C library does unasked, costs {back}. On {where} one "
+        f"seed of Table 2's shape trains {one['images_per_second']:,} images a second; {several} as many, summed over "
+        "seeds.\n",
+        "speed-canvas.md": figure(
+            "speed-canvas",
+            "Curves: cost of a glimpse and of the pyramid against the canvas",
+            "The cost of a glimpse (12 × 12, 4 scales) and of the pyramid, an image.",
+        )
+        + f"\nFrom {near['side_px']} to {far['side_px']} px a side, the area grows {grown['side_px'] ** 2:,.0f}-fold, "
+        f"the pyramid's cost {grown['pyramid_ms']:,.0f}-fold, a glimpse's {grown['glimpse_ms']:.1f}-fold.\n",
+    }
+
+
+def figure(name: str, alt: str, caption: str) -> str:
+    """The directive that shows `results/figures/<name>.png`."""
+    return f"\n:::{{figure}} /results/figures/{name}.png\n:name: figure-{name}\n:alt: {alt}\n{caption}\n:::\n"
 
 
 def write_pages(folder: Path = GENERATED) -> list[str]:
@@ -259,7 +320,7 @@ def write_pages(folder: Path = GENERATED) -> list[str]:
 
 
 def write_figures(folder: Path = FIGURES) -> list[str]:
-    """Draw each published table against the paper's values, for the README and the landing page."""
+    """Draw each published table against the paper's values, and the benchmark, for the README and the book."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -268,9 +329,17 @@ def write_figures(folder: Path = FIGURES) -> list[str]:
     from . import plotting
 
     plotting.use_style()
+    drawn = {
+        name: plotting.comparison(frame, title=f"{title(name)}: {paper.CAPTIONS[name]}")
+        for name, frame in tables_here().items()
+    }
+    if BENCH.exists():
+        bench = json.loads(BENCH.read_text())
+        drawn |= {
+            "speed-parts": plotting.step_times(bench["shapes"]), "speed-canvas": plotting.canvas_cost(bench["canvas"])
+        }  # fmt: skip
     paths = []
-    for name, frame in tables_here().items():
-        ax = plotting.comparison(frame, title=f"{title(name)}: {paper.CAPTIONS[name]}")
+    for name, ax in drawn.items():
         path = folder / f"{name}.png"
         # Without the library's version in the file, equal figures are equal files.
         figure = ax.figure

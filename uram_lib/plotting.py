@@ -213,6 +213,45 @@ def _forest(lines: pd.DataFrame, mark: str, ax: Axes | None) -> Axes:
     return ax
 
 
+def step_times(shapes: list[dict], ax: Axes | None = None, title: str = "") -> Axes:
+    """Draw where the time of a training step goes: a bar a shape, its parts side by side, in microseconds an image.
+
+    shapes: the `shapes` of `results/bench.json`.
+    """
+    ax = ax or plt.subplots(figsize=(7.2, 2.4))[1]
+    names = [f"Table {s['shape'].removeprefix('table')}'s shape" for s in shapes]
+    left = np.zeros(len(shapes))
+    colours = (GREY, BLUE, GREEN, ORANGE, PURPLE, SKY)
+    for part, colour in zip(shapes[0]["parts_ms"], colours, strict=True):
+        steps = np.array([s["parts_ms"][part] for s in shapes])  # ms
+        images = np.array([1e-3 * s["images_per_second"] * sum(s["parts_ms"].values()) for s in shapes])  # a step
+        width = 1e3 * steps / images
+        ax.barh(names, width, left=left, color=colour, label=part, height=0.6)
+        left += width
+    ax.invert_yaxis()
+    ax.set(xlabel="microseconds an image, one core", title=title)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return ax
+
+
+def canvas_cost(lines: list[dict], ax: Axes | None = None, title: str = "") -> Axes:
+    """Draw the cost of a glimpse and of the pyramid against the side of the canvas, on logarithmic axes (claim C9).
+
+    lines: the `canvas` of `results/bench.json`.
+    """
+    ax = ax or plt.subplots(figsize=(6.4, 3.2))[1]
+    sides = [line["side_px"] for line in lines]
+    for key, label, marker in (("pyramid_ms", "pyramid, once an image", "s-"), ("glimpse_ms", "one glimpse", "o-")):
+        ax.plot(sides, [1e3 * line[key] for line in lines], marker, label=label)
+    ax.set(xscale="log", yscale="log", xlabel="side of the canvas (px)", ylabel="microseconds an image", title=title)
+    ax.set_xticks(sides, sides)
+    ax.minorticks_off()
+    ax.legend()
+    return ax
+
+
 @torch.no_grad()
 def entropies_over(image: Tensor, patch_size: int, step: int = 1) -> Tensor:
     """Entropy in bits of the binarised patch (Eq. 12) around every pixel corner of an image.
