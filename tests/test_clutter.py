@@ -132,3 +132,17 @@ def test_mnist_variants_match_their_pinned_checksum(name):
     except data.DataUnavailable:
         pytest.skip("MNIST is not on this machine")
     assert len(loaded.load_test()) == 10_000  # raises where the checksum differs
+
+
+def test_a_curriculum_draws_offsets_from_the_central_share_of_the_range(bare):
+    """Independent truth: the offsets themselves, recovered from the centres; both ends of the share occur."""
+    own = torch.zeros(20_000, dtype=torch.int64)
+    for spread, low, high in ((1.0, 0, 72), (0.5, 18, 54), (0.3, 25, 47), (0.0, 36, 36)):
+        _, centres = clutter.compose(bare, own, SIDE, 0, stream(0, "test", "spread"), spread)
+        offsets = (centres - 14).numpy()
+        assert (offsets.min(), offsets.max()) == (low, high)
+        if high > low:
+            counts = [np.bincount(axis.astype(int) - low, minlength=high - low + 1) for axis in offsets.T]
+            assert all(stats.chisquare(count).pvalue > RARE for count in counts)
+    whole = clutter.compose(bare, own, SIDE, 2, stream(0, "test", "spread"))[0]
+    assert torch.equal(whole, clutter.compose(bare, own, SIDE, 2, stream(0, "test", "spread"), 1.0)[0])

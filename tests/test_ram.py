@@ -184,13 +184,13 @@ def test_T15_hidden_size_differs_from_glimpse_size(small_ram, rollout_inputs):
         assert small_ram(core=core, hidden=48, context=True)(images, start, noise).hiddens.shape == (9, 4, 48)
 
 
-@pytest.mark.parametrize("name", ["fc", "cnn2"])
+@pytest.mark.parametrize("name", ["fc", "cnn2", "cnn5"])
 def test_T15_feedforward_models_take_images_that_are_not_square(name):
     model = build(experiments.Config(dataset="digits", model=name, epochs=1), (3, 31, 45), 11)
     assert model(torch.rand(2, 3, 31, 45)).shape == (2, 11)
 
 
-@pytest.mark.parametrize("name", ["fc", "cnn2", "ram"])
+@pytest.mark.parametrize("name", ["fc", "cnn2", "cnn5", "ram"])
 def test_T16_a_batch_of_one_gives_what_it_gives_within_a_batch(name, few_digits, small_config):
     model = build(small_config(model=name), few_digits.image_shape, 10).double()
     images = few_digits.train.floats()[:5].double()

@@ -18,6 +18,8 @@ MODELS = {
         "entropy": "intent", "core": "lstm", "scales": 2, "reinforce_into_core": False, "clip_norm": 1.0,
     },
     "one glimpse": {"glimpses": 1},
+    "unified": {"model": "unified", "entropy": "literal", "context": True, "clip_norm": 1.0},
+    "unified, two levels, from the centre": {"model": "unified", "levels": 2, "region_start": "centre", "core": "lstm"},
     "fc": {"model": "fc"},
     "cnn2": {"model": "cnn2"},
 }  # fmt: skip
@@ -32,10 +34,10 @@ def models_of(config, count: int, dtype=torch.float64):
 def batches_of(model, config, count: int):
     batches = []
     for seed in range(count):
-        streams = {name: stream(seed, name) for name in ("start", "policy")}
+        streams = {name: stream(seed, name) for name in training.STREAMS}
         images = torch.rand(12, 1, 28, 28, generator=stream(seed, "images"), dtype=torch.float64)
         labels = torch.randint(10, (12,), generator=stream(seed, "labels"))
-        batches.append((images, labels, *(draw.double() for draw in training.draws_of(model, 12, streams))))
+        batches.append((images, labels, *(draw.double() for draw in training.draws_of(model, 12, streams, 0.3))))
     return batches
 
 

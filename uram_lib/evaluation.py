@@ -1,16 +1,18 @@
 """Testing a model: the mean policy from several start locations over a whole split (ledger B7)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from .data import Split
 from .glimpse import location_to_pixel
-from .models import RAM, Trajectory
+from .models import RAM, Trajectory, Unified, bottom_up
+from .models.unified import action_histogram, share_in_region
 from .seeding import stream
 
-BATCH = 500
+BATCH = {"cpu": 500}  # images at a time; on an accelerator OTHER_BATCH
+OTHER_BATCH = 5_000
 EVALUATION_SEED = 0  # test-time draws do not depend on the run's seed, so that all rows see the same starts
 
 
@@ -22,13 +24,16 @@ def uniform_start(count: int, generator: torch.Generator) -> Tensor:
 @dataclass(frozen=True)
 class Evaluation:
     """correct: (S, N) bool for S start seeds; monte_carlo_correct: (N,) after averaging the S sampled rollouts, or
-    None; the rest are means over images by glimpse (T,), empty for models without glimpses."""
+    None; the three after it are means over images by glimpse (T,), empty for models without glimpses. top_down, of a
+    model that chooses its start: `action_histogram`, shares (L lists of 4); `q_values`, means (L lists of 4);
+    `in_region_percent`, images whose object has its centre in the chosen region."""
 
     correct: Tensor
     monte_carlo_correct: Tensor | None
     glimpse_distance_px: list[float]
     patch_entropy_bits: list[float]
     blank_patch_percent: list[float]
+    top_down: dict[str, list | float] = field(default_factory=dict)
 
     @property
     def error(self) -> float:
@@ -37,8 +42,9 @@ class Evaluation:
 
 
 @torch.no_grad()
-def rollouts(model: RAM, images: Tensor, start_seed: int, sampled: bool = False) -> Trajectory:
-    """Roll the policy out from uniform start `start_seed`, on all of `images` (N, C, H, W) in batches.
+def rollouts(model: RAM | Unified, images: Tensor, start_seed: int, sampled: bool = False) -> Trajectory:
+    """Roll the policy out from uniform start `start_seed`, on all of `images` (N, C, H, W) in batches; of the unified
+    model from a place in the region that it chooses, with the same draws.
 
     The mean policy, or with `sampled` the Gaussian one. Returns the trajectory of all N.
     """
@@ -47,11 +53,16 @@ def rollouts(model: RAM, images: Tensor, start_seed: int, sampled: bool = False)
     noise = None
     if sampled:
         generator = stream(EVALUATION_SEED, "policy", start_seed)
-        noise = torch.randn(len(images), model.glimpses - 1, 2, generator=generator).to(images.device)
-    parts = [
-        model(images[i : i + BATCH], starts[i : i + BATCH], None if noise is None else noise[i : i + BATCH])
-        for i in range(0, len(images), BATCH)
-    ]
+        noise = torch.randn(len(images), bottom_up(model).glimpses - 1, 2, generator=generator).to(images.device)
+    parts = []
+    size = BATCH.get(images.device.type, OTHER_BATCH)
+    for i in range(0, len(images), size):
+        part, start = slice(i, i + size), starts[i : i + size]
+        own = None if noise is None else noise[part]
+        if isinstance(model, Unified):
+            parts.append(model(images[part], (start + 1) / 2, own)[0])
+        else:
+            parts.append(model(images[part], start, own))
     return Trajectory(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
 
@@ -64,8 +75,9 @@ def evaluate(model: nn.Module, split: Split, start_seeds: int = 1, monte_carlo: 
     """
     model.eval()
     images, labels = split.floats(), split.labels
-    if not isinstance(model, RAM):
-        logits = torch.cat([model(images[i : i + BATCH]) for i in range(0, len(images), BATCH)])
+    if bottom_up(model) is None:
+        size = BATCH.get(images.device.type, OTHER_BATCH)
+        logits = torch.cat([model(images[i : i + size]) for i in range(0, len(images), size)])
         return Evaluation((logits.argmax(-1) == labels)[None], None, [], [], [])
     correct, distances, entropies, blanks = [], [], [], []
     probability = 0
@@ -85,4 +97,17 @@ def evaluate(model: nn.Module, split: Split, start_seeds: int = 1, monte_carlo: 
         mean(distances),
         mean(entropies),
         mean(blanks),
+        choices(model, split) if isinstance(model, Unified) else {},
     )
+
+
+@torch.no_grad()
+def choices(model: Unified, split: Split) -> dict[str, list | float]:
+    """What the top-down model of `model` does on all of `split`: `top_down` of `Evaluation`. Its choices in testing
+    are arg max, so they do not depend on the start's draw."""
+    outcome = model.topdown(split.floats())
+    return {
+        "action_histogram": action_histogram(outcome).tolist(),
+        "q_values": outcome.values.mean(0).tolist(),
+        "in_region_percent": 100 * share_in_region(outcome, split.centres, *split.images.shape[-2:]).item(),
+    }

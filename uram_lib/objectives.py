@@ -1,5 +1,6 @@
 """What is minimised: REINFORCE with a baseline (Eq. 4), the entropy constraint (12-13), the context constraint (11)
-and their sum, the hybrid loss (14). Every loss is a scalar to be minimised; rewards are 0 or 1."""
+and their sum, the hybrid loss (14), for the bottom-up model; the Q loss (8-9) for the top-down model. Every loss is a
+scalar to be minimised; rewards are 0 or 1."""
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,12 @@ from torch import Tensor, nn
 from .models.ram import Trajectory
 
 ENTROPY_FORMS = ("none", "literal", "intent")
+
+
+def correctness(trajectory: Trajectory, labels: Tensor) -> Tensor:
+    """The reward R (Algorithm 1, line 15): 1 where the last prediction is right, else 0 (ledger A4). (B,)."""
+    last = trajectory.class_logits[:, -1]  # (B, K)
+    return (last.argmax(-1) == labels).to(last.dtype)
 
 
 def policy_objective(
@@ -73,7 +80,7 @@ def hybrid_loss(
     `cross_entropy`, `context`, `policy`, `baseline`, and the mean `reward`.
     """
     last = trajectory.class_logits[:, -1]  # (B, K)
-    rewards = (last.argmax(-1) == labels).to(last.dtype)  # (B,), ledger A4
+    rewards = correctness(trajectory, labels)  # (B,)
     cross_entropy = F.cross_entropy(last, labels)
     context = (
         context_loss(trajectory.hiddens, trajectory.class_logits, labels, context_network)
@@ -91,3 +98,22 @@ def hybrid_loss(
     loss = cross_entropy + beta1 * context - beta2 * objective + regression
     parts = {"cross_entropy": cross_entropy, "context": context, "policy": objective, "baseline": regression}
     return loss, {name: part.detach() for name, part in parts.items()} | {"reward": rewards.mean()}
+
+
+def q_loss(values: Tensor, actions: Tensor, rewards: Tensor, next_values: Tensor, gamma: float) -> Tensor:
+    """Squared error of Q against its target (Eq. 9), the mean over images and levels.
+
+    values: (B, L, 4), Q of all regions at each level; actions: (B, L), the regions chosen; rewards: (B,), of the
+    outcome; next_values: (B, L - 1), max_a Q(s_{l+1}, a) of the frozen network (ledger A3); gamma: in [0, 1].
+    The target (Eq. 8) is y = r at the last level, where the reward is paid and the episode ends, and
+    y = gamma max_a Q(s_{l+1}, a) before it, where r = 0. So with one level, y = r: a regression of the outcome, into
+    which neither gamma nor the frozen network enters (ledger A2). y is a constant: the gradient flows into `values`.
+    Raises ValueError for other shapes.
+    """
+    batch, levels = actions.shape
+    if values.shape[:2] != (batch, levels) or rewards.shape != (batch,) or next_values.shape != (batch, levels - 1):
+        shapes = (tuple(t.shape) for t in (values, actions, rewards, next_values))
+        raise ValueError("shapes differ: {}, {}, {}, {}".format(*shapes))
+    chosen = values.gather(-1, actions[..., None])[..., 0]  # (B, L), Q(s_l, a_l)
+    targets = torch.cat((gamma * next_values, rewards[:, None]), 1)  # (B, L), y_l
+    return F.mse_loss(chosen, targets.detach())

@@ -114,6 +114,7 @@ def make_record(
             "glimpse_distance_px": test.glimpse_distance_px,
             "patch_entropy_bits": test.patch_entropy_bits,
             "blank_patch_percent": test.blank_patch_percent,
+            **({"top_down": test.top_down} if test.top_down else {}),
         }
     return {
         "schema": SCHEMA,

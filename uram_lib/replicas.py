@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from .experiments import Config
-from .models import RAM
-from .objectives import hybrid_loss
+from .models import Unified, bottom_up
+from .objectives import correctness, hybrid_loss, q_loss
 
 
 class Objective(nn.Module):
@@ -26,17 +26,27 @@ class Objective(nn.Module):
         self.model, self.config = model, config
 
     def forward(self, images: Tensor, labels: Tensor, *draws: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """images: (B, C, H, W); labels: (B,); draws: for RAM its start (B, 2) and noise (B, T - 1, 2). Returns the
-        loss and its detached parts, each a scalar."""
-        if isinstance(self.model, RAM):
-            c = self.config
+        """images: (B, C, H, W); labels: (B,); draws: `training.draws_of` the model. Returns the loss and its detached
+        parts, each a scalar."""
+        ram = bottom_up(self.model)
+        if ram is None:
+            logits = self.model(images)
+            loss = F.cross_entropy(logits, labels)
+            return loss, {"cross_entropy": loss.detach(), "reward": (logits.argmax(-1) == labels).float().mean()}
+        c = self.config
+        outcome = None
+        if isinstance(self.model, Unified):
+            trajectory, outcome = self.model(images, *draws)
+        else:
             trajectory = self.model(images, *draws)
-            return hybrid_loss(
-                trajectory, labels, self.model.context_network, c.beta1, c.beta2, c.entropy, c.entropy_offset
-            )
-        logits = self.model(images)
-        loss = F.cross_entropy(logits, labels)
-        return loss, {"cross_entropy": loss.detach(), "reward": (logits.argmax(-1) == labels).float().mean()}
+        loss, parts = hybrid_loss(
+            trajectory, labels, ram.context_network, c.beta1, c.beta2, c.entropy, c.entropy_offset
+        )
+        if outcome is not None:
+            rewards = correctness(trajectory, labels)
+            q = q_loss(outcome.values, outcome.actions, rewards, outcome.next_values, c.gamma)
+            loss, parts = loss + q, parts | {"q": q.detach()}
+        return loss, parts
 
 
 class Replicas:
@@ -53,9 +63,10 @@ class Replicas:
         self.parameters, self.buffers = dict(self.objective.named_parameters()), {}
         if len(self.models) > 1:
             self.parameters, self.buffers = stack_module_state(objectives)
+            stacked = self.parameters | self.buffers
             for r, objective in enumerate(objectives):
-                for name, parameter in objective.named_parameters():
-                    parameter.data = self.parameters[name].data[r]
+                for name, tensor in (*objective.named_parameters(), *objective.named_buffers()):
+                    tensor.data = stacked[name].data[r]
         some = next(iter(self.parameters.values()))
         # The step size is a tensor on the device, set by the loop, so that an accelerator need not be asked to wait.
         step_size = torch.tensor(config.learning_rate, device=some.device)

@@ -45,7 +45,7 @@ class Job:
     def cost(self) -> float:
         """Relative cost, for starting the longest first: epochs times the work of an image."""
         c = self.experiment.config
-        return c.epochs * {"fc": 1, "cnn2": 40}.get(c.model, 1 + c.glimpses * (1 + 0.2 * c.scales))
+        return c.epochs * {"fc": 1, "cnn2": 40, "cnn5": 80}.get(c.model, 1 + c.glimpses * (1 + 0.2 * c.scales))
 
     @property
     def record(self) -> Path:
@@ -173,7 +173,7 @@ class Plan:
     @property
     def embedded(self) -> bool:
         """Whether this runs on the embedded digits, so that its numbers are not comparable with the paper."""
-        return self.experiments[0].config.dataset == data.EMBEDDED
+        return data.is_embedded(self.experiments[0].config.dataset)
 
     @property
     def jobs(self) -> list[Job]:

@@ -15,12 +15,13 @@ from . import UramError
 from .data import Dataset
 from .evaluation import evaluate, uniform_start
 from .experiments import Config
-from .models import RAM, build
+from .models import Unified, bottom_up, build
 from .paths import relative, write_atomically
 from .replicas import Replicas, weights
 from .seeding import initialise, stream
 
 CALIBRATION_IMAGES = 2_000
+STREAMS = ("data", "start", "policy", "explore")  # what a run draws in an epoch, but for the order of its images
 
 
 @dataclass
@@ -72,13 +73,19 @@ def keep_freed_memory() -> None:
 
 def new_model(config: Config, seed: int, dataset: Dataset) -> nn.Module:
     """The configuration's model with the initial weights of `seed`, its input standardised on training images."""
-    model = initialise(build(config, dataset.image_shape, dataset.classes), seed)
-    if isinstance(model, RAM):
+    model = build(config, dataset.image_shape, dataset.classes)
+    if isinstance(model, Unified):
+        # Part by part: its RAM starts from the same weights as the plain RAM of the same seed.
+        initialise(model.ram, seed)
+        initialise(model.topdown, seed).sync_target()
+    else:
+        initialise(model, seed)
+    if (ram := bottom_up(model)) is not None:
         # The same calibration for every seed and row of a data set: constants of the data, not of the run.
         index = torch.randperm(len(dataset.train), generator=stream(0, "calibration", "images"))[:CALIBRATION_IMAGES]
         device = dataset.train.labels.device
         images, _ = dataset.training_batch(index.to(device), stream(0, "calibration", "data", device=device))
-        model.calibrate(images.cpu(), uniform_start(len(index), stream(0, "calibration", "locations")))
+        ram.calibrate(images.cpu(), uniform_start(len(index), stream(0, "calibration", "locations")))
     return model
 
 
@@ -89,13 +96,21 @@ def learning_rate_at(config: Config, step: int, steps: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def draws_of(model: nn.Module, batch: int, streams: dict[str, torch.Generator]) -> tuple[Tensor, ...]:
-    """What the model is to draw for a batch: for RAM its start (B, 2) and its exploration (B, T - 1, 2)."""
-    if not isinstance(model, RAM):
+def draws_of(
+    model: nn.Module, batch: int, streams: dict[str, torch.Generator], epsilon: float = 0.0
+) -> tuple[Tensor, ...]:
+    """What the model is to draw for a batch, as it takes it: for RAM its start (B, 2) and its exploration
+    (B, T - 1, 2); for the unified model its place in the region (B, 2), of the same draw as RAM's start, RAM's
+    exploration, its own (B, L, 2), and `epsilon`."""
+    if (ram := bottom_up(model)) is None:
         return ()
     policy = streams["policy"]
     start = uniform_start(batch, streams["start"])
-    return start, torch.randn(batch, model.glimpses - 1, 2, generator=policy, device=policy.device)
+    noise = torch.randn(batch, ram.glimpses - 1, 2, generator=policy, device=policy.device)
+    if not isinstance(model, Unified):
+        return start, noise
+    explore = torch.rand(batch, model.topdown.levels, 2, generator=streams["explore"], device=policy.device)
+    return (start + 1) / 2, noise, explore, torch.tensor(epsilon, device=policy.device)
 
 
 def train_epoch(replicas: Replicas, seeds: Sequence[int], epoch: int, dataset: Dataset) -> list[dict[str, float]]:
@@ -110,18 +125,20 @@ def train_epoch(replicas: Replicas, seeds: Sequence[int], epoch: int, dataset: D
         torch.randperm(len(dataset.train), generator=stream(seed, "order", epoch)).to(device).split(config.batch_size)
         for seed in seeds
     ]
-    streams = [
-        {name: stream(seed, name, epoch, device=device) for name in ("data", "start", "policy")} for seed in seeds
-    ]
-    count = len(orders[0])
+    streams = [{name: stream(seed, name, epoch, device=device) for name in STREAMS} for seed in seeds]
+    for model in replicas.models:
+        if isinstance(model, Unified):
+            model.topdown.sync_target()  # once an epoch (ledger A3)
+    count, spread = len(orders[0]), config.spread(epoch)
     history: list[dict[str, Tensor]] = []
     for i, indices in enumerate(zip(*orders, strict=True)):
-        batches = [
-            (*dataset.training_batch(index, own["data"]), *draws_of(replicas.models[0], len(index), own))
-            for index, own in zip(indices, streams, strict=True)
-        ]
+        step, steps = (epoch - 1) * count + i, config.epochs * count
+        batches = []
+        for index, own in zip(indices, streams, strict=True):
+            draws = draws_of(replicas.models[0], len(index), own, config.epsilon(step, steps))
+            batches.append((*dataset.training_batch(index, own["data"], spread), *draws))
         losses, parts = replicas.loss(batches)
-        replicas.descend(losses, learning_rate_at(config, (epoch - 1) * count + i, config.epochs * count))
+        replicas.descend(losses, learning_rate_at(config, step, steps))
         history.append({"loss": losses.detach(), **parts})
     # Read once an epoch: asking for the numbers at each step would make an accelerator wait.
     columns = {name: torch.stack([step[name] for step in history]).cpu() for name in history[0]}  # (steps, R)

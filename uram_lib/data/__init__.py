@@ -57,10 +57,11 @@ class Dataset:
         """(C, H, W)."""
         return tuple(self.train.images.shape[1:])
 
-    def training_batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> tuple[Tensor, Tensor]:
         """The training examples at `index`, (B,): images (B, C, H, W) in [0, 1] and labels (B,).
 
-        `generator` feeds data sets that draw their training images on the fly; the others leave it alone.
+        `generator` feeds data sets that draw their training images on the fly, and `spread` (0 to 1) is the share of
+        the range of translations that they use; the others leave both alone.
         """
         return self.train.images[index].to(torch.float32) / 255, self.train.labels[index]
 
@@ -110,13 +111,19 @@ def load(name: str) -> Dataset:
 
 
 def available(name: str) -> str:
-    """`name` if its files can be had here, else the embedded digits, with a warning that says so."""
+    """`name` if its files can be had here, else the same made from the embedded digits, with a warning that says so."""
     try:
         load(name)
         return name
     except DataUnavailable as error:
         warnings.warn(f"{error} Running on the embedded digits instead. {BANNER}", stacklevel=2)
-        return EMBEDDED
+        made = f"{EMBEDDED}-{name}"
+        return made if made in loaders() else EMBEDDED
+
+
+def is_embedded(name: str) -> bool:
+    """Whether data set `name` is made from the embedded digits, so that its numbers are not comparable."""
+    return name.split("-")[0] == EMBEDDED
 
 
 BANNER = (

@@ -30,17 +30,21 @@ TEST_MD5 = {
 }
 
 
-def compose(digits: Tensor, own: Tensor, side: int, pieces: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def compose(
+    digits: Tensor, own: Tensor, side: int, pieces: int, generator: torch.Generator, spread: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Place digits on canvases and add clutter, clipping at white.
 
     digits: (N, 1, 28, 28) uint8, the split's digits; own: (B,), which of them to place; generator: on their device.
-    The digit's offset is uniform in {0, ..., side - 28} along x and y, both ends included; each piece is an 8 x 8
+    The digit's offset is uniform in {0, ..., side - 28} along x and y, both ends included, or in the central `spread`
+    (0 to 1) of that range, for a curriculum on translations; each piece is an 8 x 8
     window at a uniform offset of a digit other than the image's own, put at a uniform offset of the canvas.
     Returns canvases (B, 1, side, side) uint8 and the centres of the digits' frames (B, 2) in pixels, x then y.
     """
     batch, device, frame = len(own), digits.device, digits.shape[-1]
     draw = lambda high, *shape: torch.randint(high, shape, generator=generator, device=device)  # noqa: E731
-    corner = draw(side - frame + 1, batch, 2)  # (B, 2), x then y
+    least = round((1 - spread) / 2 * (side - frame))
+    corner = least + draw(side - frame + 1 - 2 * least, batch, 2)  # (B, 2), x then y
     other = (own[:, None] + 1 + draw(len(digits) - 1, batch, pieces)) % len(digits)  # (B, P), never `own`
     window = draw(frame - PIECE + 1, batch, pieces, 2)
     place = draw(side - PIECE + 1, batch, pieces, 2)
@@ -70,9 +74,9 @@ class Cluttered(Dataset):
     def image_shape(self) -> tuple[int, int, int]:
         return (1, self.side, self.side)
 
-    def training_batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> tuple[Tensor, Tensor]:
         """New canvases around the training digits at `index`: (B, 1, side, side) in [0, 1], and labels (B,)."""
-        canvas, _ = compose(self.train.images, index, self.side, self.pieces, generator)
+        canvas, _ = compose(self.train.images, index, self.side, self.pieces, generator, spread)
         return canvas.to(torch.float32) / 255, self.train.labels[index]
 
 

@@ -3,19 +3,34 @@
 from torch import nn
 
 from ..glimpse import GlimpseSensor
-from .baselines import FullyConnected, TwoLayerCNN
+from .baselines import FiveLayerCNN, FullyConnected, TwoLayerCNN
 from .ram import RAM, Trajectory
+from .topdown import TopDown, TopDownOutcome
+from .unified import Unified
 
-__all__ = ["RAM", "FullyConnected", "GlimpseSensor", "Trajectory", "TwoLayerCNN", "build"]
+__all__ = [
+    "RAM",
+    "FiveLayerCNN",
+    "FullyConnected",
+    "GlimpseSensor",
+    "TopDown",
+    "TopDownOutcome",
+    "Trajectory",
+    "TwoLayerCNN",
+    "Unified",
+    "bottom_up",
+    "build",
+]
 
-FEEDFORWARD = {"fc": FullyConnected, "cnn2": TwoLayerCNN}
+Q_HIDDEN = 64  # units of the Q-network's hidden layer (ledger I)
+FEEDFORWARD = {"fc": FullyConnected, "cnn2": TwoLayerCNN, "cnn5": FiveLayerCNN}
 
 
 def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
     """The model of `config` (an `experiments.Config`) for images of (C, H, W); its weights are yet to be drawn."""
     if config.model in FEEDFORWARD:
         return FEEDFORWARD[config.model](image_shape, classes)
-    return RAM(
+    ram = RAM(
         image_shape,
         classes,
         glimpses=config.glimpses,
@@ -26,3 +41,11 @@ def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
         context=config.context,
         reinforce_into_core=config.reinforce_into_core,
     )
+    if config.model == "ram":
+        return ram
+    return Unified(TopDown(image_shape, config.levels, hidden=Q_HIDDEN), ram, config.region_start == "centre")
+
+
+def bottom_up(model: nn.Module) -> RAM | None:
+    """The recurrent attention model in `model`: itself, that of the unified model, or None of a feed-forward one."""
+    return model.ram if isinstance(model, Unified) else model if isinstance(model, RAM) else None

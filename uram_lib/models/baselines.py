@@ -45,3 +45,26 @@ class TwoLayerCNN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """images: (B, C, H, W) in [0, 1]. Returns class logits (B, K)."""
         return self.layers(images)
+
+
+class FiveLayerCNN(nn.Module):
+    """Five 3x3 convolutions (32, 64, 64, 128, 128 filters) with ReLU, 2x2 max pooling after the first four, then
+    FC 256 (ledger I)."""
+
+    def __init__(self, image_shape: tuple[int, int, int], classes: int):
+        super().__init__()
+        channels, height, width = image_shape
+        layers, filters = [], (32, 64, 64, 128, 128)
+        for i, (before, after) in enumerate(zip((channels, *filters), filters, strict=False)):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()] + [nn.MaxPool2d(2)] * (i < 4)
+        self.layers = nn.Sequential(
+            *layers,
+            nn.Flatten(),
+            nn.Linear(filters[-1] * (height // 16) * (width // 16), 256),
+            nn.ReLU(),
+            nn.Linear(256, classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (B, C, H, W) in [0, 1], H and W at least 16. Returns class logits (B, K)."""
+        return self.layers(images)

@@ -1,0 +1,66 @@
+"""Configurations: their hashes, and what a recipe says step by step."""
+
+import dataclasses
+
+import pytest
+
+from uram_lib import experiments, paper, records
+from uram_lib.experiments import Config, experiment
+
+
+def test_every_row_of_the_paper_with_a_recipe_is_an_experiment():
+    for table, rows in experiments.ROWS.items():
+        assert list(rows) == [row.row for row in paper.ROWS if row.table == table]
+
+
+def test_rows_that_are_compared_differ_in_nothing_else():
+    """Each contrast of a claim within a table is between two configurations that differ in what the claim is about."""
+    about = {"model", "glimpses", "entropy", "context", "patch_size", "scales"}
+    for claim in paper.CLAIMS:
+        for contrast in claim.contrasts:
+            if contrast.table not in experiments.ROWS:
+                continue
+            for preset in experiments.RECIPES[contrast.table]:
+                one, other = (
+                    dataclasses.asdict(experiment(contrast.table, row, preset).config)
+                    for row in (contrast.worse, contrast.better)
+                )
+                if "cnn" in one["model"] or "fc" in one["model"]:
+                    continue
+                assert {key for key in one if one[key] != other[key]} <= about, (claim.claim, contrast, preset)
+
+
+def test_published_records_are_of_the_present_configurations():
+    """A recipe cannot be edited and its records left behind: `finished` would train all of it again."""
+    found = records.load_records()
+    assert found
+    for record in found:
+        present = experiment(record["table"], record["row"], record["preset"], records.dataset_name(record))
+        assert record["config_hash"] == present.config.hash, (record["row"], record["seed"])
+
+
+def test_a_later_field_at_its_default_leaves_the_hash_alone_and_counts_otherwise():
+    config = Config("mnist", "ram", 5, glimpses=2, patch_size=8, scales=1)
+    changed = {
+        name: dataclasses.replace(config, **{name: value}).hash
+        for name, value in {"curriculum_epochs": 3, "levels": 2, "region_start": "centre", "gamma": 0.5,
+                            "last_epsilon": 0.1, "epochs": 6}.items()
+    }  # fmt: skip
+    assert set(experiments.LATER) < set(changed)
+    assert len({config.hash, *changed.values()}) == len(changed) + 1
+    first = {f.name for f in dataclasses.fields(Config)} - set(experiments.LATER)
+    assert len(first) == 18 and "beta2" in first  # a new field goes into LATER
+
+
+def test_the_curriculum_widens_linearly_and_ends():
+    config = Config("clutter100-10", "ram", 12, curriculum_epochs=7)
+    spreads = [config.spread(epoch) for epoch in range(1, 13)]
+    assert spreads[0] == pytest.approx(0.3) and spreads[7:] == [1.0] * 5
+    steps = [after - before for before, after in zip(spreads[:7], spreads[1:8], strict=True)]
+    assert steps == pytest.approx([0.1] * 7)
+    assert Config("clutter100-10", "ram", 12).spread(1) == 1.0
+
+
+def test_exploration_falls_linearly_over_the_first_half():
+    config = Config("clutter100-10", "unified", 12, last_epsilon=0.05)
+    assert [config.epsilon(step, 100) for step in (0, 25, 50, 51, 99)] == pytest.approx([1, 0.525, 0.05, 0.05, 0.05])

@@ -1,0 +1,185 @@
+"""The top-down model (§4.1, Eq. 6-9): Q-learning over an image pyramid chooses the region in which RAM starts.
+
+An image is divided into 2 x 2 regions, numbered row by row: 0 top left, 1 top right, 2 bottom left, 3 bottom right.
+The region that is chosen is looked at on the next, finer level, and divided again. Randomness comes in as tensors, as
+for RAM.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+REGIONS = 4  # |A|
+
+
+class TopDownOutcome(NamedTuple):
+    """One descent through L levels a image."""
+
+    actions: Tensor  # (B, L), int64 in {0, 1, 2, 3}: the region chosen at each level
+    values: Tensor  # (B, L, 4): Q(s_l, a; theta_q) of all regions
+    next_values: Tensor  # (B, L - 1): max_a Q(s_{l+1}, a) of the frozen network, without gradient
+    region: Tensor  # (B, 2, 2): the last region's top left and bottom right corners, locations, x then y
+    start: Tensor  # (B, 2): L_0, in the last region, x then y
+
+
+def pyramid(images: Tensor, levels: int) -> list[Tensor]:
+    """The image pyramid, coarsest first; the last level is the image, a pixel of level l the mean of 2 x 2 of l + 1.
+
+    images: (B, C, H, W), with H and W divisible by 2**(levels - 1). Returns `levels` tensors, the first of
+    (B, C, H / 2**(levels - 1), W / 2**(levels - 1)).
+    """
+    found = [images]
+    for _ in range(levels - 1):
+        found.insert(0, F.avg_pool2d(found[0], 2))
+    return found
+
+
+def regions_of(images: Tensor) -> Tensor:
+    """Cut (..., H, W) with even H and W into its 2 x 2 regions: (..., 4, H / 2, W / 2)."""
+    height, width = images.shape[-2:]
+    grid = images.unflatten(-1, (2, width // 2)).unflatten(-3, (2, height // 2))  # (..., 2, H / 2, 2, W / 2)
+    return grid.transpose(-3, -2).flatten(-4, -3)
+
+
+def chosen_region(images: Tensor, action: Tensor) -> Tensor:
+    """images: (B, C, H, W); action: (B,) in {0, 1, 2, 3}. Returns each image's own region, (B, C, H / 2, W / 2)."""
+    regions = regions_of(images)  # (B, C, 4, H / 2, W / 2)
+    return regions.take_along_dim(action[:, None, None, None, None], 2)[:, :, 0]
+
+
+def rectangle(actions: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The region of the canvas that a sequence of choices leads to.
+
+    actions: (B, L) in {0, 1, 2, 3}, coarsest level first. Returns (B, 2, 2), the top left and the bottom right corner
+    as locations in [-1, 1], x then y. A region holds its top and left edge, but not the others.
+    """
+    steps = torch.stack((actions % 2, actions // 2), -1).to(dtype)  # (B, L, 2): column and row, 0 or 1
+    sides = 0.5 ** torch.arange(actions.shape[1], dtype=dtype, device=actions.device)  # (L,): 1, 1/2, ... of [-1, 1]
+    corner = (steps * sides[:, None]).sum(1) - 1  # (B, 2)
+    return torch.stack((corner, corner + 0.5 ** (actions.shape[1] - 1)), 1)
+
+
+def actions_to(location: Tensor, levels: int) -> Tensor:
+    """The choices that lead to the region which holds a location: the inverse of `rectangle`.
+
+    location: (B, 2) in [-1, 1], x then y. Returns (B, levels), int64.
+    """
+    cell = ((location + 1) / 2 * 2**levels).long().clamp(0, 2**levels - 1)  # (B, 2): column and row among 2**levels
+    bits = torch.arange(levels - 1, -1, -1, device=location.device)
+    column, row = (cell[:, :, None] >> bits & 1).unbind(1)  # (B, L) each
+    return 2 * row + column
+
+
+def place_within(region: Tensor, within: Tensor | float) -> Tensor:
+    """A location in each region (ledger A7).
+
+    region: (B, 2, 2), of `rectangle`; within: (B, 2) in [0, 1), the share of the region's width and height that lies
+    before it; uniform draws give a uniform location, 0.5 the region's centre. Returns (B, 2), x then y.
+    """
+    top_left, bottom_right = region.unbind(1)  # (B, 2) each
+    return top_left + within * (bottom_right - top_left)
+
+
+class QNetwork(nn.Module):
+    """Q(s, a; theta_q): a 3 x 3 convolution, the mean of each region, one fully connected layer (Eq. 6-7; ledger A6).
+
+    hidden: units of one more fully connected layer in between; 0 for none, which is the paper's "two-layer neural
+    network (one convolution layer followed with fully connected layer)".
+    Parameters: N (9 C + 1) for N features of C channels, and 4 (4 N + 1), or hidden (4 N + 1) + 4 (hidden + 1).
+    """
+
+    def __init__(self, channels: int, features: int = 16, hidden: int = 0):
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, features, 3, padding=1)
+        state = REGIONS * features
+        self.values = (
+            nn.Sequential(nn.Linear(state, hidden), nn.ReLU(), nn.Linear(hidden, REGIONS))
+            if hidden
+            else nn.Linear(state, REGIONS)
+        )
+
+    def region_vectors(self, image: Tensor) -> Tensor:
+        """v_1 ... v_4 of Eq. 6: (B, 4, N), from images (B, C, h, w) with even h and w."""
+        features = F.relu(self.convolution(image))  # (B, N, h, w)
+        return regions_of(features).mean((-2, -1)).transpose(1, 2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image: (B, C, h, w) in [0, 1], what is seen at one level. Returns the values of its regions, (B, 4)."""
+        state = self.region_vectors(image).flatten(1)  # (B, 4 N), Eq. 7
+        return self.values(state)
+
+
+class TopDown(nn.Module):
+    """L choices of one region out of four, each on a level of the pyramid, all by the same network.
+
+    image_shape: (C, H, W), H and W divisible by 2**max(levels, 2), so that every region is one of whole pixels.
+    levels: L. The pyramid has two levels, as in §5, the half-resolution image and the image itself, and more only where
+    there are more choices. With L = 1 the one choice is made on the half-resolution image; with L = 2 the second is
+    made on the chosen quarter of the image itself (ledger A1). What is seen has the same size at each level.
+
+    `target` is the frozen network of Eq. 8 (ledger A3). It follows only when `sync_target` is called, which belongs
+    after the weights are drawn, too. With L = 1 it is never asked.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], levels: int = 1, features: int = 16, hidden: int = 0):
+        super().__init__()
+        if levels < 1 or features < 1 or hidden < 0:
+            raise ValueError(
+                f"levels and features must be at least 1 and hidden at least 0, got {levels}, {features} and {hidden}"
+            )
+        channels, height, width = image_shape
+        self.levels, self.pyramid_levels = levels, max(levels, 2)
+        whole = 2**self.pyramid_levels
+        if height % whole or width % whole:
+            raise ValueError(f"{levels} levels need an image whose sides {whole} divides, got {height} x {width}")
+        self.online = QNetwork(channels, features, hidden)
+        # Parameters, not buffers: of models trained side by side, the parameters are what stays shared with the stack.
+        self.target = QNetwork(channels, features, hidden).requires_grad_(False)
+        self.sync_target()
+
+    def sync_target(self) -> None:
+        """Copy the weights of the online network into the frozen one."""
+        self.target.load_state_dict(self.online.state_dict())
+
+    def forward(
+        self,
+        images: Tensor,
+        within: Tensor | float = 0.5,
+        explore: Tensor | None = None,
+        epsilon: Tensor | float | None = None,
+    ) -> TopDownOutcome:
+        """images: (B, C, H, W) in [0, 1]; within: where in the last region to start, as `place_within` takes it.
+
+        explore: (B, L, 2) uniform in [0, 1), for the epsilon-greedy policy with `epsilon` in [0, 1], of shape () or
+        (B,): where the first number is below epsilon, the second picks the region; elsewhere, and without `explore`,
+        as in testing, it is arg max Q (ledger A5).
+        Raises ValueError for `explore` without `epsilon` or of another shape.
+        """
+        if explore is not None and (epsilon is None or explore.shape != (len(images), self.levels, 2)):
+            raise ValueError(
+                f"explore must be {(len(images), self.levels, 2)} and come with epsilon, got {tuple(explore.shape)}"
+            )
+        finer = pyramid(images, self.pyramid_levels)[: self.levels]
+        actions, values, next_values = [], [], []
+        for level in range(self.levels):
+            image, *finer = finer  # (B, C, h, w), s_l
+            values.append(self.online(image))
+            if level > 0:
+                next_values.append(self.target(image).detach().amax(-1))
+            action = values[-1].argmax(-1)  # (B,)
+            if explore is not None:
+                chance, any_region = explore[:, level].unbind(-1)  # (B,) each
+                action = torch.where(chance < epsilon, (any_region * REGIONS).long(), action)
+            actions.append(action)
+            finer = [chosen_region(image, action) for image in finer]
+        actions = torch.stack(actions, 1)
+        region = rectangle(actions, images.dtype)
+        return TopDownOutcome(
+            actions,
+            torch.stack(values, 1),
+            torch.stack(next_values, 1) if next_values else images.new_zeros(len(images), 0),
+            region,
+            place_within(region, within),
+        )
