@@ -89,8 +89,8 @@ def test_the_chapter_on_speed_says_what_the_benchmark_measured(tmp_path):
         "shapes": [shape | {"shape": name} for name in ("table1", "table2")],
         "processes": [process | {"shape": name} for name in ("table1", "table2")],
         "together": [{"seeds": 1, "images_per_second": 1000}, {"seeds": 4, "images_per_second": 1500}],
-        "canvas": [{"side_px": 10, "pyramid_ms": 0.1, "glimpse_ms": 0.2},
-                   {"side_px": 100, "pyramid_ms": 5, "glimpse_ms": 0.22}],
+        "canvas": [{"side_px": 10, "pyramid_ms": 0.1, "glimpse_ms": 0.2, "unified_ms": 2},
+                   {"side_px": 100, "pyramid_ms": 5, "glimpse_ms": 0.22, "unified_ms": 20}],
     }  # fmt: skip
     made = pages.speed_fragments(bench, tmp_path)
     rates, shares = (pd.read_csv(tmp_path / f"speed-{name}.csv") for name in ("rates", "parts"))
@@ -99,7 +99,7 @@ def test_the_chapter_on_speed_says_what_the_benchmark_measured(tmp_path):
     assert "each keeps 91% at Table 1's shape and 91% at Table 2's shape" in made["speed-processes.md"]
     assert "costs 16% at Table 1's and 16% at Table 2's" in made["speed-processes.md"]
     assert "4 seeds together 1.50 times as many" in made["speed-processes.md"]
-    assert "area grows 100-fold, the pyramid's cost 50-fold, a glimpse's 1.1-fold" in made["speed-canvas.md"]
+    assert "area grows 100-fold, the pyramid's cost 50-fold, a glimpse's 1.1-fold, and" in made["speed-canvas.md"]
     assert all("No benchmark" in text for text in pages.speed_fragments(None, tmp_path).values())
 
 

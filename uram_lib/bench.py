@@ -201,18 +201,23 @@ def measure_processes(name: str, length: float = 4.0) -> dict:
     }
 
 
-def measure_canvas(batch: int = 32) -> list[dict]:
-    """Milliseconds of a glimpse (12 x 12, 4 scales) and of the one-off pyramid, an image, by canvas side (claim C9)."""
+def measure_canvas(batch: int = 16) -> list[dict]:
+    """Milliseconds an image, by canvas side (claim C9): a glimpse (12 x 12, 4 scales), the one-off pyramid, and the
+    whole unified model with 6 glimpses, whose Q-network reads the coarse image."""
     sensor = GlimpseSensor(12, 4)
     location = uniform_start(batch, stream(0, "bench", "locations"))
+    config = Config("", "unified", 0, glimpses=6, patch_size=12, scales=4)
     lines = []
     for side in CANVASES:
         images = torch.rand(batch, 1, side, side, generator=stream(0, "bench", side))
         pyramid = sensor.pyramid(images)
-        times = in_turn(
-            {"pyramid": lambda i=images: sensor.pyramid(i), "glimpse": lambda p=pyramid: sensor(p, location)}, 0.05
-        )
-        per_image = {name: 1e3 * statistics.median(values) / batch for name, values in times.items()}
+        model = initialise(build(config, (1, side, side), 10), 0).requires_grad_(False)
+        acts = {
+            "pyramid": lambda i=images: sensor.pyramid(i),
+            "glimpse": lambda p=pyramid: sensor(p, location),
+            "unified": lambda m=model, i=images: m(i),
+        }
+        per_image = {name: 1e3 * statistics.median(values) / batch for name, values in in_turn(acts, 0.05).items()}
         lines.append({"side_px": side} | {f"{name}_ms": round(value, 5) for name, value in per_image.items()})
     return lines
 
@@ -241,9 +246,9 @@ def report(device: str, threads: int) -> dict:
     for line in together:
         print(f"{line['seeds']:13} {line['images_per_second']:10,} {line['seconds_per_epoch']:11.1f}")
     canvases = measure_canvas()
-    print(f"\n{'canvas px':>9} {'pyramid ms':>11} {'glimpse ms':>11}   (an image; 12×12, 4 scales)")
+    print(f"\n{'canvas px':>9} {'pyramid ms':>11} {'glimpse ms':>11} {'unified ms':>11}   (an image; 12×12, 4 scales)")
     for line in canvases:
-        print(f"{line['side_px']:9} {line['pyramid_ms']:11.4f} {line['glimpse_ms']:11.4f}")
+        print(f"{line['side_px']:9}" + "".join(f"{line[f'{n}_ms']:12.4f}" for n in ("pyramid", "glimpse", "unified")))
     accelerator = torch.cuda.get_device_name() if device == "cuda" else None
     machine = {"processor": cpu_name(), "accelerator": accelerator, "threads": threads, "torch": torch.__version__}
     measured = {"shapes": shapes, "processes": processes, "together": together, "canvas": canvases}

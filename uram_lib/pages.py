@@ -297,10 +297,11 @@ def speed_fragments(bench: dict | None, folder: Path) -> dict[str, str]:
         "speed-canvas.md": figure(
             "speed-canvas",
             "Curves: cost of a glimpse and of the pyramid against the canvas",
-            "The cost of a glimpse (12 × 12, 4 scales) and of the pyramid, an image.",
+            "The cost of a glimpse (12 × 12, 4 scales), of the pyramid and of the unified model, an image.",
         )
         + f"\nFrom {near['side_px']} to {far['side_px']} px a side, the area grows {grown['side_px'] ** 2:,.0f}-fold, "
-        f"the pyramid's cost {grown['pyramid_ms']:,.0f}-fold, a glimpse's {grown['glimpse_ms']:.1f}-fold.\n",
+        f"the pyramid's cost {grown['pyramid_ms']:,.0f}-fold, a glimpse's {grown['glimpse_ms']:.1f}-fold, and that of "
+        f"the whole unified model {grown['unified_ms']:,.0f}-fold.\n",
     }
 
 

@@ -237,13 +237,19 @@ def step_times(shapes: list[dict], ax: Axes | None = None, title: str = "") -> A
 
 
 def canvas_cost(lines: list[dict], ax: Axes | None = None, title: str = "") -> Axes:
-    """Draw the cost of a glimpse and of the pyramid against the side of the canvas, on logarithmic axes (claim C9).
+    """Draw the cost of a glimpse, of the pyramid and of the whole unified model against the side of the canvas, on
+    logarithmic axes (claim C9).
 
     lines: the `canvas` of `results/bench.json`.
     """
     ax = ax or plt.subplots(figsize=(6.4, 3.2))[1]
     sides = [line["side_px"] for line in lines]
-    for key, label, marker in (("pyramid_ms", "pyramid, once an image", "s-"), ("glimpse_ms", "one glimpse", "o-")):
+    shown = (
+        ("unified_ms", "unified model, 6 glimpses", "D-"),
+        ("pyramid_ms", "pyramid, once an image", "s-"),
+        ("glimpse_ms", "one glimpse", "o-"),
+    )
+    for key, label, marker in shown:
         ax.plot(sides, [1e3 * line[key] for line in lines], marker, label=label)
     ax.set(xscale="log", yscale="log", xlabel="side of the canvas (px)", ylabel="microseconds an image", title=title)
     ax.set_xticks(sides, sides)
