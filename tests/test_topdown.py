@@ -20,7 +20,6 @@ from uram_lib.models.topdown import (
     place_within,
     pyramid,
     rectangle,
-    regions_of,
 )
 from uram_lib.models.unified import action_histogram, share_in_region, start_distance_px
 from uram_lib.objectives import correctness, hybrid_loss, q_loss
@@ -186,7 +185,7 @@ def test_ledger_A2_one_decision_knows_neither_gamma_nor_the_frozen_weights():
 
 def test_q_loss_by_hand():
     """Two images, two levels, gamma 1/2. Targets: (1/2 * 0.8, 1) and (1/2 * 0.6, 0)."""
-    values = torch.zeros(2, 2, 4)
+    values = torch.full((2, 2, 4), 0.9)  # what was not chosen is worth more, and does not enter
     values[0, 0, 2], values[0, 1, 3] = 0.1, 0.7  # errors -0.3 and -0.3
     values[1, 0, 0], values[1, 1, 1] = 0.5, 0.4  # errors 0.2 and 0.4
     values.requires_grad_()
@@ -361,7 +360,8 @@ def test_ledger_A6_permuted_regions_permute_their_vectors(order):
     def assemble(t: torch.Tensor) -> torch.Tensor:
         return torch.cat((torch.cat((t[0], t[1]), -1), torch.cat((t[2], t[3]), -1)), -2)[None]
 
-    torch.testing.assert_close(regions_of(assemble(tiles))[0].transpose(0, 1), tiles)
+    canvas = assemble(tiles).expand(4, -1, -1, -1)
+    torch.testing.assert_close(chosen_region(canvas, torch.arange(4)), tiles, rtol=0, atol=0)
     order = list(order)
     before, after = network.region_vectors(assemble(tiles)), network.region_vectors(assemble(tiles[order]))
     torch.testing.assert_close(after, before[:, order], rtol=0, atol=1e-14)

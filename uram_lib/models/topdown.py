@@ -36,16 +36,15 @@ def pyramid(images: Tensor, levels: int) -> list[Tensor]:
     return found
 
 
-def regions_of(images: Tensor) -> Tensor:
-    """Cut (..., H, W) with even H and W into its 2 x 2 regions: (..., 4, H / 2, W / 2)."""
+def grid(images: Tensor) -> Tensor:
+    """View (..., H, W) with even H and W as its 2 x 2 regions: (..., 2, H / 2, 2, W / 2)."""
     height, width = images.shape[-2:]
-    grid = images.unflatten(-1, (2, width // 2)).unflatten(-3, (2, height // 2))  # (..., 2, H / 2, 2, W / 2)
-    return grid.transpose(-3, -2).flatten(-4, -3)
+    return images.unflatten(-1, (2, width // 2)).unflatten(-3, (2, height // 2))
 
 
 def chosen_region(images: Tensor, action: Tensor) -> Tensor:
     """images: (B, C, H, W); action: (B,) in {0, 1, 2, 3}. Returns each image's own region, (B, C, H / 2, W / 2)."""
-    regions = regions_of(images)  # (B, C, 4, H / 2, W / 2)
+    regions = grid(images).transpose(-3, -2).flatten(-4, -3)  # (B, C, 4, H / 2, W / 2)
     return regions.take_along_dim(action[:, None, None, None, None], 2)[:, :, 0]
 
 
@@ -103,7 +102,7 @@ class QNetwork(nn.Module):
     def region_vectors(self, image: Tensor) -> Tensor:
         """v_1 ... v_4 of Eq. 6: (B, 4, N), from images (B, C, h, w) with even h and w."""
         features = F.relu(self.convolution(image))  # (B, N, h, w)
-        return regions_of(features).mean((-2, -1)).transpose(1, 2)
+        return grid(features).mean((-3, -1)).flatten(2).transpose(1, 2)
 
     def forward(self, image: Tensor) -> Tensor:
         """image: (B, C, h, w) in [0, 1], what is seen at one level. Returns the values of its regions, (B, 4)."""
