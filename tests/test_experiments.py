@@ -43,7 +43,7 @@ def test_a_later_field_at_its_default_leaves_the_hash_alone_and_counts_otherwise
     config = Config("mnist", "ram", 5, glimpses=2, patch_size=8, scales=1)
     changed = {
         name: dataclasses.replace(config, **{name: value}).hash
-        for name, value in {"curriculum_epochs": 3, "levels": 2, "region_start": "centre", "gamma": 0.5,
+        for name, value in {"curriculum_epochs": 3, "levels": 2, "q_hidden": 64, "region_start": "centre", "gamma": 0.5,
                             "last_epsilon": 0.1, "epochs": 6}.items()
     }  # fmt: skip
     assert set(experiments.LATER) < set(changed)

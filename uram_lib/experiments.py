@@ -11,7 +11,7 @@ from . import UramError, paper
 ENGINE = 1
 
 # Fields added to `Config` after the first records were published.
-LATER = ("curriculum_epochs", "levels", "region_start", "gamma", "last_epsilon")
+LATER = ("curriculum_epochs", "levels", "q_hidden", "region_start", "gamma", "last_epsilon")
 FIRST_SPREAD = 0.3
 
 PRESETS = {
@@ -66,6 +66,8 @@ class Config:
     """Epochs over which the range of translations widens from its central 30 % to all of it; 0: all from the start."""
     levels: int = 1
     """L, decisions of the top-down model (ledger A1)."""
+    q_hidden: int = 0
+    """Units of a second fully connected layer of the Q-network; 0: the "two-layer" network of §4.1 (ledger A6)."""
     region_start: str = "uniform"
     """Where in the chosen region RAM starts: `uniform` or `centre` (ledger A7)."""
     gamma: float = 0.99

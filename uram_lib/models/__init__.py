@@ -22,7 +22,6 @@ __all__ = [
     "build",
 ]
 
-Q_HIDDEN = 64  # units of the Q-network's hidden layer (ledger I)
 FEEDFORWARD = {"fc": FullyConnected, "cnn2": TwoLayerCNN, "cnn5": FiveLayerCNN}
 
 
@@ -43,7 +42,7 @@ def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
     )
     if config.model == "ram":
         return ram
-    return Unified(TopDown(image_shape, config.levels, hidden=Q_HIDDEN), ram, config.region_start == "centre")
+    return Unified(TopDown(image_shape, config.levels, hidden=config.q_hidden), ram, config.region_start == "centre")
 
 
 def bottom_up(model: nn.Module) -> RAM | None:
