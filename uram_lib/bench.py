@@ -27,7 +27,7 @@ from .paths import RESULTS, local, relative, write_atomically
 from .records import cpu_name, git_state
 from .replicas import Replicas
 from .seeding import initialise, stream
-from .training import draws_of, keep_freed_memory, pick_device
+from .training import STREAMS, be_deterministic, draws_of, keep_freed_memory, pick_device
 
 SHAPES = {
     "table1": Config("mnist", "ram", 1, glimpses=6, patch_size=8, scales=1, clip_norm=1.0),
@@ -274,6 +274,7 @@ def measure(options: argparse.Namespace) -> None:
         raise UramError(f"threads must be a whole number from 1 on, got {options.threads}")
     device = pick_device(options.device).type
     torch.set_num_threads(options.threads)
+    be_deterministic(torch.device(device))
     if not options.hand_back:
         keep_freed_memory()
     if options.rate:

@@ -5,7 +5,6 @@ import hashlib
 
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
 
 from ..seeding import stream
 from . import Dataset, Split
@@ -16,6 +15,8 @@ SIZES = {"train": 1_297, "validation": 200, "test": 300}
 @functools.cache
 def load() -> Dataset:
     """The digits, split by a fixed stream. Numbers made from them are not comparable with the paper."""
+    from sklearn.datasets import load_digits  # only where it is asked for: a machine that trains on MNIST may lack it
+
     bunch = load_digits()
     small = torch.from_numpy(bunch.images).float()[:, None] / 16  # (N, 1, 8, 8)
     # 8 -> 20 pixels inside a margin of 4, as MNIST's digits fill 20 of 28 pixels.
