@@ -73,10 +73,7 @@ class Step:
         self.labels = torch.randint(10, (EPOCH_IMAGES,), generator=draw).to(device)
         models = [initialise(build(self.config, (1, self.side, self.side), 10), seed) for seed in range(together)]
         self.replicas = Replicas([model.to(device) for model in models], self.config)
-        self.streams = [
-            {name: stream(seed, name, device=device) for name in ("data", "start", "policy")}
-            for seed in range(together)
-        ]
+        self.streams = [{name: stream(seed, name, device=device) for name in STREAMS} for seed in range(together)]
         self.index = torch.randint(EPOCH_IMAGES, (self.config.batch_size,), generator=draw).to(device)
 
     def data(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
