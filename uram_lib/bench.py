@@ -176,8 +176,8 @@ def rate_for(name: str, length: float) -> float:
     return step.config.batch_size / seconds(step, length)
 
 
-def measure_processes(name: str, length: float = 4.0) -> dict:
-    """What processes of one thread do to each other and to themselves, each figure from three rounds: the share of its
+def measure_processes(name: str, length: float = 4.0, rounds: int = 3) -> dict:
+    """What processes of one thread do to each other and to themselves, each figure the median of `rounds`: the share of its
     rate alone that each of two at once keeps, as in a sweep with `--jobs 2`; and the rate of one that hands freed
     memory back to the system at every step (`training.keep_freed_memory` left out) as a share of one that keeps it."""
 
@@ -188,8 +188,8 @@ def measure_processes(name: str, length: float = 4.0) -> dict:
     def rates(*children: subprocess.Popen) -> float:
         return statistics.mean(float(one.communicate()[0]) for one in children)
 
-    rounds = [(rates(child()), rates(child(), child()), rates(child("--hand-back"))) for _ in range(3)]
-    alone, both, handing_back = (statistics.median(one) for one in zip(*rounds, strict=True))
+    found = [(rates(child()), rates(child(), child()), rates(child("--hand-back"))) for _ in range(rounds)]
+    alone, both, handing_back = (statistics.median(one) for one in zip(*found, strict=True))
     return {
         "shape": name,
         "alone_images_per_second": round(alone),
