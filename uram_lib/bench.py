@@ -177,9 +177,10 @@ def rate_for(name: str, length: float) -> float:
 
 
 def measure_processes(name: str, length: float = 4.0, rounds: int = 3) -> dict:
-    """What processes of one thread do to each other and to themselves, each figure the median of `rounds`: the share of its
-    rate alone that each of two at once keeps, as in a sweep with `--jobs 2`; and the rate of one that hands freed
-    memory back to the system at every step (`training.keep_freed_memory` left out) as a share of one that keeps it."""
+    """What processes of one thread do to each other and to themselves, each figure the median of `rounds`: the share
+    of its rate alone that each of two at once keeps, as in a sweep with `--jobs 2`; and the rate of one that hands
+    freed memory back to the system at every step (`training.keep_freed_memory` left out) as a share of one that keeps
+    it."""
 
     def child(*more: str) -> subprocess.Popen:
         words = [sys.executable, "-m", "uram_lib.bench", "--rate", name, "--length", str(length), *more]
