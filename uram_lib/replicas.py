@@ -106,29 +106,26 @@ class Replicas:
 
     def state(self, r: int) -> dict:
         """Weights and optimiser of seed number `r`, as copies: what it takes to go on, alone or in other company."""
-        pick = (lambda tensor: tensor) if len(self.models) == 1 else (lambda tensor: tensor[r])
+        # A tensor without axes is Adam's count of steps, which all seeds share.
+        own = lambda value: value if value.ndim == 0 or len(self.models) == 1 else value[r]  # noqa: E731
         moments = {name: self.optimizer.state[p] for name, p in self.parameters.items() if p in self.optimizer.state}
         return {
             "model": weights(self.models[r]),
-            "optimizer": {
-                name: {key: (value if value.ndim == 0 else pick(value)).clone() for key, value in moment.items()}
-                for name, moment in moments.items()
-            },
+            "optimizer": {name: {k: own(v).clone() for k, v in moment.items()} for name, moment in moments.items()},
         }
 
     def load(self, states: Sequence[dict]) -> None:
         """Take over the `state` of every seed. All must have made the same number of steps."""
         for model, state in zip(self.models, states, strict=True):
             model.load_state_dict(state["model"])
-        for name, parameter in self.parameters.items():
-            moments = [state["optimizer"].get(name) for state in states]
-            if moments[0] is not None:
-                self.optimizer.state[parameter] = {
-                    key: value.clone()
-                    if value.ndim == 0 or len(states) == 1
-                    else torch.stack([m[key] for m in moments])
-                    for key, value in moments[0].items()
-                }
+        together = lambda values: (  # noqa: E731
+            values[0].clone() if values[0].ndim == 0 or len(values) == 1 else torch.stack(values)
+        )
+        for name in states[0]["optimizer"]:
+            moments = [state["optimizer"][name] for state in states]
+            self.optimizer.state[self.parameters[name]] = {
+                key: together([moment[key] for moment in moments]) for key in moments[0]
+            }
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:

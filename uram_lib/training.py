@@ -213,9 +213,8 @@ def train_together(
             row["val_error"] = evaluate(model, dataset.validation).error
             for name, value in row.items():
                 state["curves"].setdefault(name, []).append(value)
-            if row["val_error"] <= min(
-                state["curves"]["val_error"]
-            ):  # of equals the later one, which is trained longer
+            errors = state["curves"]["val_error"]
+            if errors[-1] == min(errors):  # of equals the later one, which is trained longer
                 state |= {"best_epoch": epoch, "best_model": weights(model)}
             state["epoch"] = epoch
         now = time.perf_counter()
