@@ -56,8 +56,17 @@ def command_tables(options: argparse.Namespace) -> None:
 
 def command_data(options: argparse.Namespace) -> None:
     from . import data
+    from .data import svhn
 
+    if options.skip_missing:
+        if options.name != "svhn":
+            raise UramError("--skip-missing is for svhn alone: uram data svhn --skip-missing")
+        for part in svhn.ARCHIVES:
+            svhn.prepare(part, skip_missing=True)
     for name in [options.name] if options.name else sorted(data.loaders()):
+        if options.name is None and name == "svhn" and not svhn.here():
+            print("svhn: not here. `uram data svhn` downloads it: 2.6 GB")  # too much for a mere list
+            continue
         try:
             found = data.load(name)
             sizes = f"{len(found.train):,} / {len(found.validation):,} / {found.test_size:,}"
@@ -77,7 +86,7 @@ def command_doctor(options: argparse.Namespace) -> None:
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores, {cpu_name()}")
     print("devices: " + ", ".join(devices_here()))
     print("data is looked for in: " + ", ".join(relative(root) for root in data_roots()))
-    command_data(argparse.Namespace(name=None))
+    command_data(argparse.Namespace(name=None, skip_missing=False))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -104,6 +113,11 @@ def parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="find (or download) and check the data sets")
     data.set_defaults(act=command_data)
     data.add_argument("name", nargs="?", help="one data set; all when left out")
+    data.add_argument(
+        "--skip-missing",
+        action="store_true",
+        help="svhn: leave out images that are missing or damaged, count them and say so",
+    )
     commands.add_parser("doctor", help="what this machine has").set_defaults(act=command_doctor)
     return main
 

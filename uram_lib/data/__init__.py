@@ -35,7 +35,7 @@ class Split:
         return self.images.to(torch.float32) / 255
 
     def to(self, device: torch.device) -> "Split":
-        return Split(self.images.to(device), self.labels.to(device), self.centres.to(device))
+        return type(self)(self.images.to(device), self.labels.to(device), self.centres.to(device))
 
 
 @dataclass(frozen=True)
@@ -81,19 +81,24 @@ EMBEDDED = "digits"
 
 def loaders() -> dict[str, Callable[[], Dataset]]:
     """Loader by data set name."""
-    from . import clutter, digits, mnist
+    from . import clutter, composed, digits, mnist, svhn
 
-    cluttered = {name: functools.partial(clutter.load, name) for name in clutter.TEST_MD5}
-    return {"mnist": mnist.load, "digits": digits.load, **cluttered}
+    made = {name: functools.partial(clutter.load, name) for name in clutter.TEST_MD5}
+    made |= {name: functools.partial(composed.load, name) for name in composed.BACKGROUNDS}
+    return {"mnist": mnist.load, "digits": digits.load, "svhn": svhn.load, **made}
 
 
 def shape_of(name: str) -> tuple[tuple[int, int, int], int]:
     """(C, H, W) and the number of classes of data set `name`, without reading it: for building a model where the data
     is not at hand. Raises UramError as `load` does."""
+    from . import sequences
     from .clutter import VARIANTS
+    from .composed import BACKGROUNDS
 
     if name not in loaders():
         raise UramError(f"unknown data set {name!r}; one of: {', '.join(sorted(loaders()))}")
+    if name == "svhn" or name in BACKGROUNDS:
+        return (1, sequences.CROP, sequences.CROP), sequences.CLASSES
     side = VARIANTS.get(name.removeprefix("digits-"), (28, 0))[0]
     return (1, side, side), 10
 
