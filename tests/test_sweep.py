@@ -43,3 +43,8 @@ def test_a_sweep_of_two_processes_makes_every_record_and_a_second_one_none(uram,
     assert cli.main(words) == 0
     assert "0 of 2 runs to do" in capsys.readouterr().out
     assert [path.stat().st_mtime_ns for path in paths] == stamps
+
+
+def test_a_data_set_of_whole_numbers_is_refused_where_single_digits_are_read():
+    with pytest.raises(UramError, match="table1 reads single digits, and digits-composed holds whole numbers"):
+        sweep.plan("table1", "smoke", dataset="digits-composed")

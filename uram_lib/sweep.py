@@ -266,6 +266,8 @@ def plan(
         raise UramError(f"scheduler must be an address such as tcp://host:8786, got {scheduler!r}")
     together = together or TOGETHER[pick_device(device).type]
     wanted = chosen[0].config.dataset
+    if data.shape_of(wanted)[1] != data.DIGITS:
+        raise UramError(f"{table} reads single digits, and {wanted} holds whole numbers")
     found = data.available(wanted)
     if found != wanted:
         if publish:

@@ -77,6 +77,7 @@ class Dataset:
 
 
 EMBEDDED = "digits"
+DIGITS = 10  # classes of a data set of single digits; one of whole numbers has one more, which ends a number
 
 
 def loaders() -> dict[str, Callable[[], Dataset]]:
@@ -100,7 +101,7 @@ def shape_of(name: str) -> tuple[tuple[int, int, int], int]:
     if name == "svhn" or name in BACKGROUNDS:
         return (1, sequences.CROP, sequences.CROP), sequences.CLASSES
     side = VARIANTS.get(name.removeprefix("digits-"), (28, 0))[0]
-    return (1, side, side), 10
+    return (1, side, side), DIGITS
 
 
 def load(name: str) -> Dataset:
@@ -122,7 +123,8 @@ def available(name: str) -> str:
         return name
     except DataUnavailable as error:
         warnings.warn(f"{error} Running on the embedded digits instead. {BANNER}", stacklevel=2)
-        made = f"{EMBEDDED}-{name}"
+        numbers = shape_of(name)[1] != DIGITS
+        made = f"{EMBEDDED}-composed" if numbers else f"{EMBEDDED}-{name}"
         return made if made in loaders() else EMBEDDED
 
 

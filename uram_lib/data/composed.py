@@ -286,7 +286,7 @@ class Composed(SequenceDataset):
 
     source: Glyphs = field(kw_only=True, repr=False)
 
-    def training_batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> tuple[Tensor, Tensor]:
         """As many new numbers as `index`, (B,), is long: (B, 1, 54, 54) in [0, 1], and labels (B, 6)."""
         whole = compose(self.source, OFTEN["train"], len(index), generator)
         batch = crop(whole, random_corners(len(index), generator))

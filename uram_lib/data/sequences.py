@@ -14,7 +14,8 @@ SIDE = 64  # side of the stored images, in pixels
 CROP = 54  # side of what a model sees
 
 # Images by number of digits (1 to 5) in SVHN's three parts; train has one more, of six digits. The counts add up to
-# the 33,402, 202,353 and 13,068 images and the 73,257, 531,131 and 26,032 digits that the data's authors state.
+# the 33,402, 202,353 and 13,068 images and the 73,257, 531,131 and 26,032 digits that the authors state; digit by
+# digit they are yet to be held against the archives.
 LENGTHS = {
     "train": (5_137, 18_130, 8_691, 1_434, 9),
     "extra": (9_385, 71_726, 106_789, 14_338, 115),
@@ -51,7 +52,7 @@ class SequenceDataset(Dataset):
     def image_shape(self) -> tuple[int, int, int]:
         return (1, CROP, CROP)
 
-    def training_batch(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> tuple[Tensor, Tensor]:
         """Random crops of the training images at `index`: (B, 1, 54, 54) in [0, 1], and labels (B, 6)."""
         batch = crop(self.train.at(index), random_corners(len(index), generator))
         return batch.floats(), batch.labels
