@@ -7,12 +7,18 @@ from .baselines import FiveLayerCNN, FullyConnected, TwoLayerCNN
 from .ram import RAM, Trajectory
 from .topdown import TopDown, TopDownOutcome
 from .unified import Unified
+from .vgg import MLPVGG, VGG16, AttentiveVGG, FixedRollout, RandomGlimpseVGG
 
 __all__ = [
+    "MLPVGG",
     "RAM",
+    "VGG16",
+    "AttentiveVGG",
     "FiveLayerCNN",
+    "FixedRollout",
     "FullyConnected",
     "GlimpseSensor",
+    "RandomGlimpseVGG",
     "TopDown",
     "TopDownOutcome",
     "Trajectory",

@@ -1,0 +1,288 @@
+"""VGG16, VGG16 with attention (Eq. 16-17) and its controls: sizes, equality with torchvision, where gradients go."""
+
+import pytest
+import scipy.stats
+import torch
+import torch.nn.functional as F
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from uram_lib.attacks import frozen, margin, pgd
+from uram_lib.glimpse import location_to_pixel
+from uram_lib.models import MLPVGG, VGG16, AttentiveVGG, FixedRollout, RandomGlimpseVGG, bottom_up
+from uram_lib.models.vgg import ConvolutionalGlimpseNetwork, count_parameters
+from uram_lib.objectives import hybrid_loss
+from uram_lib.seeding import initialise
+
+SHAPE = (3, 32, 32)
+SLIM = 1 / 32
+
+
+def attentive(kind=AttentiveVGG, seed: int = 0, **changes):
+    """A slim model of 7 classes and 3 glimpses, all sizes different."""
+    sizes = {"glimpses": 3, "sigma": 0.15, "hidden": 48, "width": SLIM} | changes
+    return initialise(kind(SHAPE, 7, **sizes), seed)
+
+
+def warmed(model, images: torch.Tensor, start: torch.Tensor, noise: torch.Tensor):
+    """`model` in evaluation mode, its normalisation at the statistics of these inputs: with those it is made with,
+    thirteen untrained layers pass next to nothing on."""
+    normalisations = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for layer in normalisations:
+        layer.momentum = 1.0
+    with torch.no_grad():
+        model.train()(images, start, noise)
+    return model.eval()
+
+
+@pytest.fixture
+def inputs(generator):
+    """(images, start, noise, labels) of 5 images for `attentive`."""
+    images = torch.rand(5, *SHAPE, generator=generator)
+    start = torch.rand(5, 2, generator=generator) * 2 - 1
+    noise = torch.randn(5, 2, 2, generator=generator)
+    return images, start, noise, torch.randint(7, (5,), generator=generator)
+
+
+def size(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_vgg16_has_the_parameters_of_configuration_d():
+    """Closed form: 3x3 filters with biases, two numbers a filter of normalisation, one linear map of 512 features."""
+    channels = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
+    convolutions = sum(9 * before * after + after for before, after in zip(channels, channels[1:], strict=False))
+    assert convolutions == 14_714_688
+    with torch.device("meta"):
+        model, theirs = VGG16(SHAPE, 10), torchvision.models.vgg16_bn().features
+    assert size(model.features) == convolutions + 2 * sum(channels[1:]) == size(theirs)
+    assert size(model) == 14_723_136 + 512 * 10 + 10
+    assert [type(layer) for layer in theirs] == [type(layer) for layer in model.features.layers[:-1]]
+
+
+def test_vgg16_equals_torchvision_with_its_weights():
+    """torchvision's own 44 layers, in evaluation mode with statistics that are not the trivial ones."""
+    theirs = torchvision.models.vgg16_bn(init_weights=False).features.eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for layer in theirs:
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.running_mean.normal_(0, 0.1)
+                layer.running_var.uniform_(0.1, 0.3)
+        images = torch.rand(2, *SHAPE)
+    model = VGG16(SHAPE, 10).eval()
+    model.features.layers.load_state_dict(theirs.state_dict())
+    model.features.mean.fill_(0.4)
+    model.features.std.fill_(0.25)
+    with torch.no_grad():
+        expected = theirs((images - 0.4) / 0.25).flatten(1)
+        torch.testing.assert_close(model.feat(images), expected)
+        assert expected.shape == (2, 512) and expected.std() > 1e-3
+        torch.testing.assert_close(model(images), F.linear(expected, model.classifier.weight, model.classifier.bias))
+
+
+def test_vgg16_standardises_inside_with_what_it_measured(generator):
+    images = torch.rand(40, *SHAPE, generator=generator) * torch.tensor([0.2, 0.5, 1.0]).view(3, 1, 1)
+    model = VGG16(SHAPE, 10, width=SLIM)
+    model.calibrate(images)
+    seen = []
+    model.features.layers[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    model(images)
+    torch.testing.assert_close(seen[0].mean((0, 2, 3)), torch.zeros(3), rtol=0, atol=1e-5)
+    torch.testing.assert_close(seen[0].std((0, 2, 3)), torch.ones(3), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape, width, message", [((3, 28, 28), 1, "28x28"), ((3, 32, 16), 1, "32x16"),
+                                                   (SHAPE, 0, "width must be positive")])  # fmt: skip
+def test_vgg16_refuses_other_sizes(shape, width, message):
+    with pytest.raises(ValueError, match=message):
+        VGG16(shape, 10, width)
+
+
+@pytest.mark.parametrize("width, filters", [(1, 512), (0.25, 128), (1e-6, 1)])
+def test_width_scales_the_filters(width, filters):
+    with torch.device("meta"):
+        model = VGG16((1, 32, 32), 10, width)
+    assert model.features.size == model.classifier.in_features == filters
+
+
+def test_glimpse_network_sums_image_and_location(generator):
+    """§4.2: G = G_img + G_loc, with the appendix's filter sizes and numbers, 12 -> 6 -> 3 pixels."""
+    network = ConvolutionalGlimpseNetwork(3, 12).eval()
+    convolutions = [layer for layer in network.patch if isinstance(layer, torch.nn.Conv2d)]
+    assert [(c.kernel_size[0], c.out_channels) for c in convolutions] == [(5, 64), (3, 64), (3, 128)]
+    assert network.patch[-1].in_features == 128 * 3 * 3
+    patch, location = torch.rand(2, 3 * 12 * 12, generator=generator), torch.rand(2, 2, generator=generator)
+    image = network.patch(patch.view(2, 3, 12, 12)).relu()
+    torch.testing.assert_close(network(patch, location), image + network.location(location).relu())
+
+
+def test_attention_parameters_in_closed_form():
+    with torch.device("meta"):
+        model = AttentiveVGG(SHAPE, 10, glimpses=6, sigma=0.15, context=True)
+    glimpse = (25 * 3 + 1) * 64 + (9 * 64 + 1) * 64 + (9 * 64 + 1) * 128 + 2 * 256 + (9 * 128 + 1) * 256 + 3 * 256
+    core = (2 * 256 + 1) * 256
+    heads = 257 * 2 + 257 + 256 * 10 + 10 + 512 * 10
+    context = 257 * 256 + 257 * 10
+    assert size(model) == 14_723_136 + glimpse + core + heads + context
+    assert count_parameters(model) == size(model) - context - 257  # without f_c and the baseline
+
+
+@pytest.mark.parametrize("width", [1, 0.25, SLIM])
+def test_controls_have_as_many_parameters_within_two_percent(width):
+    with torch.device("meta"):
+        sizes = {"glimpses": 6, "sigma": 0.15, "width": width, "context": True}
+        ours, random = (kind(SHAPE, 10, **sizes) for kind in (AttentiveVGG, RandomGlimpseVGG))
+        mlp = MLPVGG(SHAPE, 10, count_parameters(ours), width=width)
+        plain = VGG16(SHAPE, 10, width)
+    for control in (random, mlp):
+        assert count_parameters(control) == pytest.approx(count_parameters(ours), rel=0.02)
+    assert count_parameters(plain) < 0.98 * count_parameters(ours)  # so a control is needed
+    with pytest.raises(ValueError, match="no room"):
+        MLPVGG(SHAPE, 10, count_parameters(plain), width=width)
+
+
+@pytest.mark.parametrize("core", ["relu", "lstm"])
+@pytest.mark.parametrize("kind", [AttentiveVGG, RandomGlimpseVGG])
+def test_the_hybrid_loss_reaches_every_parameter(inputs, kind, core):
+    images, start, noise, labels = inputs
+    model = attentive(kind, core=core, context=True)
+    trajectory = model(images, start, noise)
+    assert bottom_up(model) is model
+    assert trajectory.class_logits.shape == (5, 3, 7) and trajectory.hiddens.shape == (5, 3, 48)
+    assert trajectory.log_probs.shape == trajectory.baselines.shape == trajectory.patch_entropies[:, 1:].shape == (5, 2)
+    trajectory = trajectory._replace(patch_entropies=torch.ones(5, 3))
+    loss, parts = hybrid_loss(trajectory, labels, model.context_network, 1.0, 0.01, "literal", 0.5)
+    loss.backward()
+    assert loss.isfinite() and parts["context"] > 0
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        # The bias of a convolution before batch normalisation, and what lies behind silent ReLUs, may earn nothing.
+        if name.split(".")[0] in ("location_network", "baseline_network", "classifier", "feature_classifier"):
+            assert parameter.grad.any(), name
+    assert model.features.layers[0].weight.grad.any() and model.glimpse_network.patch[0].weight.grad.any()
+
+
+def test_equation_17_is_one_matrix_on_the_concatenation(inputs):
+    images, start, noise, _ = inputs
+    model = warmed(attentive(), images, start, noise)
+    trajectory = model(images, start, noise)
+    both = torch.cat((trajectory.hiddens[:, -1], model.feat(images)), -1)  # (5, 48 + 16)
+    weight = torch.cat((model.classifier.weight, model.feature_classifier.weight), -1)
+    logits = F.linear(both, weight, model.classifier.bias)
+    torch.testing.assert_close(trajectory.class_logits[:, -1], logits)
+    torch.testing.assert_close(FixedRollout(model, start, noise)(images), logits)
+
+
+def test_gradient_reaches_the_pixels_by_both_paths(inputs):
+    """Ledger H5. The logits are a sum of two terms, so the gradient is the sum of two; the one through the glimpses
+    lies within the 12x12 crops, the one through the features everywhere."""
+    images, start, noise, labels = inputs
+    model = warmed(attentive(), images, start, noise).double()
+    images, start, noise = images.double().requires_grad_(), start.double(), noise.double()
+
+    def gradient(features_only: bool) -> torch.Tensor:
+        logits = FixedRollout(model, start, noise, features_only)(images)
+        return torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), images)[0]
+
+    full, through_features = gradient(False), gradient(True)
+    through_glimpses = full - through_features
+    assert through_features.any() and through_glimpses.any()
+    centres = location_to_pixel(model(images, start, noise).locations, 32, 32)  # (5, 3, 2), x then y
+    pixel = torch.arange(32) + 0.5
+    # One pixel more than half a patch: crops lie at fractional places.
+    near = ((pixel - centres[..., None]).abs() < 7).double()  # (5, 3, 2, 32)
+    seen = torch.einsum("btx,bty->byx", near[:, :, 0], near[:, :, 1]) > 0
+    blind = ~seen[:, None].expand_as(full)
+    assert blind.any() and through_features[blind].any()
+    assert through_glimpses[blind].abs().max() < 1e-12 < through_glimpses.abs().max()
+    with torch.no_grad():
+        model.feature_classifier.weight.zero_()
+    assert not gradient(True).any()  # nothing but the features carries it
+    torch.testing.assert_close(gradient(False), through_glimpses)
+
+
+def test_the_full_gradient_is_the_stronger_attack(inputs):
+    """Ledger H5, with EOT over two starts: each attack raises the margin, the one that sees the glimpses' pixels more
+    so. The model leans on its glimpses, so that the difference is no accident."""
+    images, start, noise, labels = inputs
+    model = warmed(attentive(), images, start, noise)
+    with torch.no_grad():
+        model.classifier.weight.mul_(5)
+    draws = {only: [FixedRollout(model, s, noise, only) for s in (start, -start)] for only in (False, True)}
+
+    def mean_margin(candidates):
+        with torch.no_grad():
+            return sum(margin(rollout(candidates), labels).mean().item() for rollout in draws[False]) / 2
+
+    clean = mean_margin(images)
+    full, features_only = (mean_margin(pgd(draws[only], images, labels, 8 / 255, 5)) for only in (False, True))
+    assert clean < features_only < full
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_features_only_changes_no_prediction(inputs):
+    images, start, noise, _ = inputs
+    model = warmed(attentive(), images, start, noise)
+    torch.testing.assert_close(
+        FixedRollout(model, start, noise)(images), FixedRollout(model, start, noise, True)(images)
+    )
+
+
+def test_a_batch_of_one_and_the_mean_policy(inputs):
+    """T16; in evaluation mode an image's logits do not depend on its neighbours."""
+    images, start, noise, _ = inputs
+    for model in (warmed(attentive(kind), images, start, noise) for kind in (AttentiveVGG, RandomGlimpseVGG)):
+        together = model(images, start, noise)
+        alone = model(images[:1], start[:1], noise[:1])
+        torch.testing.assert_close(alone.class_logits, together.class_logits[:1], rtol=1e-4, atol=1e-5)
+    assert attentive().eval()(images[:1], start[:1]).class_logits.shape == (1, 3, 7)
+
+
+def test_calibration_reaches_patches_and_whole_images(inputs):
+    images, start, _, _ = inputs
+    model = attentive()
+    model.calibrate(images, start)
+    torch.testing.assert_close(model.features.mean[:, 0, 0], images.mean((0, 2, 3)))
+    assert 0 < model.patch_mean.item() < 1 and model.patch_std.item() != 1
+
+
+def test_random_glimpses_are_uniform_and_learn_nothing(generator):
+    """Kolmogorov-Smirnov against the uniform distribution; the density is 1/4 on a square of side 2."""
+    model = attentive(RandomGlimpseVGG, glimpses=41).eval()
+    noise = torch.randn(20, 40, 2, generator=generator)
+    with torch.no_grad():
+        trajectory = model(torch.rand(20, *SHAPE, generator=generator), torch.zeros(20, 2), noise)
+    chosen = trajectory.locations[:, 1:].flatten()
+    assert scipy.stats.kstest(chosen, scipy.stats.uniform(-1, 2).cdf).pvalue > 0.01
+    torch.testing.assert_close(trajectory.log_probs.exp(), torch.full((20, 40), 0.25))
+    with pytest.raises(ValueError, match="random glimpses need noise"):
+        model(torch.rand(1, *SHAPE), torch.zeros(1, 2))
+
+
+@settings(max_examples=10)
+@given(hidden=st.integers(1, 400), output=st.integers(1, 60))
+def test_the_perceptron_takes_what_is_left(hidden, output):
+    """Given the exact number of parameters of some size, it is found again."""
+    with torch.device("meta"):
+        parameters = size(VGG16(SHAPE, 7, SLIM)) + 16 * hidden + hidden + hidden * output + output + output * 7
+        model = MLPVGG(SHAPE, 7, parameters, output, SLIM)
+        assert size(model) == parameters and model.perceptron[0].out_features == hidden
+
+
+def test_mlp_control_classifies_from_both(generator):
+    model = initialise(MLPVGG(SHAPE, 7, 80_000, 11, SLIM), 0).eval()
+    model.calibrate(torch.rand(9, *SHAPE, generator=generator))
+    images = torch.rand(2, *SHAPE, generator=generator)
+    feat = model.feat(images)
+    both = torch.cat((model.perceptron(feat), feat), -1)
+    torch.testing.assert_close(model(images), model.classifier(both))
+
+
+def test_a_fixed_rollout_is_frozen_with_its_model(inputs):
+    images, start, noise, _ = inputs
+    model = attentive()
+    with frozen(FixedRollout(model, start, noise)):
+        assert not any(m.training for m in model.modules()) and not any(p.requires_grad for p in model.parameters())
+    assert all(m.training for m in model.modules()) and all(p.requires_grad for p in model.parameters())
