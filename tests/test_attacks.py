@@ -297,6 +297,21 @@ def test_square_attack_reaches_the_linear_closed_form_without_gradients():
     assert (blind(noise).argmax(-1) != labels).sum() < broken.sum() / 2
 
 
+def test_squares_shrink_as_the_queries_go():
+    """By hand for 100 queries on 8x8 pixels: 0.8 of 64 is halved after 0.1, 0.5, 2, 5, 10 ... queries, so sides are
+    sqrt(12.8), sqrt(6.4), sqrt(3.2), then about 1. A model that no query improves shows each candidate's square."""
+    asked = []
+
+    def model(x):
+        asked.append(x)
+        return torch.tensor([[1.0, 0.0]]).expand(len(x), -1)
+
+    images, labels = torch.full((60, 1, 8, 8), 0.5), torch.zeros(60, dtype=torch.long)
+    square(model, images, labels, 0.1, torch.Generator().manual_seed(0), queries=100)
+    rows = [(candidate != asked[0]).any(-1)[:, 0].long().sum(-1).max().item() for candidate in asked[1:]]
+    assert rows[:15] == [4] * 2 + [3] * 3 + [2] * 5 + [1] * 5 and set(rows[15:]) == {1} and len(asked) == 100
+
+
 def test_square_attack_stops_asking_when_all_are_broken():
     asked = []
 
@@ -349,7 +364,7 @@ def test_attacks_work_where_gradients_are_off():
 @settings(max_examples=10)
 @given(seed=st.integers(0, 10**6), batch_size=st.integers(1, 15), skip_broken=st.booleans())
 def test_robust_correct_equals_brute_force(seed, batch_size, skip_broken):
-    """Against one image at a time, for three deterministic attacks and a transfer from another model."""
+    """Against one image at a time, for deterministic attacks and a transfer from another model."""
     network, images, labels = draw(seed, batch=10)
     other = draw(seed + 1)[0]
     labels = labels.clone()
@@ -359,6 +374,7 @@ def test_robust_correct_equals_brute_force(seed, batch_size, skip_broken):
         "fgsm": lambda x, y, _: fgsm(network, x, y, epsilon),
         "transfer": lambda x, y, _: pgd(other, x, y, epsilon, 3),
         "pgd": lambda x, y, _: pgd(network, x, y, epsilon, 3, loss="margin"),
+        "none": lambda x, y, _: x,  # the weakest comes last: the worst case is not the last attack's
     }
     outcomes = robust_correct(lambda _: network, images, labels, attacks, epsilon, batch_size, skip_broken)
 
@@ -369,7 +385,7 @@ def test_robust_correct_equals_brute_force(seed, batch_size, skip_broken):
     clean = [right(x, y) for x, y in pairs]
     alone = {name: [c and right(attack(x, y, None), y) for c, (x, y) in zip(clean, pairs, strict=True)]
              for name, attack in attacks.items()}  # fmt: skip
-    assert list(outcomes) == ["clean", "fgsm", "transfer", "pgd", "worst"]
+    assert list(outcomes) == ["clean", "fgsm", "transfer", "pgd", "none", "worst"]
     assert outcomes["clean"].tolist() == clean and not all(clean)
     standing = clean
     for name in attacks:
@@ -418,14 +434,13 @@ def test_robust_correct_refuses_an_attack_that_cheats(bad):
         robust_correct(lambda _: model, images, labels, {"worst": lambda x, *_: x}, 0.1)
 
 
-def test_robust_correct_predicts_in_evaluation_mode(generator):
-    """With dropout of 1 in training mode all logits would be equal."""
-    network = nn.Sequential(nn.Flatten(), nn.Dropout(1.0), nn.Linear(SIZE, 3))
-    images = torch.rand(8, *SHAPE, generator=generator)
-    with frozen(network):
-        labels = network(images).argmax(-1)
-    outcomes = robust_correct(lambda _: network, images, labels, {"none": lambda x, *_: x}, 0.0)
-    assert outcomes["worst"].all() and network.training
+def test_robust_correct_predicts_in_evaluation_mode():
+    """In training mode dropout of 1 would make all logits equal."""
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(1.0), nn.Linear(4, 4, bias=False))
+    nn.init.eye_(network[2].weight)
+    images = torch.eye(4).view(4, 1, 2, 2)
+    outcomes = robust_correct(lambda _: network, images, torch.arange(4), {"none": lambda x, *_: x}, 0.0)
+    assert outcomes["clean"].all() and outcomes["worst"].all() and network.training
 
 
 def test_attacks_refuse_bad_arguments():
