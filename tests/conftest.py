@@ -20,7 +20,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-from uram_lib import data, experiments, records  # noqa: E402
+from uram_lib import data, experiments, records, training  # noqa: E402
 from uram_lib.data import Dataset, Split  # noqa: E402
 from uram_lib.evaluation import Evaluation  # noqa: E402
 from uram_lib.models import RAM  # noqa: E402
@@ -101,6 +101,25 @@ def small_config(**changes) -> experiments.Config:
 @pytest.fixture(name="small_config")
 def small_config_fixture():
     return small_config
+
+
+class Stopped(Exception):
+    """A training that is left in the middle, as by Ctrl-C."""
+
+
+@pytest.fixture
+def stopped_after():
+    """Train, with the arguments of `training.train`, until `epoch` is done and its state is kept; then stop."""
+
+    def run(epoch: int, *arguments, state_path: Path) -> None:
+        def stop(done: int, row: dict) -> None:
+            if done == epoch:
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            training.train(*arguments, state_path=state_path, on_epoch=stop)
+
+    return run
 
 
 @pytest.fixture

@@ -124,20 +124,13 @@ def test_a_group_goes_on_from_its_states_even_in_other_company(few_digits, small
         assert len(found.curves["val_error"]) == 4
 
 
-def test_seeds_at_different_epochs_are_refused_together_and_sorted_out_by_a_sweep(few_digits, small_config, local):
+def test_seeds_at_different_epochs_are_refused_together_and_sorted_out_by_a_sweep(local, stopped_after):
     shape = experiment("table1", "ram-6", "smoke")
     short = dataclasses.replace(shape, config=dataclasses.replace(shape.config, epochs=2))
     jobs = tuple(sweep.Job(short, seed, publish=False) for seed in range(3))
     digits = data.load("digits")
 
-    class Stopped(Exception):
-        pass
-
-    def stop(epoch, row):
-        raise Stopped
-
-    with pytest.raises(Stopped):  # seed 1 has one epoch behind it, the others none
-        training.train(short.config, 1, digits, "cpu", jobs[1].state, stop)
+    stopped_after(1, short.config, 1, digits, state_path=jobs[1].state)  # the others have no epoch behind them
     with pytest.raises(UramError, match="seeds 0, 1, 2 stand at different epochs; train them apart"):
         training.train_together(short.config, [0, 1, 2], digits, "cpu", [job.state for job in jobs])
     sweep.run_group(jobs, "cpu")

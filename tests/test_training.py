@@ -42,19 +42,10 @@ def test_training_learns_the_embedded_digits(digits, small_config):
     assert trained.images == 6 * len(digits.train)
 
 
-def test_resuming_in_process_gives_the_same_bits(few_digits, small_config, tmp_path):
+def test_resuming_in_process_gives_the_same_bits(few_digits, small_config, tmp_path, stopped_after):
     config = small_config(epochs=4, context=True, entropy="literal")
     whole = training.train(config, 0, few_digits)
-
-    class Stopped(Exception):
-        pass
-
-    def stop(epoch, row):
-        if epoch == 2:
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        training.train(config, 0, few_digits, state_path=tmp_path / "state.pt", on_epoch=stop)
+    stopped_after(2, config, 0, few_digits, state_path=tmp_path / "state.pt")
     epochs = []
     resumed = training.train(
         config, 0, few_digits, state_path=tmp_path / "state.pt", on_epoch=lambda e, _: epochs.append(e)

@@ -67,18 +67,9 @@ def test_the_frozen_network_follows_once_an_epoch(cluttered, unified_config):
     assert any(not torch.equal(last_online[name], last_target[name]) for name in last_online)
 
 
-def test_resuming_gives_the_same_bits(cluttered, unified_config, tmp_path):
+def test_resuming_gives_the_same_bits(cluttered, unified_config, tmp_path, stopped_after):
     whole = training.train(unified_config, 0, cluttered)
-
-    class Stopped(Exception):
-        pass
-
-    def stop(epoch, row):
-        if epoch == 2:
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        training.train(unified_config, 0, cluttered, state_path=tmp_path / "state.pt", on_epoch=stop)
+    stopped_after(2, unified_config, 0, cluttered, state_path=tmp_path / "state.pt")
     resumed = training.train(unified_config, 0, cluttered, state_path=tmp_path / "state.pt")
     ours, theirs = whole.model.state_dict(), resumed.model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours) and whole.curves == resumed.curves

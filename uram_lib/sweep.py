@@ -30,7 +30,8 @@ from .training import load_state, pick_device, train_together
 
 RETRIES = 1  # of a child process that was killed; a run that says why it failed is not tried again
 CHECKPOINT_SEED = 0  # the weights of this seed's runs are kept, for pictures
-TOGETHER = {"cpu": 1, "mps": 1, "cuda": 16}  # seeds in one process: on a CPU more than one gains nothing (make bench)
+# Seeds in one process. On a CPU more than one gains nothing (`make bench`); on an accelerator 16 is a guess.
+TOGETHER = {"cpu": 1, "mps": 1, "cuda": 16}
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ def pick_device(name: str = "auto") -> torch.device:
 
 def keep_freed_memory() -> None:
     """Have the C library keep the memory that a step frees for the next one, instead of handing it back to the system
-    and being given zeroed pages anew: a tenth of a step. Only glibc knows this; elsewhere nothing happens."""
+    and being given zeroed pages anew (`make bench` tells what that costs). Only glibc knows this; elsewhere nothing
+    happens."""
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
@@ -74,7 +75,7 @@ def keep_freed_memory() -> None:
 def be_deterministic(device: torch.device) -> None:
     """Have the same inputs give the same bits; on an accelerator, as far as PyTorch can, with a warning where not."""
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
-    # Nothing here reads memory before writing it, so that filling it first would be a tenth of a step for nothing.
+    # Nothing here reads memory before writing it, so filling it first would cost time for nothing.
     torch.utils.deterministic.fill_uninitialized_memory = False
 
 
