@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import compiled
+
 
 def location_to_pixel(location: Tensor, height: int, width: int) -> Tensor:
     """(..., 2) locations in [-1, 1] to (..., 2) pixel coordinates (x, y) in [0, width] x [0, height]."""
@@ -61,19 +63,29 @@ class GlimpseSensor:
         """
         height, width = pyramid[0].shape[-2:]
         centre = location_to_pixel(location.detach().clamp(-1, 1), height, width)  # (B, 2)
-        steps = torch.arange(self.size, device=centre.device, dtype=centre.dtype) - self.size / 2  # (g,)
         patches = []
         for k, level in enumerate(pyramid):
             side = 2**k
-            rows, columns = level.shape[-2:]
-            first = centre[:, :, None] + steps * side + (self.margin if k else 0)  # (B, 2, g): entry of each box
-            # grid_sample(align_corners=False) puts entry i at (2i + 1) / n - 1; beyond the level's edge lie zeros.
-            x = (2 * first[:, 0] + 1) / columns - 1  # (B, g)
-            y = (2 * first[:, 1] + 1) / rows - 1  # (B, g)
-            grid = torch.stack((x[:, None, :].expand(-1, self.size, -1), y[:, :, None].expand(-1, -1, self.size)), -1)
-            total = F.grid_sample(level, grid, padding_mode="zeros", align_corners=False)  # (B, C, g, g)
+            first = centre - self.size / 2 * side + (self.margin if k else 0)  # (B, 2): entry of the first box
+            total = compiled.patch(level, first, side, self.size)
+            if total is None:
+                total = interpolate(level, first, side, self.size)  # (B, C, g, g)
             patches.append(total / side**2 if k else total)  # from sums to means
         return torch.stack(patches, 1)  # (B, scales, C, g, g)
+
+
+def interpolate(level: Tensor, first: Tensor, side: int, size: int) -> Tensor:
+    """Read `level` (B, C, H, W) at `size` x `size` entries, `side` apart, zeros beyond its edge: (B, C, size, size).
+
+    first: (B, 2), x then y, of the top left entry; between whole numbers the four nearest are interpolated.
+    `compiled.patch` does the same faster where it can.
+    """
+    rows, columns = level.shape[-2:]
+    x, y = (first[:, :, None] + side * torch.arange(size, device=first.device, dtype=first.dtype)).unbind(1)  # (B, g)
+    # grid_sample(align_corners=False) puts entry i at (2i + 1) / n - 1.
+    x, y = (2 * x + 1) / columns - 1, (2 * y + 1) / rows - 1
+    grid = torch.stack((x[:, None, :].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)), -1)
+    return F.grid_sample(level, grid, padding_mode="zeros", align_corners=False)
 
 
 def binary_entropy_of_patch(patch: Tensor, threshold: float = 0.5) -> Tensor:

@@ -1,0 +1,101 @@
+"""The compiled loops against the PyTorch code that they stand in for, and where they must not be used."""
+
+import builtins
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uram_lib import compiled
+from uram_lib.glimpse import GlimpseSensor, interpolate
+from uram_lib.training import use_wide_products
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    height=st.integers(1, 14),
+    width=st.integers(1, 14),
+    channels=st.integers(1, 3),
+    size=st.integers(1, 6),
+    side=st.sampled_from((1, 2, 4, 8)),
+    far=st.floats(0, 40),
+)
+def test_patch_reads_what_interpolate_reads(seed, height, width, channels, size, side, far):
+    """Anywhere, the far outside included."""
+    draw = torch.Generator().manual_seed(seed)
+    level = torch.rand(3, channels, height, width, generator=draw, dtype=torch.float64)
+    first = (torch.rand(3, 2, generator=draw, dtype=torch.float64) * 2 - 1) * far
+    found = compiled.patch(level, first, side, size)
+    torch.testing.assert_close(found, interpolate(level, first, side, size), rtol=0, atol=1e-9)
+
+
+def test_the_loop_is_plain_python_too():
+    """Uncompiled, by hand: a box start a quarter to the right of entry (1, 0) and half below it."""
+    level = np.array([[[[0.0, 1, 2], [4, 8, 12], [100, 100, 100]]]])
+    found = np.empty((1, 1, 1, 1))
+    compiled.fill_patch(level, np.array([[0.25, 0.5]]), 1, found)
+    assert found.item() == pytest.approx(0.5 * 0.25 + 0.5 * 5)
+
+
+def test_single_precision_stays_single_and_close():
+    draw = torch.Generator().manual_seed(0)
+    images, location = torch.rand(4, 1, 100, 100, generator=draw), torch.rand(4, 2, generator=draw) * 2 - 1
+    sensor = GlimpseSensor(12, 4)
+    found = sensor(sensor.pyramid(images), location)
+    assert found.dtype == torch.float32
+    with_gradient = sensor(sensor.pyramid(images.requires_grad_()), location)  # by grid_sample
+    assert with_gradient.requires_grad and not found.requires_grad
+    torch.testing.assert_close(found, with_gradient.detach(), rtol=0, atol=2e-5)
+
+
+def test_gradients_and_seeds_side_by_side_are_left_to_pytorch():
+    level, first = torch.rand(2, 1, 5, 5), torch.zeros(2, 2)
+    assert compiled.patch(level, first, 1, 3) is not None
+    assert compiled.patch(level.clone().requires_grad_(), first, 1, 3) is None
+    with torch.no_grad():
+        assert compiled.patch(level.clone().requires_grad_(), first, 1, 3) is not None
+    refused = []
+    torch.vmap(lambda one, f: refused.append(compiled.patch(one, f, 1, 3)) or one)(level[None], first[None])
+    assert refused == [None]
+
+
+def test_without_numba_there_is_a_notice_and_the_same_patch(monkeypatch):
+    draw = torch.Generator().manual_seed(1)
+    images, location = torch.rand(2, 1, 20, 20, generator=draw), torch.rand(2, 2, generator=draw)
+    sensor = GlimpseSensor(8, 2)
+    fast = sensor(sensor.pyramid(images), location)
+    plain_import = builtins.__import__
+
+    def no_numba(name, *more):
+        if name == "numba":
+            raise ImportError(name)
+        return plain_import(name, *more)
+
+    monkeypatch.setattr(builtins, "__import__", no_numba)
+    compiled.compile_loop.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="numba is not installed"):
+            slow = sensor(sensor.pyramid(images), location)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # said once
+            sensor(sensor.pyramid(images), location)
+    finally:
+        compiled.compile_loop.cache_clear()
+    torch.testing.assert_close(fast, slow, rtol=0, atol=1e-5)
+
+
+def test_products_as_in_training_are_single_precision():
+    """Whatever library multiplies: bfloat16, which the setting's name allows, would be off by 4e-3."""
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    draw = torch.Generator().manual_seed(2)
+    a, b = torch.randn(128, 576, generator=draw), torch.randn(576, 256, generator=draw)
+    exact = a.double() @ b.double()
+    use_wide_products()
+    try:
+        for found in (a @ b, torch.nn.functional.linear(a, b.T, torch.zeros(256)), (b.T @ a.T).T):
+            assert ((found - exact).abs().max() / exact.abs().max()).item() < 5e-6
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = before
