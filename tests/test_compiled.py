@@ -1,7 +1,6 @@
 """The compiled loops against the PyTorch code that they stand in for, and where they must not be used."""
 
-import builtins
-import warnings
+import sys
 
 import numpy as np
 import pytest
@@ -10,8 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uram_lib import compiled
+from uram_lib.data.clutter import compose
 from uram_lib.glimpse import GlimpseSensor, interpolate
 from uram_lib.training import use_wide_products
+
+
+@pytest.fixture(autouse=True)
+def loops(monkeypatch):
+    monkeypatch.setattr(compiled, "in_use", True)
 
 
 @given(
@@ -51,6 +56,19 @@ def test_single_precision_stays_single_and_close():
     torch.testing.assert_close(found, with_gradient.detach(), rtol=0, atol=2e-5)
 
 
+@given(seed=st.integers(0, 2**31), pieces=st.integers(0, 6), side=st.integers(28, 40), spread=st.floats(0, 1))
+def test_canvases_are_those_that_paint_makes(seed, pieces, side, spread):
+    """Bit for bit, and from the same draws."""
+    draw = lambda: torch.Generator().manual_seed(seed)  # noqa: E731
+    digits = torch.randint(256, (5, 1, 28, 28), generator=draw(), dtype=torch.uint8)
+    own = torch.tensor([0, 3, 3])
+    fast = compose(digits, own, side, pieces, draw(), spread)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(compiled, "in_use", False)
+        plain = compose(digits, own, side, pieces, draw(), spread)
+    assert torch.equal(fast[0], plain[0]) and torch.equal(fast[1], plain[1])
+
+
 def test_gradients_and_seeds_side_by_side_are_left_to_pytorch():
     level, first = torch.rand(2, 1, 5, 5), torch.zeros(2, 2)
     assert compiled.patch(level, first, 1, 3) is not None
@@ -67,23 +85,12 @@ def test_without_numba_there_is_a_notice_and_the_same_patch(monkeypatch):
     images, location = torch.rand(2, 1, 20, 20, generator=draw), torch.rand(2, 2, generator=draw)
     sensor = GlimpseSensor(8, 2)
     fast = sensor(sensor.pyramid(images), location)
-    plain_import = builtins.__import__
-
-    def no_numba(name, *more):
-        if name == "numba":
-            raise ImportError(name)
-        return plain_import(name, *more)
-
-    monkeypatch.setattr(builtins, "__import__", no_numba)
-    compiled.compile_loop.cache_clear()
-    try:
-        with pytest.warns(UserWarning, match="numba is not installed"):
-            slow = sensor(sensor.pyramid(images), location)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # said once
-            sensor(sensor.pyramid(images), location)
-    finally:
-        compiled.compile_loop.cache_clear()
+    monkeypatch.setattr(compiled, "in_use", False)
+    monkeypatch.setitem(sys.modules, "numba", None)  # importing it fails
+    with pytest.warns(UserWarning, match="numba is not installed"):
+        compiled.use_loops()
+    assert not compiled.in_use
+    slow = sensor(sensor.pyramid(images), location)
     torch.testing.assert_close(fast, slow, rtol=0, atol=1e-5)
 
 

@@ -82,8 +82,9 @@ def test_readme_block_is_replaced_and_nothing_else(published):
 def test_the_chapter_on_speed_says_what_the_benchmark_measured(tmp_path):
     parts = {"matrix products": 5.0, "data": 1.0, "everything else": 4.0}
     shape = {"images_per_second": 12800, "limit_images_per_second": 25600, "ratio": 0.5, "ratio_range": [0.45, 0.55],
-             "start_up_seconds": 1.25, "parts_ms": parts}  # fmt: skip
-    process = {"kept_by_each_of_two": 0.91, "handing_memory_back": 0.84}
+             "own_limit_images_per_second": 32000, "own_ratio": 0.4, "start_up_seconds": 1.25,
+             "parts_ms": parts}  # fmt: skip
+    process = {"kept_by_each_of_two": 0.91, "without": {"kept memory": 0.84, "all of them": 0.6}}
     bench = {
         "machine": {"processor": "A processor", "accelerator": None, "torch": "9.9", "git_commit": "0123456789ab"},
         "shapes": [shape | {"shape": name} for name in ("table1", "table2")],
@@ -93,11 +94,12 @@ def test_the_chapter_on_speed_says_what_the_benchmark_measured(tmp_path):
                    {"side_px": 100, "pyramid_ms": 5, "glimpse_ms": 0.22, "unified_ms": 20}],
     }  # fmt: skip
     made = pages.speed_fragments(bench, tmp_path)
-    rates, shares = (pd.read_csv(tmp_path / f"speed-{name}.csv") for name in ("rates", "parts"))
+    rates, shares, without = (pd.read_csv(tmp_path / f"speed-{name}.csv") for name in ("rates", "parts", "without"))
     assert list(rates["Ratio"]) == [0.5, 0.5] and list(rates["Limit"]) == ["25,600"] * 2
+    assert list(rates["Own limit"]) == ["32,000"] * 2 and list(rates["Ratio to it"]) == [0.4, 0.4]
     assert list(shares["Table 1 (share)"]) == ["50%", "10%", "40%"] and list(shares["Table 2 (ms)"]) == [5, 1, 4]
     assert "each keeps 91% at Table 1's shape and 91% at Table 2's shape" in made["speed-processes.md"]
-    assert "costs 16% at Table 1's and 16% at Table 2's" in made["speed-processes.md"]
+    assert list(without["Rate at Table 2's shape"]) == ["84%", "60%"]
     assert "4 seeds together 1.50 times as many" in made["speed-processes.md"]
     assert "area grows 100-fold, the pyramid's cost 50-fold, a glimpse's 1.1-fold, and" in made["speed-canvas.md"]
     assert all("No benchmark" in text for text in pages.speed_fragments(None, tmp_path).values())

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from . import UramError
+from . import UramError, compiled
 from .cli import exit_status
 from .data.clutter import VARIANTS, compose
 from .evaluation import uniform_start
@@ -27,7 +27,7 @@ from .paths import RESULTS, local, relative, write_atomically
 from .records import cpu_name, git_state
 from .replicas import Replicas
 from .seeding import initialise, stream
-from .training import STREAMS, be_deterministic, draws_of, keep_freed_memory, pick_device
+from .training import STREAMS, be_deterministic, draws_of, keep_freed_memory, pick_device, use_wide_products
 
 SHAPES = {
     "table1": Config("mnist", "ram", 1, glimpses=6, patch_size=8, scales=1, clip_norm=1.0),
@@ -37,6 +37,10 @@ CANVASES = (28, 60, 100, 200, 400, 1000)
 TOGETHER = {"cpu": (1, 4), "mps": (1, 4), "cuda": (1, 4, 16, 64)}  # seeds at once
 EPOCH_IMAGES = 54_000
 REPEATS = 9
+# What a process does for speed beside the plain PyTorch code, and what switches it on.
+SPEED_UPS = {
+    "kept memory": keep_freed_memory, "wide products": use_wide_products, "compiled loops": compiled.use_loops
+}  # fmt: skip
 
 
 def seconds(act: Callable[[], object], at_least: float, device: str = "cpu") -> float:
@@ -119,8 +123,25 @@ def matrix_products(model: nn.Module, config: Config) -> Callable[[], object]:
     return run
 
 
+def as_it_comes(act: Callable[[], object]) -> Callable[[], object]:
+    """`act` with matrix products by the library that PyTorch takes of itself (`training.use_wide_products` undone)."""
+    setting = torch.backends.mkldnn.matmul
+
+    def run() -> None:
+        chosen, setting.fp32_precision = setting.fp32_precision, "none"
+        try:
+            act()
+        finally:
+            setting.fp32_precision = chosen
+
+    return run
+
+
 def measure_shape(name: str) -> dict:
-    """Images a second of training against the matrix products alone; where the time of a step goes; the start-up."""
+    """Images a second of training against the matrix products alone; where the time of a step goes; the start-up.
+
+    The limit is that of PyTorch as it comes; `own_limit` that of the library in use here, which may be faster.
+    """
     began = time.perf_counter()
     step = Step(name)
     step()
@@ -135,21 +156,25 @@ def measure_shape(name: str) -> dict:
         replicas.clip_gradients()
         replicas.optimizer.step()
 
+    products = matrix_products(replicas.models[0], config)
     times = in_turn({
-        "step": step, "matrix products": matrix_products(replicas.models[0], config),
+        "step": step, "limit": as_it_comes(products), "matrix products": products,
         "data": lambda: step.data(step.streams[0]["data"]), "pyramid": lambda: sensor.pyramid(images),
         "glimpses": lambda: [sensor(pyramid, start) for start in starts], "optimiser": optimise,
     })  # fmt: skip
-    ratios = [limit / whole for whole, limit in zip(times["step"], times["matrix products"], strict=True)]
+    ratios = [limit / whole for whole, limit in zip(times["step"], times["limit"], strict=True)]
+    own_ratios = [limit / whole for whole, limit in zip(times["step"], times["matrix products"], strict=True)]
     middle = {part: statistics.median(values) for part, values in times.items()}
-    parts = {part: 1e3 * value for part, value in middle.items() if part != "step"}
+    parts = {part: 1e3 * value for part, value in middle.items() if part not in ("step", "limit")}
     parts["everything else"] = max(0.0, 1e3 * middle["step"] - sum(parts.values()))
     return {
         "shape": name,
         "images_per_second": round(config.batch_size / middle["step"]),
-        "limit_images_per_second": round(config.batch_size / middle["matrix products"]),
+        "limit_images_per_second": round(config.batch_size / middle["limit"]),
         "ratio": round(statistics.median(ratios), 3),
         "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
+        "own_limit_images_per_second": round(config.batch_size / middle["matrix products"]),
+        "own_ratio": round(statistics.median(own_ratios), 3),
         "start_up_seconds": round(start_up, 2),
         "parts_ms": {part: round(value, 3) for part, value in parts.items()},
     }
@@ -178,24 +203,28 @@ def rate_for(name: str, length: float) -> float:
 
 def measure_processes(name: str, length: float = 4.0, rounds: int = 3) -> dict:
     """What processes of one thread do to each other and to themselves, each figure the median of `rounds`: the share
-    of its rate alone that each of two at once keeps, as in a sweep with `--jobs 2`; and the rate of one that hands
-    freed memory back to the system at every step (`training.keep_freed_memory` left out) as a share of one that keeps
-    it."""
+    of its rate alone that each of two at once keeps, as in a sweep with `--jobs 2`; and the rate of one without each of
+    SPEED_UPS, and without all, as a share of one that has them."""
 
-    def child(*more: str) -> subprocess.Popen:
-        words = [sys.executable, "-m", "uram_lib.bench", "--rate", name, "--length", str(length), *more]
+    def child(*without: str) -> subprocess.Popen:
+        words = [sys.executable, "-m", "uram_lib.bench", "--rate", name, "--length", str(length)]
+        words += [word for one in without for word in ("--without", one)]
         return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
     def rates(*children: subprocess.Popen) -> float:
         return statistics.mean(float(one.communicate()[0]) for one in children)
 
-    found = [(rates(child()), rates(child(), child()), rates(child("--hand-back"))) for _ in range(rounds)]
-    alone, both, handing_back = (statistics.median(one) for one in zip(*found, strict=True))
+    left_out = {one: (one,) for one in SPEED_UPS} | {"all of them": tuple(SPEED_UPS)}
+    found = [
+        (rates(child()), rates(child(), child()), *(rates(child(*those)) for those in left_out.values()))
+        for _ in range(rounds)
+    ]
+    alone, both, *others = (statistics.median(one) for one in zip(*found, strict=True))
     return {
         "shape": name,
         "alone_images_per_second": round(alone),
         "kept_by_each_of_two": round(both / alone, 3),
-        "handing_memory_back": round(handing_back / alone, 3),
+        "without": {one: round(rate / alone, 3) for one, rate in zip(left_out, others, strict=True)},
     }
 
 
@@ -223,13 +252,17 @@ def measure_canvas(batch: int = 16) -> list[dict]:
 def report(device: str, threads: int) -> dict:
     """Measure everything, printing as it goes."""
     shapes = []
-    print(f"{'shape':8} {'images/s':>9} {'limit':>9} {'ratio':>6} {'range':>14} {'start-up s':>10}")
+    print(
+        f"{'shape':8} {'images/s':>9} {'limit':>9} {'ratio':>6} {'range':>14} {'own limit':>9} {'ratio':>6} "
+        f"{'start-up s':>10}"
+    )
     for name in SHAPES:
         shapes.append(s := measure_shape(name))
         low, high = s["ratio_range"]
         print(
             f"{s['shape']:8} {s['images_per_second']:9,} {s['limit_images_per_second']:9,} {s['ratio']:6.2f} "
-            f"{low:6.2f} – {high:5.2f} {s['start_up_seconds']:10.1f}"
+            f"{low:6.2f} – {high:5.2f} {s['own_limit_images_per_second']:9,} {s['own_ratio']:6.2f} "
+            f"{s['start_up_seconds']:10.1f}"
         )
     print("\nmilliseconds a step of 128 images")
     print(f"{'':18}" + "".join(f"{s['shape']:>9}" for s in shapes))
@@ -237,8 +270,9 @@ def report(device: str, threads: int) -> dict:
         print(f"{part:18}" + "".join(f"{s['parts_ms'][part]:9.2f}" for s in shapes))
     processes = [measure_processes(name) for name in SHAPES]
     print(f"\n{'share of the rate alone':32}" + "".join(f"{p['shape']:>9}" for p in processes))
-    for key, label in (("kept_by_each_of_two", "each of two at once"), ("handing_memory_back", "handing memory back")):
-        print(f"{label:32}" + "".join(f"{p[key]:9.2f}" for p in processes))
+    print(f"{'each of two at once':32}" + "".join(f"{p['kept_by_each_of_two']:9.2f}" for p in processes))
+    for one in processes[0]["without"]:
+        print(f"{'without ' + one:32}" + "".join(f"{p['without'][one]:9.2f}" for p in processes))
     together = measure_together(device)
     print(f"\n{'seeds at once':>13} {'images/s':>10} {'s an epoch':>11}   (Table 2's shape, {device})")
     for line in together:
@@ -261,7 +295,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="of the measurement with several seeds at once")
     parser.add_argument("--rate", choices=SHAPES, help="print the images a second of one shape, and nothing else")
     parser.add_argument("--length", type=float, default=6.0, help="seconds that --rate takes")
-    parser.add_argument("--hand-back", action="store_true", help="with --rate: leave freed memory to the system")
+    parser.add_argument("--without", action="append", default=[], choices=SPEED_UPS, help="leave out a speed-up")
     options = parser.parse_args(words)
     return exit_status(lambda: measure(options))
 
@@ -273,8 +307,9 @@ def measure(options: argparse.Namespace) -> None:
     device = pick_device(options.device).type
     torch.set_num_threads(options.threads)
     be_deterministic(torch.device(device))
-    if not options.hand_back:
-        keep_freed_memory()
+    for name, switch_on in SPEED_UPS.items():
+        if name not in options.without:
+            switch_on()
     if options.rate:
         print(rate_for(options.rate, options.length))
         return

@@ -1,7 +1,7 @@
 """Loops compiled for the processor: what PyTorch says in many passes over memory, numba says in one.
 
-Beside each stands PyTorch code that does the same. That is used on an accelerator, where a gradient is asked for, for
-seeds side by side, and where numba is not installed. The tests hold the two together.
+Beside each stands PyTorch code that does the same. That is used until `use_loops` is called, as training on a processor
+does, and where a gradient is asked for or seeds are side by side. The tests hold the two together.
 """
 
 import functools
@@ -13,13 +13,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+in_use = False
+
+
+def use_loops() -> None:
+    """Use the compiled loops in this process from now on; without numba, stay with the PyTorch code and say so."""
+    global in_use
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        warnings.warn("numba is not installed: training is slower, and otherwise the same", stacklevel=2)
+    else:
+        in_use = True
+
 
 def patch(level: Tensor, first: Tensor, side: int, size: int) -> Tensor | None:
     """What `glimpse.interpolate` returns, or None where it has to do it itself."""
-    if not readable(level, first) or (look := compile_loop(fill_patch)) is None:
+    if not (in_use and readable(level, first)):
         return None
     found = torch.empty(*level.shape[:2], size, size, dtype=level.dtype)
-    look(level.detach().numpy(), first.numpy(), side, found.numpy())
+    compile_loop(fill_patch)(level.detach().numpy(), first.numpy(), side, found.numpy())
     return found
 
 
@@ -51,6 +64,42 @@ def fill_patch(level: np.ndarray, first: np.ndarray, side: int, found: np.ndarra
                     found[b, c, i, j] = high + low_share * (low - high)
 
 
+def canvases(
+    digits: Tensor, own: Tensor, corner: Tensor, other: Tensor, window: Tensor, place: Tensor, side: int, piece: int
+) -> Tensor | None:
+    """What `data.clutter.paint` returns, or None where it has to do it itself."""
+    if not (in_use and readable(digits)):
+        return None
+    found = torch.zeros(len(own), 1, side, side, dtype=torch.uint8)
+    arrays = (t.numpy() for t in (digits[:, 0], own, corner, other, window, place, found[:, 0]))
+    compile_loop(fill_canvases)(*arrays, piece)
+    return found
+
+
+def fill_canvases(
+    digits: np.ndarray,
+    own: np.ndarray,
+    corner: np.ndarray,
+    other: np.ndarray,
+    window: np.ndarray,
+    place: np.ndarray,
+    found: np.ndarray,
+    piece: int,
+) -> None:
+    """Add digits (N, 28, 28) and pieces of digits to `found` (B, side, side), black canvases; arguments of `paint`."""
+    frame = digits.shape[-1]
+    for b in range(len(own)):
+        for i in range(frame):
+            for j in range(frame):
+                found[b, corner[b, 1] + i, corner[b, 0] + j] = digits[own[b], i, j]
+        for p in range(other.shape[1]):
+            for i in range(piece):
+                for j in range(piece):
+                    y, x = place[b, p, 1] + i, place[b, p, 0] + j
+                    more = digits[other[b, p], window[b, p, 1] + i, window[b, p, 0] + j]
+                    found[b, y, x] = min(int(found[b, y, x]) + int(more), 255)
+
+
 def readable(*tensors: Tensor) -> bool:
     """Whether a compiled loop may read these: arrays in the processor's memory of which no gradient is asked."""
     return not any(
@@ -62,14 +111,11 @@ def readable(*tensors: Tensor) -> bool:
 
 
 @functools.cache
-def compile_loop(loop: Callable) -> Callable | None:
-    """`loop` as machine code, kept on disk where that is possible; None, with a notice, where numba is missing."""
-    try:
-        import numba
-    except ImportError:
-        warnings.warn("numba is not installed: training is slower, and otherwise the same", stacklevel=2)
-        return None
+def compile_loop(loop: Callable) -> Callable:
+    """`loop` as machine code, which is kept on disk, so that it is made once, where there is a folder for it."""
+    import numba
+
     try:
         return numba.njit(loop, cache=True)
-    except RuntimeError:  # there is no folder to keep it in
+    except RuntimeError:
         return numba.njit(loop)

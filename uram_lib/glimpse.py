@@ -78,7 +78,7 @@ def interpolate(level: Tensor, first: Tensor, side: int, size: int) -> Tensor:
     """Read `level` (B, C, H, W) at `size` x `size` entries, `side` apart, zeros beyond its edge: (B, C, size, size).
 
     first: (B, 2), x then y, of the top left entry; between whole numbers the four nearest are interpolated.
-    `compiled.patch` does the same faster where it can.
+    `compiled.patch` does the same, faster, where it can.
     """
     rows, columns = level.shape[-2:]
     x, y = (first[:, :, None] + side * torch.arange(size, device=first.device, dtype=first.dtype)).unbind(1)  # (B, g)

@@ -250,7 +250,7 @@ def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
 
 def speed_fragments(bench: dict | None, folder: Path) -> dict[str, str]:
     """The numbers of the chapter on speed, from `results/bench.json`."""
-    names = ("speed-rates.md", "speed-parts.md", "speed-processes.md", "speed-canvas.md")
+    names = ("speed-rates.md", "speed-parts.md", "speed-without.md", "speed-processes.md", "speed-canvas.md")
     if bench is None:
         return dict.fromkeys(names, "No benchmark is published yet.\n")
     machine, shapes = bench["machine"], bench["shapes"]
@@ -258,7 +258,8 @@ def speed_fragments(bench: dict | None, folder: Path) -> dict[str, str]:
         {
             "Shape": title(s["shape"]), "Images a second": f"{s['images_per_second']:,}",
             "Limit": f"{s['limit_images_per_second']:,}", "Ratio": f"{s['ratio']:.2f}",
-            "Lowest and highest": span(*s["ratio_range"]), "Start-up (s)": f"{s['start_up_seconds']:.1f}",
+            "Lowest and highest": span(*s["ratio_range"]), "Own limit": f"{s['own_limit_images_per_second']:,}",
+            "Ratio to it": f"{s['own_ratio']:.2f}", "Start-up (s)": f"{s['start_up_seconds']:.1f}",
         }
         for s in shapes
     ])  # fmt: skip
@@ -273,7 +274,12 @@ def speed_fragments(bench: dict | None, folder: Path) -> dict[str, str]:
     caption += f"`{machine['git_commit'][:8]}`: medians of one run of `make bench`"
     processes = bench["processes"]
     kept = listed([f"{p['kept_by_each_of_two']:.0%} at {title(p['shape'])}'s shape" for p in processes])
-    back = listed([f"{1 - p['handing_memory_back']:.0%} at {title(p['shape'])}'s" for p in processes])
+    shares = pd.DataFrame(
+        [
+            {"Left out": one} | {f"Rate at {title(p['shape'])}'s shape": f"{p['without'][one]:.0%}" for p in processes}
+            for one in processes[0]["without"]
+        ]
+    )
     one, *more = bench["together"]
     gain = lambda line: f"{line['images_per_second'] / one['images_per_second']:.2f}"  # noqa: E731
     several = listed([f"{line['seeds']} seeds together {gain(line)} times" for line in more])
@@ -281,7 +287,7 @@ def speed_fragments(bench: dict | None, folder: Path) -> dict[str, str]:
     near, far = bench["canvas"][0], bench["canvas"][-1]
     grown = {key: far[key] / near[key] for key in near}
     return {
-        "speed-rates.md": csv_table("speed-rates", caption, "20 18 14 12 20 16", rates, folder),
+        "speed-rates.md": csv_table("speed-rates", caption, "14 14 12 10 16 12 10 12", rates, folder),
         "speed-parts.md": csv_table(
             "speed-parts", "Where the time of a step of 128 images goes", "32 17 17 17 17", parts, folder
         )
@@ -290,10 +296,12 @@ def speed_fragments(bench: dict | None, folder: Path) -> dict[str, str]:
             "Bars: parts of a training step for the two shapes",
             "Where the time of a step goes, an image.",
         ),
-        "speed-processes.md": f"Of two runs side by side, each keeps {kept} of the rate that it has alone. Handing "
-        f"freed memory back to the system after every step, as a C library does unasked, costs {back}. On {where} one "
-        f"seed of Table 2's shape trains {one['images_per_second']:,} images a second; {several} as many, summed over "
-        "seeds.\n",
+        "speed-without.md": csv_table(
+            "speed-without", "The rate without a speed-up, as a share of the rate with all", "40 30 30", shares, folder
+        ),
+        "speed-processes.md": f"Of two runs side by side, each keeps {kept} of the rate that it has alone. On {where} "
+        f"one seed of Table 2's shape trains {one['images_per_second']:,} images a second; {several} as many, summed "
+        "over seeds.\n",
         "speed-canvas.md": figure(
             "speed-canvas",
             "Curves: cost of a glimpse and of the pyramid against the canvas",

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from . import UramError
+from . import UramError, compiled
 from .data import Dataset
 from .evaluation import evaluate, uniform_start
 from .experiments import Config
@@ -208,9 +208,11 @@ def train_together(
     Raises NotFinite, with the states of the last good epoch kept, and UramError for a state of another run or for
     states of different epochs.
     """
+    device = torch.device(device)
     keep_freed_memory()
     use_wide_products()
-    device = torch.device(device)
+    if device.type == "cpu":
+        compiled.use_loops()
     be_deterministic(device)
     dataset = dataset.to(device)
     replicas = Replicas([new_model(config, seed, dataset).to(device) for seed in seeds], config)
