@@ -121,7 +121,7 @@ def test_T13_clutter_comes_from_the_split_s_own_digits():
     loaded = data.load("digits-clutter100-10")
     dark = type(loaded)(**{**loaded.__dict__, "train": type(loaded.train)(
         torch.zeros_like(loaded.train.images), loaded.train.labels, loaded.train.centres)})  # fmt: skip
-    images, _ = dark.training_batch(torch.arange(64), stream(0, "dark"))
+    images, *_ = dark.training_batch(torch.arange(64), stream(0, "dark"))
     assert images.sum() == 0
 
 

@@ -100,7 +100,7 @@ def test_digits_are_uniform_but_for_the_first_that_is_no_zero(made):
 @given(seed=st.integers(0, 2**31), count=st.integers(1, 7))
 def test_any_batch_has_the_promised_shapes_and_ranges(made, seed, count):
     """T16 too: a batch of one."""
-    images, labels = made.training_batch(torch.arange(count), stream(seed))
+    images, labels, _ = made.training_batch(torch.arange(count), stream(seed))
     assert images.shape == (count, 1, 54, 54) and images.dtype == torch.float32
     assert images.min() >= 0 and images.max() <= 1
     assert labels.shape == (count, 6) and labels.dtype == torch.int64

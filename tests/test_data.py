@@ -127,7 +127,7 @@ def test_shapes_without_reading_agree_with_mnist(mnist):
 
 def test_training_batch_is_the_indexed_images_in_zero_to_one(digits):
     index = torch.tensor([5, 0, 5])
-    images, labels = digits.training_batch(index, torch.Generator())
+    images, labels, _ = digits.training_batch(index, torch.Generator())
     assert images.dtype == torch.float32
     torch.testing.assert_close(images, digits.train.floats()[index])
     assert torch.equal(labels, digits.train.labels[index])

@@ -1,12 +1,20 @@
 """Testing a model: whole splits, the mean policy, starts that every row shares (ledger B7)."""
 
+import dataclasses
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from uram_lib.data import load
 from uram_lib.evaluation import BATCH, evaluate, rollouts, uniform_start
+from uram_lib.glimpse import location_to_pixel
 from uram_lib.models import build
+from uram_lib.models.ram import STARTS
+from uram_lib.models.unified import start_location
 from uram_lib.seeding import initialise, stream
-from uram_lib.training import train
+from uram_lib.training import STREAMS, draws_of, new_model, train
 
 
 @pytest.fixture
@@ -82,3 +90,40 @@ def test_feedforward_models_have_one_pass_and_no_glimpses(small_config, few_digi
         truth = model(split.floats()).argmax(-1) == split.labels
     assert torch.equal(found.correct, truth[None]) and found.monte_carlo_correct is None
     assert found.glimpse_distance_px == found.patch_entropy_bits == found.blank_patch_percent == []
+
+
+@given(x=st.floats(0, 99.9), y=st.floats(0, 59.9), u=st.floats(-1, 1), v=st.floats(-1, 1))
+def test_starts_that_bound_the_choice_of_a_region(x, y, u, v):
+    """By hand, on an image of 60 x 100 (height x width), in pixels."""
+    uniform, centres = torch.tensor([[u, v]]), torch.tensor([[x, y]])
+    pixels = {
+        where: location_to_pixel(start_location(where, uniform, centres, 60, 100), 60, 100)[0] for where in STARTS
+    }
+    left, top = 50 * (x >= 50), 30 * (y >= 30)
+    assert pixels["uniform"].tolist() == pytest.approx([(u + 1) * 50, (v + 1) * 30], abs=1e-3)
+    assert pixels["image-centre"].tolist() == [50, 30]
+    assert pixels["true-quadrant-centre"].tolist() == pytest.approx([left + 25, top + 15], abs=1e-3)
+    assert pixels["true-quadrant"].tolist() == pytest.approx([left + (u + 1) * 25, top + (v + 1) * 15], abs=1e-3)
+    assert pixels["true-centre"].tolist() == pytest.approx([x, y], abs=1e-3)
+
+
+def test_a_model_that_starts_at_the_object_is_trained_and_tested_there(small_config):
+    cluttered = load("digits-clutter60-4")
+    config = small_config(dataset=cluttered.name, start="true-centre", epochs=1)
+    model = new_model(config, 0, cluttered)
+    starts = []
+    model.register_forward_pre_hook(lambda _, inputs: starts.append(inputs[1]))
+    images, centres = cluttered.validation.floats()[:6], cluttered.validation.centres[:6]
+    start, _ = draws_of(model, images, centres, {name: stream(0, name) for name in STREAMS})
+    torch.testing.assert_close(location_to_pixel(start, 60, 60), centres.float())
+    found = evaluate(model, cluttered.validation, 2, monte_carlo=True)
+    assert found.glimpse_distance_px[0] == pytest.approx(0, abs=1e-4) and len(starts) >= 4
+    plain = evaluate(new_model(dataclasses.replace(config, start="uniform"), 0, cluttered), cluttered.validation)
+    assert plain.glimpse_distance_px[0] > 15
+    with pytest.raises(ValueError, match="unknown start 'middle'; one of: uniform, "):
+        build(dataclasses.replace(config, start="middle"), (1, 60, 60), 10)
+
+
+def test_scales_as_they_are_stay_unstandardised(small_config, few_digits):
+    model = new_model(small_config(standardise=False), 0, few_digits)
+    assert (model.patch_mean == 0).all() and (model.patch_std == 1).all()

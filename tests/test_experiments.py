@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from uram_lib import experiments, paper, records
+from uram_lib import UramError, experiments, paper, records
 from uram_lib.experiments import Config, experiment
 
 
@@ -44,12 +44,36 @@ def test_a_later_field_at_its_default_leaves_the_hash_alone_and_counts_otherwise
     changed = {
         name: dataclasses.replace(config, **{name: value}).hash
         for name, value in {"curriculum_epochs": 3, "levels": 2, "q_hidden": 64, "region_start": "centre", "gamma": 0.5,
-                            "last_epsilon": 0.1, "epochs": 6}.items()
+                            "last_epsilon": 0.1, "start": "true-centre", "standardise": False, "epochs": 6}.items()
     }  # fmt: skip
     assert set(experiments.LATER) < set(changed)
     assert len({config.hash, *changed.values()}) == len(changed) + 1
     first = {f.name for f in dataclasses.fields(Config)} - set(experiments.LATER)
     assert len(first) == 18 and "beta2" in first  # a new field goes into LATER
+
+
+def test_an_arm_differs_from_its_row_in_what_it_names_alone():
+    hashes = set()
+    for name, arm in experiments.ABLATIONS.items():
+        preset = "paper" if arm.table == "table2" else "converged"
+        theirs = experiment(arm.table, arm.row, preset).config
+        ours = experiment("ablations", name, preset)
+        changed = {f for f, value in dataclasses.asdict(ours.config).items() if value != getattr(theirs, f)}
+        assert changed == set(arm.changes) and ours.label == arm.label, name
+        hashes.add(ours.config.hash)
+    assert len(hashes) == len(experiments.ABLATIONS)
+    with pytest.raises(UramError, match="unknown row 'ram-9' of ablations; one of: ram-6-entropy, "):
+        experiment("ablations", "ram-9", "paper")
+
+
+def test_the_factorial_is_complete():
+    """Top-down x entropy x context at 6 glimpses: the table's rows and the arms make eight different cells."""
+    cells = [experiment("table2", row, "paper").config for row in experiments.ROWS["table2"] if "-6" in row]
+    cells += [
+        experiment("ablations", arm, "paper").config for arm, a in experiments.ABLATIONS.items() if a.ledger == "G"
+    ]
+    found = [(c.model, c.entropy, c.context) for c in cells if (c.glimpses, c.patch_size) == (6, 12)]
+    assert len(found) == len(set(found)) == 8
 
 
 def test_the_curriculum_widens_linearly_and_ends():

@@ -240,7 +240,7 @@ def test_the_paper_s_share_of_the_real_counts_is_held_out():
 def test_training_batches_are_random_crops(small_svhn):
     loaded = svhn.load.__wrapped__()
     index = torch.zeros(300, dtype=torch.long)
-    images, labels = loaded.training_batch(index, stream(0, "crops"))
+    images, labels, _ = loaded.training_batch(index, stream(0, "crops"))
     assert images.shape == (300, 1, 54, 54) and torch.equal(labels, loaded.train.labels[index])
     windows = loaded.train.images[0, 0].unfold(0, 54, 1).unfold(1, 54, 1).reshape(-1, 54, 54)  # (121, 54, 54)
     seen = {int((windows == (image[0] * 255).round()).all(2).all(1).int().argmax()) for image in images}

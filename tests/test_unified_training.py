@@ -35,8 +35,9 @@ def test_a_unified_model_starts_from_the_weights_of_the_ram_of_its_seed(cluttere
     for online, target in zip(unified.topdown.online.parameters(), unified.topdown.target.parameters(), strict=True):
         assert torch.equal(online, target)
     streams = lambda: {name: training.stream(3, name, 1) for name in training.STREAMS}  # noqa: E731
-    start, noise = training.draws_of(ram, 8, streams())
-    within, same_noise, explore, epsilon = training.draws_of(unified, 8, streams(), 0.25)
+    eight = cluttered.validation.floats()[:8], cluttered.validation.centres[:8]
+    start, noise = training.draws_of(ram, *eight, streams())
+    within, same_noise, explore, epsilon = training.draws_of(unified, *eight, streams(), 0.25)
     torch.testing.assert_close(within, (start + 1) / 2)
     assert torch.equal(noise, same_noise) and explore.shape == (8, 1, 2) and epsilon == 0.25
 

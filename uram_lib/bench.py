@@ -75,22 +75,26 @@ class Step:
         # As many digits as the training split has, so that picking a batch misses the caches as it really does.
         self.digits = torch.randint(256, (EPOCH_IMAGES, 1, 28, 28), generator=draw, dtype=torch.uint8).to(device)
         self.labels = torch.randint(10, (EPOCH_IMAGES,), generator=draw).to(device)
+        self.centres = torch.full((EPOCH_IMAGES, 2), self.side / 2, device=device)
         models = [initialise(build(self.config, (1, self.side, self.side), 10), seed) for seed in range(together)]
         self.replicas = Replicas([model.to(device) for model in models], self.config)
         self.streams = [{name: stream(seed, name, device=device) for name in STREAMS} for seed in range(together)]
         self.index = torch.randint(EPOCH_IMAGES, (self.config.batch_size,), generator=draw).to(device)
 
-    def data(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def data(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """A batch as the data sets of the two tables make it."""
         if self.pieces:
-            images, _ = compose(self.digits, self.index, self.side, self.pieces, generator)
+            images, centres = compose(self.digits, self.index, self.side, self.pieces, generator)
         else:
-            images = self.digits[self.index]
-        return images.to(torch.float32) / 255, self.labels[self.index]
+            images, centres = self.digits[self.index], self.centres[self.index]
+        return images.to(torch.float32) / 255, self.labels[self.index], centres
 
     def __call__(self) -> None:
         model = self.replicas.models[0]
-        batches = [(*self.data(own["data"]), *draws_of(model, self.config.batch_size, own)) for own in self.streams]
+        batches = []
+        for own in self.streams:
+            images, labels, centres = self.data(own["data"])
+            batches.append((images, labels, *draws_of(model, images, centres, own)))
         losses, _ = self.replicas.loss(batches)
         self.replicas.descend(losses, self.config.learning_rate)
 
@@ -148,7 +152,7 @@ def measure_shape(name: str) -> dict:
     start_up = time.perf_counter() - began
     config, replicas = step.config, step.replicas
     sensor = GlimpseSensor(config.patch_size, config.scales)
-    images, _ = step.data(step.streams[0]["data"])
+    images, *_ = step.data(step.streams[0]["data"])
     starts = [uniform_start(len(images), stream(0, "bench", "start", t)) for t in range(config.glimpses)]
     pyramid = sensor.pyramid(images)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .data import Split
 from .glimpse import location_to_pixel
 from .models import RAM, Trajectory, Unified, bottom_up
-from .models.unified import action_histogram, share_in_region
+from .models.unified import action_histogram, share_in_region, start_location
 from .seeding import stream
 
 BATCH = {"cpu": 500}  # images at a time; on an accelerator OTHER_BATCH
@@ -42,14 +42,19 @@ class Evaluation:
 
 
 @torch.no_grad()
-def rollouts(model: RAM | Unified, images: Tensor, start_seed: int, sampled: bool = False) -> Trajectory:
+def rollouts(
+    model: RAM | Unified, images: Tensor, start_seed: int, sampled: bool = False, centres: Tensor | None = None
+) -> Trajectory:
     """Roll the policy out from uniform start `start_seed`, on all of `images` (N, C, H, W) in batches; of the unified
     model from a place in the region that it chooses, with the same draws.
 
-    The mean policy, or with `sampled` the Gaussian one. Returns the trajectory of all N.
+    The mean policy, or with `sampled` the Gaussian one. centres: (N, 2), the objects' in pixels, for a RAM that starts
+    where they tell it to. Returns the trajectory of all N.
     """
     generator = stream(EVALUATION_SEED, "start", start_seed)
     starts = uniform_start(len(images), generator).to(images.device)
+    if centres is not None:
+        starts = start_location(bottom_up(model).start, starts, centres, *images.shape[-2:])
     noise = None
     if sampled:
         generator = stream(EVALUATION_SEED, "policy", start_seed)
@@ -82,14 +87,15 @@ def evaluate(model: nn.Module, split: Split, start_seeds: int = 1, monte_carlo: 
     correct, distances, entropies, blanks = [], [], [], []
     probability = 0
     for k in range(start_seeds):
-        trajectory = rollouts(model, images, k)
+        trajectory = rollouts(model, images, k, centres=split.centres)
         correct.append(trajectory.class_logits[:, -1].argmax(-1) == labels)
         pixels = location_to_pixel(trajectory.locations, *images.shape[-2:])  # (N, T, 2)
         distances.append((pixels - split.centres[:, None]).norm(dim=-1).mean(0))  # (T,)
         entropies.append(trajectory.patch_entropies.mean(0))
         blanks.append((trajectory.patch_entropies == 0).float().mean(0) * 100)
         if monte_carlo:
-            probability = probability + rollouts(model, images, k, sampled=True).class_logits[:, -1].softmax(-1)
+            sampled = rollouts(model, images, k, sampled=True, centres=split.centres)
+            probability = probability + sampled.class_logits[:, -1].softmax(-1)
     mean = lambda parts: torch.stack(parts).mean(0).tolist()  # noqa: E731
     return Evaluation(
         torch.stack(correct),

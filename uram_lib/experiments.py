@@ -11,7 +11,9 @@ from . import UramError, paper
 ENGINE = 1
 
 # Fields added to `Config` after the first records were published.
-LATER = ("curriculum_epochs", "levels", "q_hidden", "region_start", "gamma", "last_epsilon")
+LATER = (
+    "curriculum_epochs", "levels", "q_hidden", "region_start", "gamma", "last_epsilon", "start", "standardise",
+)  # fmt: skip
 FIRST_SPREAD = 0.3
 
 PRESETS = {
@@ -75,6 +77,12 @@ class Config:
     last_epsilon: float = 0.05
     """Exploration of the top-down model falls linearly from 1 to this over the first half of training (ledger A5)."""
 
+    start: str = "uniform"
+    """Where plain RAM starts, one of `models.ram.STARTS`: the others than `uniform` bound what top-down attention can
+    gain (ledger A8)."""
+    standardise: bool = True
+    """Whether each scale of a patch is brought to comparable magnitude (ledger B9)."""
+
     @property
     def hash(self) -> str:
         """12 hexadecimal digits of SHA-256 over the configuration and the engine's version."""
@@ -107,6 +115,8 @@ class Experiment:
 
     @property
     def label(self) -> str:
+        if self.table == "ablations":
+            return ABLATIONS[self.row].label
         known = paper.row(self.table, self.row)
         return known.label if known else self.row
 
@@ -143,6 +153,54 @@ ROWS = {
         "ours-8-entropy-context": _ours(8, entropy="literal", context=True),
     },
 }
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A row of a table with one decision taken otherwise. ledger: the entry that it is about, or the place."""
+
+    table: str
+    row: str
+    changes: dict
+    label: str
+    ledger: str
+
+
+def _arms(table: str, row: str, ledger: str, **arms: tuple[str, dict]) -> dict[str, Arm]:
+    return {name.replace("_", "-"): Arm(table, row, changes, label, ledger) for name, (label, changes) in arms.items()}
+
+
+ABLATIONS = (
+    # The cells of top-down x entropy x context that the paper leaves out.
+    _arms(
+        "table2", "ram-6", "G",
+        ram_6_entropy=("RAM with entropy", {"entropy": "literal"}),
+        ram_6_context=("RAM with context", {"context": True}),
+        ram_6_entropy_context=("RAM with entropy and context", {"entropy": "literal", "context": True}),
+    )
+    | _arms("table2", "ours-6", "G", ours_6_context=("Top-down with context", {"context": True}))
+    | _arms(
+        "table2", "ram-6", "A8",
+        start_image_centre=("Start in the centre of the image", {"start": "image-centre"}),
+        start_true_quadrant=("Start anywhere in the digit's quadrant", {"start": "true-quadrant"}),
+        start_true_quadrant_centre=("Start in the centre of its quadrant", {"start": "true-quadrant-centre"}),
+        start_true_centre=("Start at the digit's centre", {"start": "true-centre"}),
+    )
+    | _arms("table2", "ours-6", "A7", ours_6_region_centre=("Start in the region's centre", {"region_start": "centre"}))
+    | _arms("table2", "ours-6", "A1", ours_6_two_levels=("Two decisions", {"levels": 2}))
+    | _arms("table2", "ours-6-entropy", "D3", ours_6_entropy_intent=("(H + λ)R − b", {"entropy": "intent"}))
+    | _arms("table2", "ram-6", "B6", ram_6_detached=("REINFORCE kept out of the core", {"reinforce_into_core": False}))
+    | _arms("table2", "ram-6", "B9", ram_6_raw_scales=("Scales as they are", {"standardise": False}))
+    | _arms(
+        "table2", "ram-6", "B4",
+        ram_6_sigma_05=("σ = 0.05", {"sigma": 0.05}),
+        ram_6_sigma_10=("σ = 0.10", {"sigma": 0.1}),
+        ram_6_sigma_25=("σ = 0.25", {"sigma": 0.25}),
+        ram_6_sigma_40=("σ = 0.40", {"sigma": 0.4}),
+    )
+    # Table 1's records were made before the speed-ups of `compiled` and `training.use_wide_products`; this one, after.
+    | _arms("table1", "ram-6", "speed", ram_6_compiled=("RAM, 6 glimpses, with all speed-ups", {}))
+)  # fmt: skip
 
 # Chosen on validation in single runs of row ram-6, seed 1000: choices, not findings, and not all of them clean.
 # After 15 epochs: 2.8 %; with REINFORCE detached from the core 2.7 %, at step size 2e-3 3.0 %, with an LSTM 2.9 %, with
@@ -189,12 +247,16 @@ ROW_RECIPES = {
 
 
 def experiment(table: str, row: str, preset: str, dataset: str | None = None) -> Experiment:
-    """The experiment of one table row. `dataset` replaces the recipe's own.
+    """The experiment of one table row, or of an arm of the "ablations". `dataset` replaces the recipe's own.
 
     Raises UramError for an unknown table, row or preset, listing the valid ones.
     """
-    _check("table", table, ROWS)
-    _check("row", row, ROWS[table], f" of {table}")
+    _check("table", table, (*ROWS, "ablations"))
+    _check("row", row, rows_of(table), f" of {table}")
+    if table == "ablations":
+        arm = ABLATIONS[row]
+        config = experiment(arm.table, arm.row, preset, dataset).config
+        return Experiment(table, row, preset, dataclasses.replace(config, **arm.changes))
     _check("preset", preset, RECIPES[table], f" of {table}")
     settings = {"dataset": paper.DATASETS[table], **ROWS[table][row], **RECIPES[table][preset]}
     if "glimpses" in settings:
@@ -207,8 +269,13 @@ def experiment(table: str, row: str, preset: str, dataset: str | None = None) ->
 
 def experiments(table: str, preset: str, rows: list[str] | None = None, dataset: str | None = None) -> list[Experiment]:
     """The experiments of `rows` (all of the table's when None), in the table's order."""
-    _check("table", table, ROWS)
-    return [experiment(table, row, preset, dataset) for row in (rows or ROWS[table])]
+    _check("table", table, (*ROWS, "ablations"))
+    return [experiment(table, row, preset, dataset) for row in (rows or rows_of(table))]
+
+
+def rows_of(table: str) -> list[str]:
+    """The names of a table's rows, in its order, or of the arms of the "ablations"."""
+    return list(ABLATIONS if table == "ablations" else ROWS[table])
 
 
 def _check(kind: str, name: str, known, where: str = "") -> None:

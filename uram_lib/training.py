@@ -17,6 +17,7 @@ from .data import Dataset
 from .evaluation import evaluate, uniform_start
 from .experiments import Config
 from .models import Unified, bottom_up, build
+from .models.unified import start_location
 from .paths import relative, write_atomically
 from .replicas import Replicas, weights
 from .seeding import initialise, stream
@@ -112,7 +113,7 @@ def new_model(config: Config, seed: int, dataset: Dataset) -> nn.Module:
         # The same calibration for every seed and row of a data set: constants of the data, not of the run.
         index = torch.randperm(len(dataset.train), generator=stream(0, "calibration", "images"))[:CALIBRATION_IMAGES]
         device = dataset.train.labels.device
-        images, _ = dataset.training_batch(index.to(device), stream(0, "calibration", "data", device=device))
+        images, *_ = dataset.training_batch(index.to(device), stream(0, "calibration", "data", device=device))
         ram.calibrate(images.cpu(), uniform_start(len(index), stream(0, "calibration", "locations")))
     return model
 
@@ -125,18 +126,18 @@ def learning_rate_at(config: Config, step: int, steps: int) -> float:
 
 
 def draws_of(
-    model: nn.Module, batch: int, streams: dict[str, torch.Generator], epsilon: float = 0.0
+    model: nn.Module, images: Tensor, centres: Tensor, streams: dict[str, torch.Generator], epsilon: float = 0.0
 ) -> tuple[Tensor, ...]:
     """What the model is to draw for a batch, as it takes it: for RAM its start (B, 2) and its exploration
     (B, T - 1, 2); for the unified model its place in the region (B, 2), of the same draw as RAM's start, RAM's
-    exploration, its own (B, L, 2), and `epsilon`."""
+    exploration, its own (B, L, 2), and `epsilon`. images: (B, C, H, W); centres: (B, 2), the objects', in pixels."""
     if (ram := bottom_up(model)) is None:
         return ()
-    policy = streams["policy"]
+    policy, batch = streams["policy"], len(images)
     start = uniform_start(batch, streams["start"])
     noise = torch.randn(batch, ram.glimpses - 1, 2, generator=policy, device=policy.device)
     if not isinstance(model, Unified):
-        return start, noise
+        return start_location(model.start, start, centres, *images.shape[-2:]), noise
     explore = torch.rand(batch, model.topdown.levels, 2, generator=streams["explore"], device=policy.device)
     return (start + 1) / 2, noise, explore, torch.tensor(epsilon, device=policy.device)
 
@@ -163,8 +164,9 @@ def train_epoch(replicas: Replicas, seeds: Sequence[int], epoch: int, dataset: D
         step, steps = (epoch - 1) * count + i, config.epochs * count
         batches = []
         for index, own in zip(indices, streams, strict=True):
-            draws = draws_of(replicas.models[0], len(index), own, config.epsilon(step, steps))
-            batches.append((*dataset.training_batch(index, own["data"], spread), *draws))
+            images, labels, centres = dataset.training_batch(index, own["data"], spread)
+            draws = draws_of(replicas.models[0], images, centres, own, config.epsilon(step, steps))
+            batches.append((images, labels, *draws))
         losses, parts = replicas.loss(batches)
         replicas.descend(losses, learning_rate_at(config, step, steps))
         history.append({"loss": losses.detach(), **parts})

@@ -57,13 +57,15 @@ class Dataset:
         """(C, H, W)."""
         return tuple(self.train.images.shape[1:])
 
-    def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> tuple[Tensor, Tensor]:
-        """The training examples at `index`, (B,): images (B, C, H, W) in [0, 1] and labels (B,).
+    def training_batch(
+        self, index: Tensor, generator: torch.Generator, spread: float = 1.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The training examples at `index`, (B,): images (B, C, H, W) in [0, 1], labels (B,), and centres (B, 2).
 
         `generator` feeds data sets that draw their training images on the fly, and `spread` (0 to 1) is the share of
         the range of translations that they use; the others leave both alone.
         """
-        return self.train.images[index].to(torch.float32) / 255, self.train.labels[index]
+        return self.train.images[index].to(torch.float32) / 255, self.train.labels[index], self.train.centres[index]
 
     def describe(self) -> dict:
         """The `dataset` entry of a run record."""

@@ -89,10 +89,12 @@ class Cluttered(Dataset):
     def image_shape(self) -> tuple[int, int, int]:
         return (1, self.side, self.side)
 
-    def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> tuple[Tensor, Tensor]:
-        """New canvases around the training digits at `index`: (B, 1, side, side) in [0, 1], and labels (B,)."""
-        canvas, _ = compose(self.train.images, index, self.side, self.pieces, generator, spread)
-        return canvas.to(torch.float32) / 255, self.train.labels[index]
+    def training_batch(
+        self, index: Tensor, generator: torch.Generator, spread: float = 1.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """New canvases around the digits at `index`: (B, 1, side, side) in [0, 1], labels (B,), centres (B, 2)."""
+        canvas, centres = compose(self.train.images, index, self.side, self.pieces, generator, spread)
+        return canvas.to(torch.float32) / 255, self.train.labels[index], centres
 
 
 def fixed(bare: Split, side: int, pieces: int, *names: object) -> Split:

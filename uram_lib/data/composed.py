@@ -286,11 +286,13 @@ class Composed(SequenceDataset):
 
     source: Glyphs = field(kw_only=True, repr=False)
 
-    def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> tuple[Tensor, Tensor]:
-        """As many new numbers as `index`, (B,), is long: (B, 1, 54, 54) in [0, 1], and labels (B, 6)."""
+    def training_batch(
+        self, index: Tensor, generator: torch.Generator, spread: float = 1.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As many new numbers as `index`, (B,), is long: (B, 1, 54, 54) in [0, 1], labels (B, 6), centres (B, 5, 2)."""
         whole = compose(self.source, OFTEN["train"], len(index), generator)
         batch = crop(whole, random_corners(len(index), generator))
-        return batch.floats(), batch.labels
+        return batch.floats(), batch.labels, batch.centres
 
     def to(self, device: torch.device) -> "Composed":
         moved = {k: getattr(self, k).to(device) for k in ("train", "validation", "source")}

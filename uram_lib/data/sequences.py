@@ -52,10 +52,12 @@ class SequenceDataset(Dataset):
     def image_shape(self) -> tuple[int, int, int]:
         return (1, CROP, CROP)
 
-    def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Random crops of the training images at `index`: (B, 1, 54, 54) in [0, 1], and labels (B, 6)."""
+    def training_batch(
+        self, index: Tensor, generator: torch.Generator, spread: float = 1.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Random crops of the images at `index`: (B, 1, 54, 54) in [0, 1], labels (B, 6), centres (B, 5, 2)."""
         batch = crop(self.train.at(index), random_corners(len(index), generator))
-        return batch.floats(), batch.labels
+        return batch.floats(), batch.labels, batch.centres
 
 
 def lengths_of(labels: Tensor) -> Tensor:

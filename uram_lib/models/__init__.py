@@ -45,6 +45,8 @@ def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
         core=config.core,
         context=config.context,
         reinforce_into_core=config.reinforce_into_core,
+        start=config.start,
+        standardise=config.standardise,
     )
     if config.model == "ram":
         return ram

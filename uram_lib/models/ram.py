@@ -92,6 +92,9 @@ class LSTMCore(nn.Module):
 
 
 CORES = {"relu": ReLUCore, "lstm": LSTMCore}
+# Where RAM starts: as it does; and, to bound what a choice of the start can gain (ledger A8), in the image's centre or
+# where only one who knows the object's place can.
+STARTS = ("uniform", "image-centre", "true-quadrant", "true-quadrant-centre", "true-centre")
 
 
 class RAM(nn.Module):
@@ -99,7 +102,8 @@ class RAM(nn.Module):
 
     image_shape: (C, H, W) of the images. sigma: standard deviation of the Gaussian policy in location units (B4).
     context: adds f_c, used by Eq. 11 in training alone. reinforce_into_core: whether the location network's gradient
-    flows into the hidden state (ledger B6).
+    flows into the hidden state (ledger B6). start: one of STARTS, for whoever draws the start location.
+    standardise: whether patches are brought to comparable magnitude (ledger B9).
     """
 
     def __init__(
@@ -114,13 +118,18 @@ class RAM(nn.Module):
         hidden: int = 256,
         context: bool = False,
         reinforce_into_core: bool = True,
+        start: str = "uniform",
+        standardise: bool = True,
     ):
         super().__init__()
+        if start not in STARTS:
+            raise ValueError(f"unknown start {start!r}; one of: {', '.join(STARTS)}")
         if glimpses < 1 or sigma <= 0:
             raise ValueError(f"glimpses must be at least 1 and sigma positive, got {glimpses} and {sigma}")
         if core not in CORES:
             raise ValueError(f"unknown core {core!r}; one of: {', '.join(CORES)}")
         self.glimpses, self.sigma, self.reinforce_into_core = glimpses, sigma, reinforce_into_core
+        self.start, self.standardise = start, standardise
         self.sensor = GlimpseSensor(patch_size, scales)
         channels = image_shape[0]
         self.register_buffer("patch_mean", torch.zeros(scales, 1, 1, 1))
@@ -141,6 +150,8 @@ class RAM(nn.Module):
         images: (B, C, H, W) in [0, 1]; location: (B, 2). Standardising happens after cropping, so what lies outside
         the image is still black, not grey.
         """
+        if not self.standardise:
+            return
         patch = self.sensor(self.sensor.pyramid(images), location)  # (B, S, C, g, g)
         self.patch_mean.copy_(patch.mean((0, 2, 3, 4)).view(-1, 1, 1, 1))
         self.patch_std.copy_(patch.std((0, 2, 3, 4)).clamp_min(1e-3).view(-1, 1, 1, 1))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..glimpse import location_to_pixel, pixel_to_location
 from .ram import RAM, Trajectory
-from .topdown import REGIONS, TopDown, TopDownOutcome, actions_to
+from .topdown import REGIONS, TopDown, TopDownOutcome, actions_to, place_within, rectangle
 
 
 class Unified(nn.Module):
@@ -34,6 +34,23 @@ class Unified(nn.Module):
         """
         outcome = self.topdown(images, 0.5 if self.centred else within, explore, epsilon)
         return self.ram(images, outcome.start, noise), outcome
+
+
+def start_location(where: str, uniform: Tensor, centres: Tensor, height: int, width: int) -> Tensor:
+    """L_0 for a RAM that starts at `where`, one of `ram.STARTS`: (B, 2), x then y.
+
+    uniform: (B, 2) in [-1, 1], what a uniform start would be; also the draw of the place in a quadrant, as the unified
+    model uses it. centres: (B, 2) in pixels, x then y, the objects of images of `height` x `width`.
+    """
+    if where == "uniform":
+        return uniform
+    if where == "image-centre":
+        return torch.zeros_like(uniform)
+    true = pixel_to_location(centres.to(uniform.dtype), height, width)
+    if where == "true-centre":
+        return true
+    within = 0.5 if where == "true-quadrant-centre" else (uniform + 1) / 2
+    return place_within(rectangle(actions_to(true, 1), uniform.dtype), within)
 
 
 def action_histogram(outcome: TopDownOutcome) -> Tensor:
