@@ -148,17 +148,30 @@ def rollout_inputs(generator):
 
 @pytest.fixture
 def made_record():
-    """A record made by the library from outcomes (S, N) of bool, as a finished run of Table 1 would be."""
+    """A record made by the library from outcomes (S, N) of bool, as a finished run would be. measured: fields of
+    `Evaluation` in place of the plain ones."""
 
-    def make(row: str, seed: int, correct: torch.Tensor, preset: str = "converged", dataset: str = "mnist") -> dict:
-        experiment = experiments.experiment("table1", row, preset, dataset)
+    def make(
+        row: str,
+        seed: int,
+        correct: torch.Tensor,
+        preset: str = "converged",
+        dataset: str = "mnist",
+        table: str = "table1",
+        **measured,
+    ) -> dict:
+        experiment = experiments.experiment(table, row, preset, dataset)
         glimpses = experiment.config.glimpses
         per_glimpse = [float(t) for t in range(glimpses)]
         trained = Trained(None, 2, {"val_error": [3.0, 2.0 + seed]}, seconds=120.0, images=1200)
         test = Evaluation(correct, correct[0] if glimpses else None, per_glimpse, per_glimpse, per_glimpse)
-        described = {"name": dataset, "variant": "", "sizes": {"test": correct.shape[1]}, "checksum": "md5:0"}
+        if experiment.config.model == "unified":
+            chosen = {"action_histogram": [[0.1, 0.2, 0.3, 0.4]], "q_values": [[0.5, 0.6, 0.7, 0.8]]}
+            test = dataclasses.replace(test, top_down=chosen | {"in_region_percent": 60.0 + seed})
+        name, _, variant = dataset.partition("-")
+        described = {"name": name, "variant": variant, "sizes": {"test": correct.shape[1]}, "checksum": "md5:0"}
         run = records.provenance(torch.device("cpu"), "2026-01-01T00:00:00+00:00", records.git_state(), trained)
-        return records.make_record(experiment, seed, described, trained, test, run)
+        return records.make_record(experiment, seed, described, trained, dataclasses.replace(test, **measured), run)
 
     return make
 
@@ -167,13 +180,13 @@ def made_record():
 def write_made(made_record):
     """Write such records under a root as the library lays them out; returns the paths."""
 
-    def write(root: Path, outcomes: dict[tuple[str, int], torch.Tensor], **place: str) -> list[Path]:
+    def write(root: Path, outcomes: dict[tuple[str, int], torch.Tensor], **details) -> list[Path]:
         paths = []
         for (row, seed), correct in outcomes.items():
-            record = made_record(row, seed, correct, **place)
-            name = Path("table1", record["preset"], record["dataset"]["name"], row, f"seed-{seed}.json")
-            records.write_record(root / name, record)
-            paths.append(root / name)
+            record = made_record(row, seed, correct, **details)
+            place = Path(record["table"], record["preset"], records.dataset_name(record), row, f"seed-{seed}.json")
+            records.write_record(root / place, record)
+            paths.append(root / place)
         return paths
 
     return write

@@ -10,9 +10,12 @@ from uram_lib.statistics import (
     Estimate,
     claim_verdict,
     crossed_interval,
+    direction_verdict,
     estimate,
+    mean_over_seeds,
     paired_difference,
     row_verdict,
+    spread_change,
     wilson,
 )
 
@@ -215,3 +218,63 @@ def test_claim_verdict_follows_its_definition(mean, below, above, paper):
     if high < 0:
         expected = "opposite"
     assert claim_verdict(Estimate(mean, low, high, 3), paper) == expected
+
+
+@given(seed=st.integers(0, 10_000), runs=st.integers(2, 12))
+def test_mean_over_seeds_is_scipys_t_interval(seed, runs):
+    values = np.random.default_rng(seed).normal(20, 3, runs)
+    truth = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    found = mean_over_seeds(values.tolist())
+    assert (found.mean, found.low, found.high, found.n) == pytest.approx((values.mean(), truth.low, truth.high, runs))
+
+
+@given(seed=st.integers(0, 10_000), runs=st.integers(2, 12), scale=st.floats(0.05, 20))
+def test_change_of_spread_holds_zero_where_an_f_test_does_not_reject(seed, runs, scale):
+    """Independent truth: the two-sided p-value of the F test of equal variances, and the means do not matter."""
+    rng = np.random.default_rng(seed)
+    ours, theirs = rng.normal(5, scale, runs), rng.normal(-7, 1, runs)
+    found = spread_change(ours, theirs)
+    ratio = ours.var(ddof=1) / theirs.var(ddof=1)
+    one_sided = scipy.stats.f.cdf(ratio, runs - 1, runs - 1)
+    assert found.mean == pytest.approx(100 * (ratio**0.5 - 1)) and found.n == runs
+    assert (found.low <= 0 <= found.high) == (2 * min(one_sided, 1 - one_sided) >= 0.05)
+    back = spread_change(theirs, ours)  # the ratio turned round, end by end
+    assert (1 + back.low / 100) * (1 + found.high / 100) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("runs", [3, 10])
+def test_coverage_of_the_change_of_spread_is_nominal(runs):
+    """95 %, within three standard errors (1.5) of 2,000 simulations, where the true change is +50 %."""
+    rng = np.random.default_rng(5)
+    found = [spread_change(rng.normal(0, 1.5, runs), rng.normal(0, 1, runs)) for _ in range(2_000)]
+    assert 0.935 < np.mean([f.low <= 50 <= f.high for f in found]) < 0.965
+
+
+def test_three_seeds_hardly_ever_show_a_halved_spread_and_thirty_do():
+    """Why claim C10 needs more seeds than the errors do."""
+    rng = np.random.default_rng(6)
+    shown = {
+        runs: np.mean([spread_change(rng.normal(0, 0.5, runs), rng.normal(0, 1, runs)).high < 0 for _ in range(500)])
+        for runs in (3, 30)
+    }
+    assert shown[3] < 0.15 and shown[30] > 0.9
+
+
+@pytest.mark.parametrize("ours, theirs", [([1.0], [2.0]), ([1.0, 2.0], [3.0, 3.0]), ([1.0, 2.0], [1.0, 2.0, 3.0])])
+def test_no_change_of_spread_without_pairs_and_a_spread_to_compare_with(ours, theirs):
+    with pytest.raises(ValueError):
+        spread_change(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "low, high, n, verdict",
+    [
+        (-3.0, -1.0, 3, "supported"),
+        (1.0, 3.0, 3, "opposite"),
+        (-0.01, 0.01, 100, "undecided"),  # the paper gives no size that this could exclude
+        (-3.0, 0.0, 3, "undecided"),
+        (-3.0, -1.0, 1, "undecided"),  # one pair of runs
+    ],
+)
+def test_direction_verdicts(low, high, n, verdict):
+    assert direction_verdict(Estimate((low + high) / 2, low, high, n)) == verdict

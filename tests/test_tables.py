@@ -8,6 +8,7 @@ import scipy.stats
 import torch
 
 from uram_lib import paper, records, tables
+from uram_lib.experiments import ROWS, experiments
 from uram_lib.paths import CLAIMS, PUBLISHED, TABLES
 
 # Typed here from the design, not read from the code.
@@ -126,7 +127,7 @@ def test_claims_are_paired_by_seed_and_image(written):
     assert numbers(c5, "paper_effect", "our_effect") == pytest.approx([1.07 - 1.12, 2.0], abs=1e-4)
     assert c5["verdict"] == "opposite" and float(c5["ci_low"]) > 0
     assert c5["preset"] == "converged" and "ram-6" in c5["evidence"] and "ram-7" in c5["evidence"]
-    assert {line["claim"] for line in lines} == {"C1", "C5"}  # nothing is said where records are missing
+    assert {line["claim"] for line in lines} == {"C1", "C5", "C12"}  # nothing is said where records are missing
 
 
 @pytest.mark.parametrize(
@@ -143,6 +144,127 @@ def test_claims_that_nothing_is_shown_for(tmp_path, write_made, better, verdict)
     write_made(tmp_path / "runs", pairs)
     tables.write_tables(tmp_path / "runs", tmp_path / "tables", tmp_path / "claims.csv")
     assert line_of(read(tmp_path / "claims.csv")[1], claim="C1")["verdict"] == verdict
+
+
+def rates(share: float, seed: int, passes: int = 5) -> torch.Tensor:
+    """(passes, IMAGES): each pass misreads a share of the images of its own."""
+    return torch.rand(passes, IMAGES, generator=torch.Generator().manual_seed(seed)) > share
+
+
+CLUTTERED = {"table": "table2", "dataset": "clutter100-10"}
+
+
+def claim_line(records: list[dict], claim: str, part: str, preset: str = "converged") -> dict | None:
+    frame = tables.claims(records)
+    found = frame[(frame["claim"] == claim) & (frame["part"] == part) & (frame["preset"] == preset)]
+    return found.iloc[0].to_dict() if len(found) else None
+
+
+def test_c10_compares_the_spread_over_seeds(made_record):
+    """Independent truth: the F test on the test errors themselves."""
+    part = "spread over seeds, 6 glimpses"
+    wrong = {"ram-6": [400, 440, 520, 380], "ours-6": [300, 310, 290, 306]}
+    made = [made_record(row, seed, outcomes(w), **CLUTTERED) for row, ws in wrong.items() for seed, w in enumerate(ws)]
+    line = claim_line(made, "C10", part)
+    ours, ram = (np.var([100 * w / IMAGES for w in wrong[row]], ddof=1) for row in ("ours-6", "ram-6"))
+    low, high = scipy.stats.f.ppf([0.025, 0.975], 3, 3)
+    found = [line["our_effect"], line["ci_low"], line["ci_high"]]
+    assert found == pytest.approx([100 * ((ours / ram / q) ** 0.5 - 1) for q in (1, high, low)], abs=1e-3)
+    assert line["verdict"] == "supported" and np.isnan(line["paper_effect"]) and line["n_pairs"] == 4
+    fewer = [record for record in made if record["seed"] < 3]
+    assert claim_line(fewer, "C10", part)["verdict"] == "undecided"  # three seeds leave a factor of 6 either way
+    assert claim_line([record for record in made if record["seed"] < 1], "C10", part) is None
+    alike = [made_record("ram-6", seed, outcomes(400), **CLUTTERED) for seed in range(4)]
+    alike += [record for record in made if record["row"] == "ours-6"]
+    assert claim_line(alike, "C10", part) is None  # no spread to compare with
+
+
+def test_c10_counts_the_images_whose_answer_hangs_on_the_start(made_record):
+    """Images read wrongly from two of five starts hang on it; those always or never misread do not."""
+    torn = outcomes(300)
+    torn[:2, 500:740] = False
+    made = [made_record("ram-6", seed, torn, **CLUTTERED) for seed in (0, 1)]
+    made += [made_record("ours-6", seed, outcomes(900), **CLUTTERED) for seed in (0, 1, 2)]
+    line = claim_line(made, "C10", "answers that hang on the start, 6 glimpses")
+    assert line["our_effect"] == pytest.approx(-100 * 240 / IMAGES) and line["n_pairs"] == 2
+    assert line["verdict"] == "supported"  # though it errs more often
+    shares = tables.details("table2", made).set_index(["row", "quantity"])["value"]
+    assert shares["ram-6", "answers that hang on the start, percent"] == pytest.approx(12)
+
+
+def test_c12_pairs_the_blank_patches_by_seed_and_leaves_out_the_start(made_record):
+    blanks = {"ours-6": [[90, 10, 12, 14, 16, 18], [50, 20, 22, 24, 26, 28]],
+              "ours-6-entropy": [[0, 9, 11, 13, 15, 17], [100, 16, 18, 20, 22, 24]]}  # fmt: skip
+    made = [
+        made_record(row, seed, outcomes(100), **CLUTTERED, blank_patch_percent=[float(v) for v in values])
+        for row, seeds in blanks.items()
+        for seed, values in enumerate(seeds)
+    ]
+    line = claim_line(made, "C12", "cluttered MNIST")
+    truth = scipy.stats.ttest_rel([13, 20], [14, 24]).confidence_interval(0.95)
+    found = [line["our_effect"], line["ci_low"], line["ci_high"]]
+    assert found == pytest.approx([-2.5, truth.low, truth.high]) and line["verdict"] == "undecided"
+    one_seed = [record for record in made if record["seed"] == 0]
+    assert claim_line(one_seed, "C12", "cluttered MNIST") is None
+
+
+def test_c14_is_the_difference_of_what_two_more_pieces_do(made_record):
+    errors = {("ours-8-entropy-context", "clutter100-8"): 0.10, ("ours-8-entropy-context", "clutter100-10"): 0.12,
+              ("cnn5", "clutter100-8"): 0.20, ("cnn5", "clutter100-10"): 0.32}  # fmt: skip
+    made = [
+        made_record(row, seed, rates(share, 7 * i + seed, 1 if row == "cnn5" else 5), table="table2", dataset=dataset)
+        for i, ((row, dataset), share) in enumerate(errors.items())
+        for seed in range(3)
+    ]
+    line = claim_line(made, "C14", "10 pieces for 8, ours against CNN")
+    assert line["our_effect"] == pytest.approx((0.12 - 0.10 - 0.32 + 0.20) * 100, abs=1.5)
+    assert line["ci_low"] < line["our_effect"] < line["ci_high"] < 0 and line["verdict"] == "supported"
+    assert "{clutter100-10,clutter100-8}/{cnn5,ours-8-entropy-context}" in line["evidence"]
+    without = [record for record in made if (record["row"], records.dataset_name(record)) != ("cnn5", "clutter100-8")]
+    assert claim_line(without, "C14", "10 pieces for 8, ours against CNN") is None  # stays open
+
+
+def test_claims_are_judged_at_each_preset(made_record):
+    made = [
+        made_record(row, seed, outcomes(wrong), **CLUTTERED, preset=preset)
+        for preset, errors in {"paper": (500, 400), "converged": (100, 130)}.items()
+        for row, wrong in zip(("ram-6", "ours-6"), errors, strict=True)
+        for seed in (0, 1)
+    ]
+    verdicts = {at: claim_line(made, "C3", "6 glimpses", at)["verdict"] for at in ("paper", "converged")}
+    assert verdicts == {"paper": "supported", "converged": "opposite"}
+
+
+def test_details_hold_what_the_top_down_model_did(made_record):
+    made = [made_record("ours-6", seed, outcomes(100), **CLUTTERED) for seed in (0, 1)]
+    made += [made_record("ram-6", 0, outcomes(100), **CLUTTERED)]
+    frame = tables.details("table2", made)
+    found = frame[frame["row"] == "ours-6"].set_index("quantity")
+    assert found.loc["in_region_percent", "value"] == pytest.approx(60.5) and found.loc["in_region_percent", "n"] == 2
+    shares = [found.loc[f"action_percent, decision 0, region {a}", "value"] for a in range(4)]
+    values = [found.loc[f"q_value, decision 0, region {a}", "value"] for a in range(4)]
+    assert shares == pytest.approx([10, 20, 30, 40]) and values == pytest.approx([0.5, 0.6, 0.7, 0.8])
+    assert found.loc["start_distance_px", "value"] == found.loc["glimpse_distance_px, glimpse 0", "value"]
+    assert not frame.loc[frame["row"] == "ram-6", "quantity"].str.contains("region|q_value|start_dist").any()
+
+
+def test_compare_shows_what_is_published_at_the_preset_asked_for_and_else_says_which(made_record):
+    made = [made_record("ram-6", 0, outcomes(500), **CLUTTERED, preset="paper")]
+    made += [made_record("ram-6", 0, outcomes(100), **CLUTTERED)]
+    made += [made_record("ours-6", 0, outcomes(400), **CLUTTERED, preset="paper")]
+    mine = [made_record("ram-8", 0, outcomes(60), **CLUTTERED, preset="paper")]
+    shown = {}
+    for preset in ("paper", "quick"):
+        frame = tables.compare(experiments("table2", preset), made, mine, preset)
+        assert list(frame.index) == list(ROWS["table2"])
+        shown[preset] = frame
+    assert shown["paper"].loc["ram-6", "published"].startswith("25.00 [")
+    assert shown["paper"].loc["ram-6", "published"].endswith("1 seed, paper")
+    assert shown["quick"].loc["ram-6", "published"].startswith("5.00 [")  # the converged recipe is nearest to it
+    assert shown["quick"].loc["ram-6", "published"].endswith("1 seed, converged")
+    assert shown["quick"].loc["ours-6", "published"].endswith("1 seed, paper")
+    assert shown["quick"].loc["fc", "published"] == "–" and shown["quick"].loc["ram-8", "this machine"] == "–"
+    assert shown["paper"].loc["ram-8", "this machine"].startswith("3.00 [")
 
 
 def test_tables_do_not_depend_on_the_order_in_which_records_are_found(written):

@@ -6,6 +6,7 @@ and the degrees of freedom combined after Welch and Satterthwaite.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and its confidence interval, in percent; n: seeds."""
+    """A mean and its confidence interval, in percent unless said otherwise; n: seeds."""
 
     mean: float
     low: float
@@ -77,6 +78,30 @@ def paired_difference(better: np.ndarray, worse: np.ndarray) -> Estimate:
     return Estimate(*(100 * value for value in crossed_interval(difference)), len(difference))
 
 
+def mean_over_seeds(values: Sequence[float]) -> Estimate:
+    """Mean of one value a seed, in the values' own unit, with the t interval over seeds. At least two."""
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        raise ValueError("an interval over seeds needs at least two")
+    half = stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * stats.sem(values)
+    return Estimate(values.mean(), values.mean() - half, values.mean() + half, len(values))
+
+
+def spread_change(better: Sequence[float], worse: Sequence[float]) -> Estimate:
+    """By how many percent the standard deviation of `better` exceeds that of `worse` (-50: half of it), from one value
+    a run, as many runs on either side; at least two.
+
+    The interval follows from the F distribution of the ratio of two sample variances, which takes the runs as
+    independent and normal. Three runs a side leave a factor of 6 either way.
+    """
+    (n,) = {len(better), len(worse)}
+    if n < 2 or np.ptp(worse) == 0:
+        raise ValueError("a change of spread needs two values a side, and a spread to compare with")
+    ratio = np.std(better) / np.std(worse)
+    factor = math.sqrt(stats.f.ppf(0.5 + CONFIDENCE / 2, n - 1, n - 1))  # its lower quantile is one over this
+    return Estimate(*(100 * (value - 1) for value in (ratio, ratio / factor, ratio * factor)), n)
+
+
 def row_verdict(ours: Estimate, paper: float, test_size: int, higher_is_better: bool = False) -> str:
     """`matches` where the paper's value lies in our interval widened by the paper's own test-set noise, else
     `better` or `worse`."""
@@ -104,3 +129,11 @@ def claim_verdict(ours: Estimate, paper_effect: float) -> str:
     if high < 0:
         return "opposite"
     return "undecided" if low <= abs(paper_effect) <= high else "not supported"
+
+
+def direction_verdict(ours: Estimate) -> str:
+    """Judge an effect of which the paper says the sign alone, below 0: with no size given, none can be excluded, so
+    an interval that holds 0 is `undecided`."""
+    if ours.n < 2 or ours.low <= 0 <= ours.high:
+        return "undecided"
+    return "supported" if ours.high < 0 else "opposite"

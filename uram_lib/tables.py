@@ -15,6 +15,7 @@ TABLE_COLUMNS = (
     "table,row,label,metric,paper,dataset,preset,n_seeds,ours_mean,ours_ci_low,ours_ci_high,delta,verdict".split(",")
 )
 DETAIL_COLUMNS = "row,preset,dataset,quantity,value,ci_low,ci_high,n".split(",")
+PUBLISHED_AT = ("converged", "paper")  # presets of published records, those that a reader's own resemble first
 CLAIM_COLUMNS = "claim,part,preset,statement,paper_effect,our_effect,ci_low,ci_high,n_pairs,verdict,evidence".split(",")
 
 
@@ -62,66 +63,161 @@ def details(name: str, records: list[dict]) -> pd.DataFrame:
     for (owner, preset, dataset, row), group in by_cell(records).items():
         if owner != name:
             continue
-        series = {
-            "validation error": [r["metrics"]["val_error"] for r in group],
-            "best epoch": [r["metrics"]["best_epoch"] for r in group],
-            "wall minutes": [r["provenance"]["wall_seconds"] / 60 for r in group],
-            "images per second": [r["provenance"]["images_per_second"] for r in group],
-            "threads": [r["provenance"]["threads"] for r in group],
-        }
-        if "test_error_monte_carlo" in group[0]["metrics"]:
-            series["Monte Carlo test error"] = [r["metrics"]["test_error_monte_carlo"] for r in group]
-            series["spread over start seeds"] = [np.std(r["metrics"]["test_error_by_start"], ddof=1) for r in group]
-            for quantity in ("glimpse_distance_px", "patch_entropy_bits", "blank_patch_percent"):
-                for t in range(len(group[0]["metrics"][quantity])):
-                    series[f"{quantity}, glimpse {t}"] = [r["metrics"][quantity][t] for r in group]
-        for quantity, values in series.items():
+        series = [series_of(r) for r in group]
+        for quantity in series[0]:
+            values = [numbers[quantity] for numbers in series]
             mean, low, high = over_seeds(values)
             lines.append({"row": row, "preset": preset, "dataset": dataset, "quantity": quantity, "value": mean,
                           "ci_low": low, "ci_high": high, "n": len(values)})  # fmt: skip
     return pd.DataFrame(lines, columns=DETAIL_COLUMNS)
 
 
+def series_of(record: dict) -> dict[str, float]:
+    """Quantity -> value of what one record holds beside its test error."""
+    metrics, made = record["metrics"], record["provenance"]
+    numbers = {
+        "validation error": metrics["val_error"],
+        "best epoch": metrics["best_epoch"],
+        "wall minutes": made["wall_seconds"] / 60,
+        "images per second": made["images_per_second"],
+        "threads": made["threads"],
+    }
+    if "test_error_monte_carlo" in metrics:
+        numbers["Monte Carlo test error"] = metrics["test_error_monte_carlo"]
+        numbers["spread over start seeds"] = np.std(metrics["test_error_by_start"], ddof=1)
+        numbers["answers that hang on the start, percent"] = 100 * hang_on_start([record]).mean()
+        for quantity in ("glimpse_distance_px", "patch_entropy_bits", "blank_patch_percent"):
+            numbers |= {f"{quantity}, glimpse {t}": value for t, value in enumerate(metrics[quantity])}
+    return numbers | (series_of_choices(metrics) if "top_down" in metrics else {})
+
+
+def series_of_choices(metrics: dict) -> dict[str, float]:
+    """What the top-down model did: how often the digit's centre lies in the region that it chose, how far the start
+    lies from it, how often each region is chosen, and the mean value of each."""
+    found = metrics["top_down"]
+    numbers = {
+        "in_region_percent": found["in_region_percent"],
+        "start_distance_px": metrics["glimpse_distance_px"][0],
+    }
+    for d, (shares, values) in enumerate(zip(found["action_histogram"], found["q_values"], strict=True)):
+        numbers |= {f"action_percent, decision {d}, region {a}": 100 * share for a, share in enumerate(shares)}
+        numbers |= {f"q_value, decision {d}, region {a}": value for a, value in enumerate(values)}
+    return numbers
+
+
 def over_seeds(values: list[float]) -> tuple[float, float | None, float | None]:
     """Mean and t interval over seeds (no interval for one seed)."""
-    values = np.asarray(values, float)
     if len(values) < 2:
-        return values.mean(), None, None
-    half = statistics.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return values.mean(), values.mean() - half, values.mean() + half
+        return values[0], None, None
+    found = statistics.mean_over_seeds(values)
+    return found.mean, found.low, found.high
 
 
 def claims(records: list[dict]) -> pd.DataFrame:
     """One line per claim, part and preset that published records on the paper's data set bear on; `CLAIM_COLUMNS`.
 
-    Effects are `better` minus `worse` in percentage points, paired by seed and test image.
+    Effects are `better` minus `worse`, in percentage points (a change of spread is in percent). Where the paper gives
+    no number to compare with, `paper_effect` is empty and the verdict rests on the sign.
     """
     cells = by_cell(records)
     lines = []
     for claim in paper.CLAIMS:
         for contrast in claim.contrasts:
-            dataset = paper.DATASETS[contrast.table]
-            presets = sorted({preset for table, preset, data, _ in cells if (table, data) == (contrast.table, dataset)})
-            for preset in presets:
-                pair = [
-                    cells.get((contrast.table, preset, dataset, row), []) for row in (contrast.better, contrast.worse)
-                ]
-                seeds = sorted(set.intersection(*({r["seed"] for r in group} for group in pair)))
-                if not seeds:
-                    continue
-                better, worse = (outcomes([r for r in group if r["seed"] in seeds]) for group in pair)
-                ours = statistics.paired_difference(better, worse)
-                effect = (
-                    paper.row(contrast.table, contrast.better).value - paper.row(contrast.table, contrast.worse).value
-                )
-                rows = f"{{{contrast.worse},{contrast.better}}}"
-                lines.append({
-                    "claim": claim.claim, "part": contrast.part, "preset": preset, "statement": claim.statement,
-                    "paper_effect": round(effect, 4), "our_effect": ours.mean, "ci_low": ours.low,
-                    "ci_high": ours.high, "n_pairs": len(seeds), "verdict": statistics.claim_verdict(ours, effect),
-                    "evidence": f"results/runs/{contrast.table}/{preset}/{dataset}/{rows}",
-                })  # fmt: skip
+            for preset in sorted({preset for table, preset, *_ in cells if table == contrast.table}):
+                line = judged(contrast, preset, cells)
+                lines += [{"claim": claim.claim, "statement": claim.statement, **line}] if line else []
     return pd.DataFrame(lines, columns=CLAIM_COLUMNS)
+
+
+def judged(contrast: paper.Contrast, preset: str, cells: dict) -> dict | None:
+    """One contrast at one preset, or None where the records do not tell."""
+    datasets = [paper.DATASETS[contrast.table], *BESIDE.get(contrast.measure, ())]
+    ours = MEASURES[contrast.measure](*paired_groups(cells, contrast, preset, datasets))
+    if ours is None:
+        return None
+    effect, verdict = None, statistics.direction_verdict(ours)
+    if contrast.measure == "outcome":
+        better, worse = (paper.row(contrast.table, row).value for row in (contrast.better, contrast.worse))
+        effect, verdict = round(better - worse, 4), statistics.claim_verdict(ours, better - worse)
+    where = datasets[0] if len(datasets) == 1 else f"{{{','.join(datasets)}}}"
+    return {
+        "part": contrast.part, "preset": preset, "paper_effect": effect, "our_effect": ours.mean, "ci_low": ours.low,
+        "ci_high": ours.high, "n_pairs": ours.n, "verdict": verdict,
+        "evidence": f"results/runs/{contrast.table}/{preset}/{where}/{{{contrast.worse},{contrast.better}}}",
+    }  # fmt: skip
+
+
+def paired_groups(cells: dict, contrast: paper.Contrast, preset: str, datasets: list[str]) -> list[list[dict]]:
+    """The records of the better and the worse row on each data set, for the seeds that all of them have."""
+    groups = [
+        cells.get((contrast.table, preset, dataset, row), [])
+        for dataset in datasets
+        for row in (contrast.better, contrast.worse)
+    ]
+    shared = set.intersection(*({r["seed"] for r in group} for group in groups))
+    return [[r for r in group if r["seed"] in shared] for group in groups]
+
+
+# What a contrast may be measured in. Each function takes the records of the better and the worse row, paired by seed,
+# and returns the effect, or None where they are too few to tell.
+
+
+def effect_on_outcome(better: list[dict], worse: list[dict]) -> statistics.Estimate | None:
+    """The difference of the table's metric, in percentage points, paired by seed and test image."""
+    return statistics.paired_difference(outcomes(better), outcomes(worse)) if better else None
+
+
+def effect_on_spread(better: list[dict], worse: list[dict]) -> statistics.Estimate | None:
+    """The change of the standard deviation of the test error over seeds, in percent."""
+    errors = [[r["metrics"]["test_error"] for r in group] for group in (better, worse)]
+    return statistics.spread_change(*errors) if len(better) > 1 and np.ptp(errors[1]) > 0 else None
+
+
+def effect_on_dependence(better: list[dict], worse: list[dict]) -> statistics.Estimate | None:
+    """The difference of the share of images whose answer hangs on the start, in percentage points."""
+    return statistics.paired_difference(hang_on_start(better), hang_on_start(worse)) if better else None
+
+
+def effect_on_blanks(better: list[dict], worse: list[dict]) -> statistics.Estimate | None:
+    """The difference of the share of blank patches among those that the policy chose, in percentage points. Records
+    hold its mean over images, so the interval is over seeds alone."""
+    pairs = zip(better, worse, strict=True)
+    differences = [blank_percent(one) - blank_percent(other) for one, other in pairs]
+    return statistics.mean_over_seeds(differences) if len(differences) > 1 else None
+
+
+def effect_on_harm(
+    better: list[dict], worse: list[dict], better_fewer: list[dict], worse_fewer: list[dict]
+) -> statistics.Estimate | None:
+    """The difference of what the table's clutter adds to the error over fewer pieces, in percentage points, paired by
+    seed and test digit: the test sets hold the same digits in the same order, at other places."""
+    if not better:
+        return None
+    harm = lambda more, fewer: outcomes(more) - outcomes(fewer)  # noqa: E731
+    return statistics.paired_difference(harm(better, better_fewer), harm(worse, worse_fewer))
+
+
+MEASURES = {
+    "outcome": effect_on_outcome,
+    "spread over seeds": effect_on_spread,
+    "hang on the start": effect_on_dependence,
+    "blank patches": effect_on_blanks,
+    "harm of clutter": effect_on_harm,
+}
+# Data sets that a measure needs beside the table's own: RAM's protocol has 8 pieces where Table 2 has 10 (ledger F1).
+BESIDE = {"harm of clutter": ("clutter100-8",)}
+
+
+def hang_on_start(records: list[dict]) -> np.ndarray:
+    """(seeds, images): 1 where the image was read rightly from some start locations and wrongly from others."""
+    shares = wrong(records)
+    return ((shares > 0) & (shares < 1)).astype(float)
+
+
+def blank_percent(record: dict) -> float:
+    """Percent of blank patches, none of whose pixels differ when binarised, among all but the one at the start, which
+    no action led to."""
+    return float(np.mean(record["metrics"]["blank_patch_percent"][1:]))
 
 
 def write_tables(records_root: Path = PUBLISHED, tables_folder: Path = TABLES, claims_path: Path = CLAIMS) -> list[str]:
@@ -140,17 +236,18 @@ def write_tables(records_root: Path = PUBLISHED, tables_folder: Path = TABLES, c
 def compare(experiments: list[Experiment], published: list[dict], local: list[dict], preset: str) -> pd.DataFrame:
     """Paper, published and this machine side by side, one line an experiment.
 
-    `published` at the converged preset and on the paper's data set; `local` on whatever the experiments use.
+    `published` on the paper's data set, at `preset` where the row is published there, else at one of `PUBLISHED_AT`;
+    each entry says which. `local` on whatever the experiments use.
     """
     lines = []
     theirs, mine = by_cell(published), by_cell(local)
     for e in experiments:
         reported = paper.row(e.table, e.row)
-        book = theirs.get((e.table, "converged", paper.DATASETS[e.table], e.row))
+        book = [(at, theirs.get((e.table, at, paper.DATASETS[e.table], e.row))) for at in (preset, *PUBLISHED_AT)]
+        entry = next((f"{interval_text(statistics.estimate(outcomes(r)))}, {at}" for at, r in book if r), "–")
         here = mine.get((e.table, preset, e.config.dataset, e.row))
         lines.append({
-            "row": e.row, "model": e.label, "paper": reported.value if reported else None,
-            "published": interval_text(statistics.estimate(outcomes(book))) if book else "–",
+            "row": e.row, "model": e.label, "paper": reported.value if reported else None, "published": entry,
             "this machine": interval_text(statistics.estimate(outcomes(here))) if here else "–",
         })  # fmt: skip
     return pd.DataFrame(lines).set_index("row")
