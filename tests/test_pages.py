@@ -38,7 +38,8 @@ def test_fragments_hold_the_numbers_of_the_csv_files(published):
     assert "with 2 seeds a row" in made["verdicts.md"] and "Table 1" in made["verdicts.md"]
     assert "1 of 2 rows" in made["verdicts.md"]  # entropy-6 is far off, ram-6 is not
     assert "is worse" in made["verdicts.md"]
-    assert made["status.md"] == "Done: Table 1. To come: Table 2, Table 3 and Table 4.\n"
+    assert "; 4 of the paper's rows are to come" in made["verdicts.md"]
+    assert made["status.md"] == "Under way: Table 1. To come: Table 2, Table 3 and Table 4.\n"
 
 
 def test_every_claim_stands_once_measured_or_awaited(published):
@@ -49,13 +50,92 @@ def test_every_claim_stands_once_measured_or_awaited(published):
         parts = len(claim.contrasts) or 1
         assert 1 <= len(named) <= 2 and all(claim.statement in text for text in named)
         assert len(named) <= parts
-    assert len(measured) == len(claims) == 1
+    assert len(measured) == len(claims) == 2  # C1, and C12 on the same rows
     assert len(measured) + len(awaited) == sum(len(c.contrasts) or 1 for c in paper.CLAIMS)
+
+
+@pytest.fixture
+def two_presets(tmp_path, monkeypatch, write_made):
+    """Records of Table 2 at both published presets, converged without row ours-8, and the tables made from them."""
+    generator = torch.Generator().manual_seed(4)
+    for preset, share in (("paper", 0.28), ("converged", 0.06)):
+        rows = ["ram-6", "ram-8", "ours-6", "ours-8"][: None if preset == "paper" else 3]
+        outcomes = {(row, k): torch.rand(5, 400, generator=generator) > share for row in rows for k in (0, 1)}
+        write_made(tmp_path / "runs", outcomes, preset=preset, table="table2", dataset="clutter100-10")
+    tables.write_tables(tmp_path / "runs", tmp_path / "tables", tmp_path / "claims.csv")
+    monkeypatch.setattr(pages, "CLAIMS", tmp_path / "claims.csv")
+    monkeypatch.setattr(pages, "tables_here", lambda: real(tmp_path / "tables"))
+    return tmp_path
+
+
+def test_a_table_of_two_presets_has_a_line_a_row_and_two_columns_a_preset(two_presets):
+    frame = pd.read_csv(two_presets / "tables" / "table2.csv")
+    lines = pages.table_lines(frame).set_index("Model")
+    assert list(lines.columns) == ["Paper", "Ours at `paper`", "Verdict at `paper`", "Ours at `converged`",
+                                   "Verdict at `converged`"]  # fmt: skip
+    labels = [paper.row("table2", row).label for row in ("ram-6", "ram-8", "ours-6", "ours-8")]
+    assert list(lines.index) == labels
+    for line in frame.itertuples():
+        shown = lines.loc[line.label, f"Ours at `{line.preset}`"].replace("\u00a0", " ")
+        assert shown == f"{line.ours_mean:.2f} [{line.ours_ci_low:.2f}, {line.ours_ci_high:.2f}]"
+        assert lines.loc[line.label, f"Verdict at `{line.preset}`"] == f"{line.verdict}, 2 seeds"
+    assert lines.loc[labels[3], "Ours at `converged`"] == lines.loc[labels[3], "Verdict at `converged`"] == "–"
+
+
+def test_the_headline_says_one_preset_after_the_other(two_presets):
+    block = pages.headline()
+    first, second = block.index("At the preset `paper`, with 2 seeds a row"), block.index("At the preset `converged`")
+    assert first < second and "8 of the paper's rows are to come" in block and "9 of the paper's rows" in block
+    claims = pd.read_csv(two_presets / "claims.csv")
+    drawn = claims[(claims["preset"] == "paper") & claims["paper_effect"].notna()]
+    assert 0 < len(drawn) < (claims["preset"] == "paper").sum()  # C10 has no number of the paper's
+    assert f"The {len(drawn)} comparisons that the paper draws" in block
+    columns = {line.count("|") for line in block.splitlines() if line.startswith("|")}
+    assert columns == {7}  # every line of the table has all six cells
+
+
+def test_claims_of_two_presets_stand_side_by_side(two_presets):
+    claims = pd.read_csv(two_presets / "claims.csv")
+    lines = pages.claim_lines(claims)
+    assert len(lines) == len(claims.drop_duplicates(["claim", "part"]))
+    c3 = lines.iloc[list(lines["Part"]).index("8 glimpses")]
+    assert c3["Verdict at `paper`"].endswith("**, 2 pairs") and c3["Verdict at `converged`"] == "–"
+    spread = lines.iloc[list(lines["Part"]).index("spread over seeds, 6 glimpses")]
+    assert spread["Paper"] == "–" and spread["Ours at `paper`"].replace("\u00a0", " ").count(" %") == 3
+    made = pages.fragments(two_presets / "generated", two_presets / "runs")
+    assert ":name: claims-measured" in made["claims.md"]
+    widths = made["claims.md"].split(":widths: ")[1].splitlines()[0].split()
+    assert len(widths) == len(lines.columns)
+
+
+def test_provenance_has_a_table_for_each_of_the_papers(two_presets, write_made):
+    write_made(two_presets / "runs", {("fc", 0): torch.ones(1, 50, dtype=torch.bool)})
+    folder = two_presets / "generated"
+    made = pages.fragments(folder, two_presets / "runs")
+    assert ":name: provenance-table1" in made["provenance.md"] and ":name: provenance-table2" in made["provenance.md"]
+    lines = pd.read_csv(folder / "provenance-table2.csv")
+    places = [text.strip("`").split("/") for text in lines["Records"]]
+    assert [preset for preset, *_ in places] == ["paper"] * 4 + ["converged"] * 3
+    assert [row for *_, row in places][:4] == ["ram-6", "ram-8", "ours-6", "ours-8"]
+
+
+def test_what_a_claim_awaits_names_the_data(published):
+    awaited = pages.open_claims(pd.read_csv(published / "claims.csv"))
+    of = lambda claim: awaited[awaited["Claim"].str.startswith(f"**{claim}**")]["Awaits"].iloc[0]  # noqa: E731
+    assert of("C3") == "Table 2" and of("C14") == "Table 2, also on `clutter100-8`" and of("C9") == "make bench"
+
+
+def test_status_tells_a_whole_table_from_a_part_of_one():
+    whole = pd.DataFrame({"row": [r.row for r in paper.ROWS if r.table == "table1"], "preset": "converged"})
+    part = pd.DataFrame({"row": ["fc"], "preset": "paper"})
+    said = pages.status({"table1": whole, "table2": part})
+    assert said == "Done: Table 1. Under way: Table 2. To come: Table 3 and Table 4.\n"
 
 
 def test_provenance_leads_from_each_number_to_what_made_it(published):
     lines, machines = pages.provenance_lines(records.load_records(published / "runs"))
-    assert list(lines["Records"]) == ["`table1/converged/mnist/ram-6`", "`table1/converged/mnist/entropy-6`"]
+    assert list(lines["Records"]) == ["`converged/mnist/ram-6`", "`converged/mnist/entropy-6`"]
+    assert set(lines["Table"]) == {"table1"}
     assert list(lines["Seeds"]) == ["0, 1", "0, 1"]
     assert len(machines) == 1 and "torch" in machines[0] and set(lines["Machine"]) == {"A"}
     assert (lines["Commit"].str.len() >= 8).all()

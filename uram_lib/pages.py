@@ -13,10 +13,11 @@ import pandas as pd
 
 from . import UramError, paper
 from .cli import exit_status
+from .experiments import PRESETS
 from .paths import CLAIMS, FIGURES, PUBLISHED, RESULTS, ROOT, TABLES, relative, write_atomically
 from .records import load_records
 from .statistics import estimate
-from .tables import CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes
+from .tables import BESIDE, CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes
 
 GENERATED = ROOT / "book" / "_generated"
 README = ROOT / "README.md"
@@ -78,15 +79,29 @@ def rows_sentence(verdicts: list[str]) -> str:
     return listed([of_all + first.removeprefix(str(number)) + than, *parts[1:]])
 
 
+def presets_of(frame: pd.DataFrame) -> list[str]:
+    """The presets of a table or of the claims, in the order in which a reader meets them."""
+    return [preset for preset in PRESETS if preset in set(frame["preset"])]
+
+
+def lacking(name: str, lines: pd.DataFrame) -> int:
+    """How many of the paper's rows of a table have no line yet."""
+    return len({row.row for row in paper.ROWS if row.table == name} - set(lines["row"]))
+
+
 def table_sentence(name: str, frame: pd.DataFrame, claims: pd.DataFrame) -> str:
-    """The verdict on one table, preset by preset: how its rows and the claims that rest on it came out."""
+    """The verdict on one table, preset by preset: how its rows came out, and the claims for which the paper draws a
+    number from it."""
     sentences = []
-    for preset, lines in frame.groupby("preset", sort=True):
+    for preset in presets_of(frame):
+        lines = frame[frame["preset"] == preset]
         seeds = sorted({int(n) for n in lines["n_seeds"]})
-        seeds = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-        judged = list(lines["verdict"].dropna())
-        text = f"At the preset `{preset}`, with {seeds} seeds a row, {rows_sentence(judged)}." if judged else ""
+        seeds = count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+        text = f"At the preset `{preset}`, with {seeds} a row, {rows_sentence(list(lines['verdict'].dropna()))}"
+        missing = lacking(name, lines)
+        text += f"; {missing} of the paper's rows {'is' if missing == 1 else 'are'} to come." if missing else "."
         mine = claims[claims["evidence"].str.contains(f"/{name}/{preset}/", regex=False)] if len(claims) else claims
+        mine = mine[mine["paper_effect"].notna()]
         if len(mine):
             judged = tally(list(mine["verdict"]))
             text += f" The {count(len(mine), 'comparison')} that the paper draws from it came out {judged}."
@@ -95,33 +110,58 @@ def table_sentence(name: str, frame: pd.DataFrame, claims: pd.DataFrame) -> str:
 
 
 def table_lines(frame: pd.DataFrame) -> pd.DataFrame:
-    """One published table as a reader sees it."""
+    """One published table as a reader sees it: a line a row, in the paper's order, and two columns a preset."""
     lines = []
-    several = frame["preset"].nunique() > 1
-    for line in frame.itertuples():
-        lines.append({
-            "Model": line.label, **({"Preset": line.preset} if several else {}),
-            "Paper": f"{line.paper:.2f}" if math.isfinite(line.paper) else "–",
-            "Ours": f"{line.ours_mean:.2f}", "95 % interval": span(line.ours_ci_low, line.ours_ci_high),
-            "Difference": signed(line.delta), "Seeds": int(line.n_seeds),
-            "Verdict": line.verdict if isinstance(line.verdict, str) else "–",
-        })  # fmt: skip
+    for _, same in sorted(frame.groupby("row"), key=lambda group: place_of(frame["table"].iloc[0], group[0])):
+        first = next(same.itertuples())
+        line = {"Model": first.label, "Paper": f"{first.paper:.2f}" if math.isfinite(first.paper) else "–"}
+        for preset in presets_of(frame):
+            ours = verdict = "–"
+            for found in same[same["preset"] == preset].itertuples():
+                ours = f"{found.ours_mean:.2f} {span(found.ours_ci_low, found.ours_ci_high)}"
+                judged = f"{found.verdict}, " if isinstance(found.verdict, str) else ""
+                verdict = f"{judged}{count(int(found.n_seeds), 'seed')}"
+            line |= {f"Ours at `{preset}`": ours, f"Verdict at `{preset}`": verdict}
+        lines.append(line)
     return pd.DataFrame(lines)
+
+
+def place_of(table: str, row: str) -> int:
+    """Where a row stands among all of the paper's; rows that the paper does not have come last."""
+    order = [(r.table, r.row) for r in paper.ROWS]
+    return order.index((table, row)) if (table, row) in order else len(order)
 
 
 def claim_lines(claims: pd.DataFrame) -> pd.DataFrame:
-    """The comparisons that were made, in the paper's order; a claim's statement stands at its first line."""
+    """The comparisons that were made, in the paper's order: a line a part, two columns a preset; a claim's statement
+    stands at its first line."""
     lines = []
-    several = claims["preset"].nunique() > 1
+    presets = presets_of(claims)
     for claim in paper.CLAIMS:
-        for i, line in enumerate(claims[claims["claim"] == claim.claim].itertuples()):
-            lines.append({
-                "Claim": f"**{claim.claim}** {claim.statement}" if i == 0 else "", "Part": line.part,
-                **({"Preset": line.preset} if several else {}), "Verdict": f"**{line.verdict}**",
-                "Paper": signed(line.paper_effect), "Ours": signed(line.our_effect),
-                "95 % interval": span(line.ci_low, line.ci_high, signed), "Pairs": int(line.n_pairs),
-            })  # fmt: skip
+        mine = claims[claims["claim"] == claim.claim]
+        for i, (part, same) in enumerate(mine.groupby("part", sort=False)):
+            statement = f"**{claim.claim}** {claim.statement}" if i == 0 else ""
+            line = {"Claim": statement, "Part": part, "Paper": signed(same["paper_effect"].iloc[0])}
+            for preset in presets:
+                ours = verdict = "–"
+                for found in same[same["preset"] == preset].itertuples():
+                    ours = effect_text(found)
+                    verdict = f"**{found.verdict}**, {count(int(found.n_pairs), 'pair')}"
+                line |= {f"Ours at `{preset}`": ours, f"Verdict at `{preset}`": verdict}
+            lines.append(line)
     return pd.DataFrame(lines)
+
+
+# Parts of claims whose effect is not in percentage points but a change in percent.
+RELATIVE = {(c.claim, part.part) for c in paper.CLAIMS for part in c.contrasts if part.measure == "spread over seeds"}
+
+
+def effect_text(line) -> str:
+    """An effect with its interval, as in `−0.14 [−0.38, +0.09]` or `−40 % [−82 %, +98 %]`."""
+    form = signed
+    if (line.claim, line.part) in RELATIVE:
+        form = lambda value: f"{value:+.0f}\u00a0%".replace("-", "−")  # noqa: E731
+    return f"{form(line.our_effect)} {span(line.ci_low, line.ci_high, form)}"
 
 
 def open_claims(claims: pd.DataFrame) -> pd.DataFrame:
@@ -129,7 +169,7 @@ def open_claims(claims: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for claim in paper.CLAIMS:
         measured = set(claims.loc[claims["claim"] == claim.claim, "part"])
-        parts = [(c.part, title(c.table)) for c in claim.contrasts if c.part not in measured]
+        parts = [(c.part, awaited(c)) for c in claim.contrasts if c.part not in measured]
         if claim.how and not measured:
             parts.append(("", claim.how))
         for i, (part, where) in enumerate(parts):
@@ -138,6 +178,12 @@ def open_claims(claims: pd.DataFrame) -> pd.DataFrame:
                 "Awaits": where,
             })  # fmt: skip
     return pd.DataFrame(lines)
+
+
+def awaited(contrast: paper.Contrast) -> str:
+    """The runs that a comparison needs, as in `Table 2, also on clutter100-8`."""
+    beside = [f"`{dataset}`" for dataset in BESIDE.get(contrast.measure, ())]
+    return f"{title(contrast.table)}, also on {listed(beside)}" if beside else title(contrast.table)
 
 
 def claims_sentence(claims: pd.DataFrame) -> str:
@@ -155,7 +201,6 @@ def provenance_lines(records: list[dict]) -> tuple[pd.DataFrame, list[str]]:
     """Every published number of the tables, with the records it is the mean of and what made them; and the machines
     that the letters in the table stand for."""
     lines, machines = [], []
-    order = [(r.table, r.row) for r in paper.ROWS]
     for (table, preset, dataset, row), group in by_cell(records).items():
         made = [r["provenance"] for r in group]
         commits = sorted({f"`{p['git_commit'][:8]}`" + ("\u00a0†" if p["dirty"] else "") for p in made})
@@ -165,8 +210,8 @@ def provenance_lines(records: list[dict]) -> tuple[pd.DataFrame, list[str]]:
         machines += [name for name in used if name not in machines]
         minutes = [p["wall_seconds"] / 60 for p in made]
         lines.append({
-            "place": (table, preset, dataset, order.index((table, row)) if (table, row) in order else len(order)),
-            "Records": f"`{table}/{preset}/{dataset}/{row}`", "Seeds": seeds_text([r["seed"] for r in group]),
+            "place": (table, list(PRESETS).index(preset), dataset, place_of(table, row)), "Table": table,
+            "Records": f"`{preset}/{dataset}/{row}`", "Seeds": seeds_text([r["seed"] for r in group]),
             "Ours": f"{estimate(outcomes(group)).mean:.2f}\u00a0%", "Commit": ", ".join(commits),
             "Machine": ", ".join(letter(machines.index(name)) for name in used),
             "Minutes": f"{len(minutes)}\u00a0×\u00a0{sum(minutes) / len(minutes):.1f}",
@@ -210,42 +255,71 @@ def headline_figure(name: str) -> Path:
 def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
     """Name of each Markdown fragment and its text; the CSV files that they show are written on the way."""
     published, claims = tables_here(), read(CLAIMS, CLAIM_COLUMNS)
-    made = {}
-    made["verdicts.md"] = "\n\n".join(table_sentence(name, frame, claims) for name, frame in published.items())
-    made["verdicts.md"] = (made["verdicts.md"] or NOTHING) + "\n"
-    shown = []
-    for name, frame in published.items():
-        lines = table_lines(frame)
-        widths = " ".join(["38"] + ["10"] * (len(lines.columns) - 1))
-        unit = "robust accuracy" if (frame["metric"] == "robust_accuracy").all() else "test error"
-        caption = f"The paper's {title(name)}, {paper.CAPTIONS[name]}: {unit} in percent"
-        shown.append(csv_table(f"headline-{name}", caption, widths, lines, folder))
-        if headline_figure(name).exists():
-            alt = f"{title(name)}, the paper's values and ours with intervals"
-            shown.append(figure(name, alt, f"{title(name)}: the paper's values and ours, with 95 % intervals."))
-    made["tables.md"] = "\n".join(shown) or f"{NOTHING}\n"
-    made["claims.md"] = f"{claims_sentence(claims)}\n"
+    verdicts = "\n\n".join(table_sentence(name, frame, claims) for name, frame in published.items())
+    made = {
+        "verdicts.md": f"{verdicts or NOTHING}\n",
+        "tables.md": "\n".join(headline_table(*item, folder) for item in published.items()) or f"{NOTHING}\n",
+        "claims.md": claims_fragment(claims, folder),
+        "provenance.md": provenance_fragment(load_records(records_root), folder),
+        "status.md": status(published),
+    }
+    return made | speed_fragments(json.loads(BENCH.read_text()) if BENCH.exists() else None, folder)
+
+
+def headline_table(name: str, frame: pd.DataFrame, folder: Path) -> str:
+    """One table of the paper beside ours, and its picture."""
+    lines = table_lines(frame)
+    unit = "robust accuracy" if (frame["metric"] == "robust_accuracy").all() else "test error"
+    caption = f"The paper's {title(name)}, {paper.CAPTIONS[name]}: {unit} in percent, ours with 95 % intervals"
+    shown = csv_table(f"headline-{name}", caption, widths(lines, 34, 8), lines, folder)
+    if headline_figure(name).exists():
+        alt = f"{title(name)}, the paper's values and ours with intervals"
+        shown += figure(name, alt, f"{title(name)}: the paper's values and ours, with 95 % intervals.")
+    return shown
+
+
+def widths(lines: pd.DataFrame, *first: int) -> str:
+    """Relative widths of a table's columns: the first as given, then a wide and a narrow one for each preset."""
+    return " ".join(map(str, [*first, *([20, 14] * len(lines.columns))][: len(lines.columns)]))
+
+
+def claims_fragment(claims: pd.DataFrame, folder: Path) -> str:
+    """The claims that were measured, and those that are open."""
+    text = f"{claims_sentence(claims)}\n"
     if len(claims):
         lines = claim_lines(claims)
-        widths = " ".join(["34", "18"] + ["10"] * (len(lines.columns) - 2))
-        presets = listed([f"`{name}`" for name in sorted(claims["preset"].unique())])
-        caption = f"The claims measured so far (preset {presets}); effects in percentage points"
-        made["claims.md"] += "\n" + csv_table("claims-measured", caption, widths, lines, folder)
+        caption = "The claims measured so far: effects in percentage points (a change of spread: in percent) with 95 % "
+        caption += "intervals. A dash stands where the paper gives no number and the sign alone is judged"
+        text += "\n" + csv_table("claims-measured", caption, widths(lines, 26, 18, 8), lines, folder)
     if len(lines := open_claims(claims)):
-        made["claims.md"] += "\n" + csv_table("claims-open", "Claims not measured yet", "50 28 22", lines, folder)
-    lines, machines = provenance_lines(load_records(records_root))
-    made["provenance.md"] = f"{NOTHING}\n"
-    if len(lines):
-        caption = "Each published number, its records under `results/runs`, and what made them"
-        made["provenance.md"] = csv_table("provenance-table", caption, "36 10 12 16 12 14", lines, folder)
-        made["provenance.md"] += "\n" + "".join(f"- Machine {letter(i)}: {m}\n" for i, m in enumerate(machines))
-    made |= speed_fragments(json.loads(BENCH.read_text()) if BENCH.exists() else None, folder)
-    missing = [title(name) for name in paper.CAPTIONS if name not in published]
-    done = [title(name) for name in published]
-    made["status.md"] = f"Done: {listed(done) if done else 'nothing yet'}." + (
-        f" To come: {listed(missing)}.\n" if missing else "\n"
-    )
-    return made
+        text += "\n" + csv_table("claims-open", "Claims not measured yet", "50 28 22", lines, folder)
+    return text
+
+
+def provenance_fragment(records: list[dict], folder: Path) -> str:
+    """One table of records for each of the paper's, then the machines."""
+    lines, machines = provenance_lines(records)
+    if not len(lines):
+        return f"{NOTHING}\n"
+    text = ""
+    for name, same in lines.groupby("Table"):
+        caption = f"Each published number of {title(name)}, its records under `results/runs/{name}`, and what made them"
+        same = same.drop(columns="Table")
+        text += csv_table(f"provenance-{name}", caption, "36 10 12 16 12 14", same, folder) + "\n"
+    return text + "".join(f"- Machine {letter(i)}: {m}\n" for i, m in enumerate(machines))
+
+
+def status(published: dict[str, pd.DataFrame]) -> str:
+    """Which tables are done, under way and to come. A table is done where some preset has all of the paper's rows."""
+    stages: dict[str, list[str]] = {"Done": [], "Under way": [], "To come": []}
+    for name in paper.CAPTIONS:
+        frame = published.get(name)
+        stage = "To come"
+        if frame is not None:
+            whole = any(lacking(name, lines) == 0 for _, lines in frame.groupby("preset"))
+            stage = "Done" if whole else "Under way"
+        stages[stage].append(title(name))
+    return " ".join(f"{stage}: {listed(names)}." for stage, names in stages.items() if names) + "\n"
 
 
 def speed_fragments(bench: dict | None, folder: Path) -> dict[str, str]:
@@ -361,12 +435,15 @@ def write_figures(folder: Path = FIGURES) -> list[str]:
 
 
 def headline() -> str:
-    """The README's block: verdicts and tables."""
+    """The README's block: verdicts, pictures and tables."""
     claims = read(CLAIMS, CLAIM_COLUMNS)
-    parts = [
-        f"{table_sentence(name, frame, claims)}\n\n{markdown_table(table_lines(frame))}"
-        for name, frame in tables_here().items()
-    ]
+    parts = []
+    for name, frame in tables_here().items():
+        parts.append(table_sentence(name, frame, claims))
+        if (path := headline_figure(name)).exists():
+            alt = f"{title(name)}: the paper's values and ours with 95 % intervals"
+            parts.append(f"![{alt}]({relative(path)})")
+        parts.append(markdown_table(table_lines(frame)))
     return "\n\n".join(parts) or NOTHING
 
 
@@ -396,8 +473,9 @@ def make(readme: bool) -> None:
     """Write the pages and, if asked, the README's block and the figures."""
     write_pages()
     if readme:
+        figures = write_figures()  # first: the README shows those that exist
         write_readme()
-        print("\n".join([relative(README), *write_figures()]))
+        print("\n".join([relative(README), *figures]))
 
 
 if __name__ == "__main__":

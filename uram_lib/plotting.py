@@ -161,10 +161,10 @@ def comparison(table: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
     accuracy = (table["metric"] == "robust_accuracy").all()
     several = table["dataset"].nunique() > 1
     lines = pd.DataFrame({
-        "name": table["label"], "arm": table["preset"] + (", " + table["dataset"] if several else ""),
+        "name": table["label"], "arm": "preset " + table["preset"] + (", " + table["dataset"] if several else ""),
         "mean": table["ours_mean"], "low": table["ours_ci_low"], "high": table["ours_ci_high"], "paper": table["paper"],
     })  # fmt: skip
-    ax = _forest(lines, "paper", ax)
+    ax = _forest(lines, "the paper", ax)
     ax.set(xlabel="accuracy under attack (%)" if accuracy else "test error (%)", title=title)
     return ax
 
@@ -176,11 +176,11 @@ def effects(claims: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Ax
     claims: rows of `results/claims.csv` as a DataFrame. A difference of errors below 0 means that the method helps.
     """
     lines = pd.DataFrame({
-        "name": claims["claim"] + "  " + claims["part"].fillna(""), "arm": claims["preset"],
+        "name": claims["claim"] + "  " + claims["part"].fillna(""), "arm": "preset " + claims["preset"],
         "mean": claims["our_effect"], "low": claims["ci_low"], "high": claims["ci_high"],
         "paper": claims["paper_effect"],
     })  # fmt: skip
-    ax = _forest(lines, "paper's effect", ax)
+    ax = _forest(lines, "the paper's effect", ax)
     ax.axvline(0, color=GREY, lw=1, zorder=0)
     ax.set(xlabel="difference (percentage points)", title=title)
     return ax
