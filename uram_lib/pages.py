@@ -112,7 +112,7 @@ def table_sentence(name: str, frame: pd.DataFrame, claims: pd.DataFrame) -> str:
 def table_lines(frame: pd.DataFrame) -> pd.DataFrame:
     """One published table as a reader sees it: a line a row, in the paper's order, and two columns a preset."""
     lines = []
-    for _, same in sorted(frame.groupby("row"), key=lambda group: place_of(frame["table"].iloc[0], group[0])):
+    for _, same in sorted(frame.groupby("row"), key=lambda group: paper.place(frame["table"].iloc[0], group[0])):
         first = next(same.itertuples())
         line = {"Model": first.label, "Paper": f"{first.paper:.2f}" if math.isfinite(first.paper) else "–"}
         for preset in presets_of(frame):
@@ -124,12 +124,6 @@ def table_lines(frame: pd.DataFrame) -> pd.DataFrame:
             line |= {f"Ours at `{preset}`": ours, f"Verdict at `{preset}`": verdict}
         lines.append(line)
     return pd.DataFrame(lines)
-
-
-def place_of(table: str, row: str) -> int:
-    """Where a row stands among all of the paper's; rows that the paper does not have come last."""
-    order = [(r.table, r.row) for r in paper.ROWS]
-    return order.index((table, row)) if (table, row) in order else len(order)
 
 
 def claim_lines(claims: pd.DataFrame) -> pd.DataFrame:
@@ -210,7 +204,7 @@ def provenance_lines(records: list[dict]) -> tuple[pd.DataFrame, list[str]]:
         machines += [name for name in used if name not in machines]
         minutes = [p["wall_seconds"] / 60 for p in made]
         lines.append({
-            "place": (table, list(PRESETS).index(preset), dataset, place_of(table, row)), "Table": table,
+            "place": (table, list(PRESETS).index(preset), dataset, paper.place(table, row)), "Table": table,
             "Records": f"`{preset}/{dataset}/{row}`", "Seeds": seeds_text([r["seed"] for r in group]),
             "Ours": f"{estimate(outcomes(group)).mean:.2f}\u00a0%", "Commit": ", ".join(commits),
             "Machine": ", ".join(letter(machines.index(name)) for name in used),

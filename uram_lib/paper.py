@@ -138,6 +138,12 @@ CLAIMS = (
 )  # fmt: skip
 
 
+def place(table: str, name: str) -> int:
+    """Where a row stands among all of the paper's; rows that the paper does not have come last."""
+    order = [(r.table, r.row) for r in ROWS]
+    return order.index((table, name)) if (table, name) in order else len(order)
+
+
 def row(table: str, name: str) -> Row | None:
     """The paper's line, or None for rows that the paper does not have (controls)."""
     return next((r for r in ROWS if (r.table, r.row) == (table, name)), None)

@@ -14,9 +14,11 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from . import paper
 from .glimpse import GlimpseSensor, binary_entropy_of_patch, location_to_pixel, pixel_to_location
 
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK = (
@@ -45,6 +47,8 @@ STYLE = {
     "image.interpolation": "nearest",
 }
 
+REGION_NAMES = ("top left", "top right", "bottom left", "bottom right")
+
 # What the curves and metrics of a run record hold, as an axis says it.
 QUANTITIES = {
     "val_error": "validation error (%)",
@@ -54,7 +58,13 @@ QUANTITIES = {
     "context": "context loss, Eq. 11 (nats)",
     "policy": "policy objective J",
     "baseline": "baseline's squared error",
+    "q": "squared error of Q, Eq. 9",
     "reward": "mean reward",
+    "glimpse_distance_px": "distance to the digit's centre (px)",
+    "patch_entropy_bits": "entropy of the patch (bits)",
+    "blank_patch_percent": "blank patches (%)",
+    "action_percent": "images (%)",
+    "q_value": "mean Q",
 }
 
 
@@ -152,12 +162,91 @@ def learning_curves(groups: dict[str, list[dict]], quantity: str = "val_error", 
     return ax
 
 
+def gain_curve(
+    better: list[dict], worse: list[dict], quantity: str = "val_error", ax: Axes | None = None, label: str = ""
+) -> Axes:
+    """Draw what `better` gains over `worse` against the epoch, paired by seed: the mean of the differences, in a band
+    from the lowest seed to the highest, and a line at 0.
+
+    Both hold run records (anything with `seed` and `curves`); at least one seed in common. Cut to the shortest run.
+    """
+    ax = ax or plt.gca()
+    ours, theirs = ({r["seed"]: r["curves"][quantity] for r in records} for records in (better, worse))
+    pairs = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
+    epochs = min(len(curve) for pair in pairs for curve in pair)
+    gains = np.array([np.subtract(one[:epochs], other[:epochs]) for one, other in pairs])  # (seeds, epochs)
+    x = np.arange(1, epochs + 1)
+    (line,) = ax.plot(x, gains.mean(0), label=f"{label}, {len(pairs)} pair{'s' * (len(pairs) > 1)}")
+    ax.fill_between(x, gains.min(0), gains.max(0), color=line.get_color(), alpha=0.2, lw=0)
+    ax.axhline(0, color=GREY, lw=1, zorder=0)
+    ax.set(xlabel="epoch", ylabel=f"difference of {QUANTITIES.get(quantity, quantity).replace('(%)', '(points)')}")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    return ax
+
+
+def by_glimpse(details: pd.DataFrame, quantity: str, rows: Sequence[str], ax: Axes | None = None) -> Axes:
+    """Draw a quantity glimpse by glimpse: a line a row with its 95 % interval over seeds, where there are several.
+
+    details: lines of a `results/tables/tableN_details.csv`, of one preset and data set; quantity: what its `quantity`
+    says before `, glimpse`. Rows without it are left out; a row has its colour by its place in `rows`.
+    """
+    ax = ax or plt.gca()
+    for row, colour in zip(rows, COLOURS, strict=False):
+        part = details[(details["row"] == row) & details["quantity"].str.startswith(f"{quantity}, glimpse ")]
+        if len(part):
+            glimpse = part["quantity"].str.extract(r"(\d+)$")[0].astype(int)
+            ax.errorbar(
+                glimpse, part["value"], yerr=_whiskers(part), label=row, color=colour, marker="o", ms=4, capsize=2
+            )
+    ax.set(xlabel="glimpse t", ylabel=QUANTITIES.get(quantity, quantity))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    return ax
+
+
+def by_region(details: pd.DataFrame, quantity: str, rows: Sequence[str], ax: Axes | None = None) -> Axes:
+    """Draw a quantity of the first top-down decision as bars: a group a row, a bar for each of the four regions.
+
+    details: as `by_glimpse` takes them; quantity: `action_percent` or `q_value`. Rows without it are left out.
+    """
+    ax = ax or plt.gca()
+    wanted = [f"{quantity}, decision 0, region {a}" for a in range(4)]
+    rows = [row for row in rows if row in set(details.loc[details["quantity"] == wanted[0], "row"])]
+    for a, (name, region, colour) in enumerate(zip(wanted, REGION_NAMES, COLOURS, strict=False)):
+        part = details[details["quantity"] == name].set_index("row").loc[rows]
+        places = np.arange(len(rows)) + (a - 1.5) * 0.2
+        ax.bar(places, part["value"], 0.18, yerr=_whiskers(part), label=region, color=colour, capsize=2)
+    ax.set_xticks(range(len(rows)), rows, rotation=20, ha="right", rotation_mode="anchor", fontsize=8)
+    ax.set(ylabel=QUANTITIES[quantity])
+    return ax
+
+
+def _whiskers(lines: pd.DataFrame) -> np.ndarray | None:
+    """Lengths of error bars below and above `value`, (2, lines); none where there is no interval."""
+    spread = lines[["ci_low", "ci_high"]].astype(float).to_numpy().T - lines["value"].to_numpy()
+    return None if np.isnan(spread).all() else np.abs(np.nan_to_num(spread))
+
+
+def each_run(groups: dict[str, list[dict]], ax: Axes | None = None) -> Axes:
+    """Draw the test error of every run as a dot, a column a group, with the group's mean as a bar: the spread over
+    seeds as it is. groups: label -> run records."""
+    ax = ax or plt.gca()
+    for i, records in enumerate(groups.values()):
+        errors = [r["metrics"]["test_error"] for r in records]
+        ax.plot([i] * len(errors), errors, "o", ms=5, alpha=0.7, color=COLOURS[i % len(COLOURS)])
+        ax.plot([i - 0.2, i + 0.2], [np.mean(errors)] * 2, color=BLACK, lw=1.2)
+    ax.set_xticks(range(len(groups)), groups)
+    ax.set(ylabel="test error (%)", xlim=(-0.5, len(groups) - 0.5))
+    return ax
+
+
 def comparison(table: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Axes:
     """Draw one table as a forest plot: a line a row, the paper's value as an open diamond, ours as a dot with its 95 %
     interval, one colour a preset (and data set, where the table holds several).
 
-    table: a `results/tables/tableN.csv` as a DataFrame, in the order it is to be read from the top.
+    table: a `results/tables/tableN.csv` as a DataFrame; rows stand in the paper's order.
     """
+    places = [paper.place(*row) for row in zip(table["table"], table["row"], strict=True)]
+    table = table.iloc[np.argsort(places, kind="stable")]
     accuracy = (table["metric"] == "robust_accuracy").all()
     several = table["dataset"].nunique() > 1
     lines = pd.DataFrame({
@@ -199,10 +288,10 @@ def _forest(lines: pd.DataFrame, mark: str, ax: Axes | None) -> Axes:
         spread = np.stack([part["mean"] - part["low"], part["high"] - part["mean"]]).clip(min=0)
         ax.errorbar(part["mean"], y, xerr=spread, fmt="o", ms=5, lw=1.6, capsize=2.5, color=COLOURS[i % len(COLOURS)],
                     label=f"ours, {arm}")  # fmt: skip
-    paper = lines.dropna(subset=["paper"]).drop_duplicates("name")
-    if len(paper):
-        ax.plot(paper["paper"].astype(float), paper["name"].map(names.index), "D", ms=8, mfc="none", mec=BLACK, mew=1.3,
-                label=mark, zorder=5)  # fmt: skip
+    reported = lines.dropna(subset=["paper"]).drop_duplicates("name")
+    if len(reported):
+        y = reported["name"].map(names.index)
+        ax.plot(reported["paper"].astype(float), y, "D", ms=8, mfc="none", mec=BLACK, mew=1.3, label=mark, zorder=5)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(axis="x", color="#dddddd", lw=0.6)
@@ -211,6 +300,14 @@ def _forest(lines: pd.DataFrame, mark: str, ax: Axes | None) -> Axes:
     ax.spines["left"].set_visible(False)
     ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(arms) + 1))
     return ax
+
+
+def legend_below(figure: Figure, columns: int = 4) -> None:
+    """One legend under a figure for all of its axes, an entry a label."""
+    entries = {}
+    for ax in figure.axes:
+        entries |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
 
 
 def step_times(shapes: list[dict], ax: Axes | None = None, title: str = "") -> Axes:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from . import paper, statistics
-from .experiments import ROWS, Experiment
+from .experiments import PRESETS, Experiment
 from .paths import CLAIMS, PUBLISHED, TABLES, relative, write_atomically
 from .records import dataset_name, load_records, wrong
 
@@ -31,7 +31,7 @@ def outcomes(records: list[dict]) -> np.ndarray:
 
 
 def table(name: str, records: list[dict]) -> pd.DataFrame:
-    """One line per row, preset and data set, in the paper's order; columns `TABLE_COLUMNS`.
+    """One line per row, preset and data set, rows in the paper's order; columns `TABLE_COLUMNS`.
 
     The paper's value stands beside results on the paper's own data set alone, and so does the verdict.
     """
@@ -52,8 +52,7 @@ def table(name: str, records: list[dict]) -> pd.DataFrame:
             "verdict": statistics.row_verdict(ours, reported.value, test_size, metric == "robust_accuracy")
             if comparable else "",
         })  # fmt: skip
-    order = {row: i for i, row in enumerate(ROWS.get(name, {}))}
-    lines.sort(key=lambda line: (line["dataset"], line["preset"], order.get(line["row"], len(order))))
+    lines.sort(key=lambda e: (e["dataset"], list(PRESETS).index(e["preset"]), paper.place(name, e["row"]), e["row"]))
     return pd.DataFrame(lines, columns=TABLE_COLUMNS)
 
 
@@ -123,7 +122,8 @@ def claims(records: list[dict]) -> pd.DataFrame:
     lines = []
     for claim in paper.CLAIMS:
         for contrast in claim.contrasts:
-            for preset in sorted({preset for table, preset, *_ in cells if table == contrast.table}):
+            there = {preset for table, preset, *_ in cells if table == contrast.table}
+            for preset in sorted(there, key=list(PRESETS).index):
                 line = judged(contrast, preset, cells)
                 lines += [{"claim": claim.claim, "statement": claim.statement, **line}] if line else []
     return pd.DataFrame(lines, columns=CLAIM_COLUMNS)
