@@ -4,6 +4,7 @@ import nbformat
 import pytest
 
 from uram_lib import UramError, notebook
+from uram_lib.experiments import ROWS
 from uram_lib.paths import ROOT
 
 
@@ -97,6 +98,41 @@ def test_table_mistakes_are_told_before_anything_starts(local, monkeypatch, caps
     told = capsys.readouterr()
     assert told.err.startswith(f"uram: error: {said}") and told.err.count("\n") == 1 and told.out == ""
     assert not (local / "runs").exists()
+
+
+@pytest.mark.parametrize(("name", "said"), [("preset", "unknown preset 'x' of table2; one of: paper, converged,"),
+                                            ("dataset", "unknown data set 'x'")])  # fmt: skip
+def test_table2_tells_its_own_presets(local, monkeypatch, capsys, name, said):
+    monkeypatch.chdir(ROOT)
+    assert notebook.main(["notebooks/20_table2.ipynb", "--table", "table2", "-p", name, "x"]) == 1
+    told = capsys.readouterr()
+    assert told.err.startswith(f"uram: error: {said}") and told.err.count("\n") == 1 and told.out == ""
+    assert not (local / "runs").exists()
+
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+def test_every_notebook_has_parameters_and_checked_cells_that_were_run(path):
+    """A stripped notebook passes nbval and checks nothing, and so does a marker with text after it."""
+    cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    assert {"preset", "seeds", "device"} <= notebook.parameters_of(nbformat.read(path, 4), path.name).keys()
+    assert all(cell.execution_count for cell in cells)
+    marked = [cell for cell in cells if "NBVAL_CHECK_OUTPUT" in cell.source]
+    assert marked and all("# NBVAL_CHECK_OUTPUT" in cell.source.splitlines() for cell in marked)
+    assert all(output.output_type == "stream" and output.name == "stdout" for cell in marked for output in cell.outputs)
+
+
+def test_table2_prints_its_twelve_rows_side_by_side(local, monkeypatch):
+    """What `make reproduce-table2` ends with, before anything is trained."""
+    from uram_lib import data, sweep
+
+    plan = sweep.plan("table2", "smoke")
+    lines = notebook.comparison(plan).splitlines()
+    assert lines[0] == data.BANNER and lines[1].startswith("Table 2: 100 × 100 Cluttered Translated MNIST")
+    assert [line.split()[0] for line in lines[3:]] == list(ROWS["table2"])
+    assert all(line.endswith("–") for line in lines[3:])
 
 
 def test_a_notebook_that_is_not_there(capsys):
