@@ -205,7 +205,7 @@ def rate_for(name: str, length: float) -> float:
     return step.config.batch_size / seconds(step, length)
 
 
-def measure_processes(name: str, length: float = 4.0, rounds: int = 3) -> dict:
+def measure_processes(name: str, length: float = 2.0, rounds: int = 3) -> dict:
     """What processes of one thread do to each other and to themselves, each figure the median of `rounds`: the share
     of its rate alone that each of two at once keeps, as in a sweep with `--jobs 2`; and the rate of one without each of
     SPEED_UPS, and without all, as a share of one that has them."""
