@@ -109,9 +109,12 @@ def test_claims_of_two_presets_stand_side_by_side(two_presets):
 
 
 def test_provenance_has_a_table_for_each_of_the_papers(two_presets, write_made):
-    write_made(two_presets / "runs", {("fc", 0): torch.ones(1, 50, dtype=torch.bool)})
+    right = torch.ones(5, 50, dtype=torch.bool)
+    write_made(two_presets / "runs", {("fc", 0): right[:1]})
+    write_made(two_presets / "runs", {("ram-6-entropy", 0): right}, table="ablations", dataset="clutter100-10")
     folder = two_presets / "generated"
     made = pages.fragments(folder, two_presets / "runs")
+    assert ":::{csv-table} Ablations: each published number" in made["provenance.md"]
     assert ":name: provenance-table1" in made["provenance.md"] and ":name: provenance-table2" in made["provenance.md"]
     lines = pd.read_csv(folder / "provenance-table2.csv")
     places = [text.strip("`").split("/") for text in lines["Records"]]

@@ -40,8 +40,8 @@ def tables_here(folder: Path = TABLES) -> dict[str, pd.DataFrame]:
 
 
 def title(name: str) -> str:
-    """`table1` as a reader says it."""
-    return f"Table {name.removeprefix('table')}"
+    """`table1` or `ablations` as a reader says it."""
+    return f"Table {name.removeprefix('table')}" if name.startswith("table") else name.capitalize()
 
 
 def signed(value: float) -> str:
@@ -297,7 +297,7 @@ def provenance_fragment(records: list[dict], folder: Path) -> str:
         return f"{NOTHING}\n"
     text = ""
     for name, same in lines.groupby("Table"):
-        caption = f"Each published number of {title(name)}, its records under `results/runs/{name}`, and what made them"
+        caption = f"{title(name)}: each published number, its records under `results/runs/{name}`, and what made them"
         same = same.drop(columns="Table")
         text += csv_table(f"provenance-{name}", caption, "36 10 12 16 12 14", same, folder) + "\n"
     return text + "".join(f"- Machine {letter(i)}: {m}\n" for i, m in enumerate(machines))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from . import paper, statistics
-from .experiments import PRESETS, Experiment
+from .experiments import ABLATIONS, PRESETS, ROWS, Experiment
 from .paths import CLAIMS, PUBLISHED, TABLES, relative, write_atomically
 from .records import dataset_name, load_records, wrong
 
@@ -52,7 +52,9 @@ def table(name: str, records: list[dict]) -> pd.DataFrame:
             "verdict": statistics.row_verdict(ours, reported.value, test_size, metric == "robust_accuracy")
             if comparable else "",
         })  # fmt: skip
-    lines.sort(key=lambda e: (e["dataset"], list(PRESETS).index(e["preset"]), paper.place(name, e["row"]), e["row"]))
+    order = {row: i for i, row in enumerate(ABLATIONS if name == "ablations" else ROWS.get(name, {}))}
+    place = lambda line: order.get(line["row"], len(order))  # noqa: E731
+    lines.sort(key=lambda line: (line["dataset"], list(PRESETS).index(line["preset"]), place(line)))
     return pd.DataFrame(lines, columns=TABLE_COLUMNS)
 
 
