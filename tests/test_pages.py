@@ -162,6 +162,22 @@ def test_readme_block_is_replaced_and_nothing_else(published):
         pages.renewed_readme("no markers")
 
 
+def test_parity_of_the_engine_compares_the_same_seeds(made_record):
+    right = torch.arange(1000)[None] >= torch.tensor([[20], [20]])  # (starts, images): 2 % wrong
+    runs = {("table1", "ram-6"): (0, 1, 2), ("ablations", "ram-6-compiled"): (1, 2, 3)}
+    made = [made_record(row, seed, right, table=table) for (table, row), seeds in runs.items() for seed in seeds]
+    said = pages.parity_sentence(tables.by_cell(made))
+    assert said.startswith("Over 2 seeds, RAM with 6 glimpses errs on 2.00 % of MNIST's")
+    assert "on 2.00 % in records from before: a paired difference of +0.00 points" in said and said.endswith(
+        "holds 0.\n"
+    )
+    made[3:] = [made_record("ram-6-compiled", seed, ~right, table="ablations") for seed in (1, 2)]
+    assert "errs on 98.00 %" in (said := pages.parity_sentence(tables.by_cell(made))) and said.endswith(
+        "does not hold 0.\n"
+    )
+    assert pages.parity_sentence(tables.by_cell(made[:3])) == "No runs are published yet.\n"
+
+
 def test_the_chapter_on_speed_says_what_the_benchmark_measured(tmp_path):
     parts = {"matrix products": 5.0, "data": 1.0, "everything else": 4.0}
     shape = {"images_per_second": 12800, "limit_images_per_second": 25600, "ratio": 0.5, "ratio_range": [0.45, 0.55],

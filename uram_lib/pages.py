@@ -16,7 +16,7 @@ from .cli import exit_status
 from .experiments import PRESETS
 from .paths import CLAIMS, FIGURES, PUBLISHED, RESULTS, ROOT, TABLES, relative, write_atomically
 from .records import load_records
-from .statistics import estimate
+from .statistics import estimate, paired_difference
 from .tables import BESIDE, CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes
 
 GENERATED = ROOT / "book" / "_generated"
@@ -250,11 +250,13 @@ def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
     """Name of each Markdown fragment and its text; the CSV files that they show are written on the way."""
     published, claims = tables_here(), read(CLAIMS, CLAIM_COLUMNS)
     verdicts = "\n\n".join(table_sentence(name, frame, claims) for name, frame in published.items())
+    records = load_records(records_root)
     made = {
         "verdicts.md": f"{verdicts or NOTHING}\n",
         "tables.md": "\n".join(headline_table(*item, folder) for item in published.items()) or f"{NOTHING}\n",
         "claims.md": claims_fragment(claims, folder),
-        "provenance.md": provenance_fragment(load_records(records_root), folder),
+        "provenance.md": provenance_fragment(records, folder),
+        "speed-parity.md": parity_sentence(by_cell(records)),
         "status.md": status(published),
     }
     return made | speed_fragments(json.loads(BENCH.read_text()) if BENCH.exists() else None, folder)
@@ -314,6 +316,27 @@ def status(published: dict[str, pd.DataFrame]) -> str:
             stage = "Done" if whole else "Under way"
         stages[stage].append(title(name))
     return " ".join(f"{stage}: {listed(names)}." for stage, names in stages.items() if names) + "\n"
+
+
+def parity_sentence(cells: dict[tuple[str, str, str, str], list[dict]]) -> str:
+    """Whether the speed-ups leave the accuracy alone: Table 1's RAM with all of them against its records from before,
+    paired by seed and test image. cells: of `tables.by_cell`."""
+    place = ("converged", paper.DATASETS["table1"])
+    fast, plain = (
+        cells.get(cell, []) for cell in (("ablations", *place, "ram-6-compiled"), ("table1", *place, "ram-6"))
+    )
+    seeds = {r["seed"] for r in fast} & {r["seed"] for r in plain}
+    if not seeds:
+        return f"{NOTHING}\n"
+    fast, plain = (outcomes([r for r in group if r["seed"] in seeds]) for group in (fast, plain))
+    with_all, without, difference = estimate(fast), estimate(plain), paired_difference(fast, plain)
+    within = "holds" if difference.low <= 0 <= difference.high else "does not hold"
+    return (
+        f"Over {count(len(seeds), 'seed')}, RAM with 6 glimpses errs on {with_all.mean:.2f} % of MNIST's test images "
+        f"with all of them and on {without.mean:.2f} % in records from before: a paired difference of "
+        f"{signed(difference.mean)} points, whose 95 % interval {span(difference.low, difference.high, signed)} "
+        f"{within} 0.\n"
+    )
 
 
 def speed_fragments(bench: dict | None, folder: Path) -> dict[str, str]:
