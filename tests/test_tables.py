@@ -122,10 +122,10 @@ def test_claims_are_paired_by_seed_and_image(written):
     c1 = line_of(lines, claim="C1")
     assert c1["n_pairs"] == "2"  # seed 2 has no partner
     assert numbers(c1, "paper_effect", "our_effect") == pytest.approx([1.05 - 1.12, -1.1], abs=1e-4)
-    assert c1["verdict"] == "supported" and float(c1["ci_high"]) < 0
+    assert float(c1["ci_high"]) < 0 and c1["verdict"] == "undecided"  # two pairs are too few for a verdict
     c5 = line_of(lines, claim="C5")
     assert numbers(c5, "paper_effect", "our_effect") == pytest.approx([1.07 - 1.12, 2.0], abs=1e-4)
-    assert c5["verdict"] == "opposite" and float(c5["ci_low"]) > 0
+    assert float(c5["ci_low"]) > 0 and c5["verdict"] == "undecided"
     assert c5["preset"] == "converged" and "ram-6" in c5["evidence"] and "ram-7" in c5["evidence"]
     assert {line["claim"] for line in lines} == {"C1", "C5", "C12"}  # nothing is said where records are missing
 
@@ -134,13 +134,13 @@ def test_claims_are_paired_by_seed_and_image(written):
     "better, verdict",
     [
         # The same number of errors on other images: the interval holds 0, and the paper's -0.07 as well.
-        ([outcomes(20, first=500), outcomes(20, first=500)], "undecided"),
+        ([outcomes(20, first=500)] * 3, "undecided"),
         # The same errors on the same images: exactly 0, which excludes the paper's effect.
-        ([outcomes(20), outcomes(20)], "not supported"),
+        ([outcomes(20)] * 3, "not supported"),
     ],
 )
 def test_claims_that_nothing_is_shown_for(tmp_path, write_made, better, verdict):
-    pairs = {("ram-6", k): outcomes(20) for k in (0, 1)} | {("entropy-6", k): better[k] for k in (0, 1)}
+    pairs = {("ram-6", k): outcomes(20) for k in range(3)} | {("entropy-6", k): better[k] for k in range(3)}
     write_made(tmp_path / "runs", pairs)
     tables.write_tables(tmp_path / "runs", tmp_path / "tables", tmp_path / "claims.csv")
     assert line_of(read(tmp_path / "claims.csv")[1], claim="C1")["verdict"] == verdict
@@ -183,10 +183,10 @@ def test_c10_counts_the_images_whose_answer_hangs_on_the_start(made_record):
     """Images read wrongly from two of five starts hang on it; those always or never misread do not."""
     torn = outcomes(300)
     torn[:2, 500:740] = False
-    made = [made_record("ram-6", seed, torn, **CLUTTERED) for seed in (0, 1)]
-    made += [made_record("ours-6", seed, outcomes(900), **CLUTTERED) for seed in (0, 1, 2)]
+    made = [made_record("ram-6", seed, torn, **CLUTTERED) for seed in (0, 1, 2)]
+    made += [made_record("ours-6", seed, outcomes(900), **CLUTTERED) for seed in (0, 1, 2, 3)]
     line = claim_line(made, "C10", "answers that hang on the start, 6 glimpses")
-    assert line["our_effect"] == pytest.approx(-100 * 240 / IMAGES) and line["n_pairs"] == 2
+    assert line["our_effect"] == pytest.approx(-100 * 240 / IMAGES) and line["n_pairs"] == 3
     assert line["verdict"] == "supported"  # though it errs more often
     shares = tables.details("table2", made).set_index(["row", "quantity"])["value"]
     assert shares["ram-6", "answers that hang on the start, percent"] == pytest.approx(12)
@@ -229,7 +229,7 @@ def test_claims_are_judged_at_each_preset(made_record):
         made_record(row, seed, outcomes(wrong), **CLUTTERED, preset=preset)
         for preset, errors in {"paper": (500, 400), "converged": (100, 130)}.items()
         for row, wrong in zip(("ram-6", "ours-6"), errors, strict=True)
-        for seed in (0, 1)
+        for seed in (0, 1, 2)
     ]
     verdicts = {at: claim_line(made, "C3", "6 glimpses", at)["verdict"] for at in ("paper", "converged")}
     assert verdicts == {"paper": "supported", "converged": "opposite"}

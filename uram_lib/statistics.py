@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+FEWEST = 3  # pairs of runs that a verdict takes: two that happen to agree make a narrow interval of next to nothing
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,10 @@ def claim_verdict(ours: Estimate, paper_effect: float) -> str:
     """Judge a paired effect against the paper's, both signed alike (an effect of the paper's sign is claimed).
 
     `supported`: the interval lies beyond 0 on the claimed side; `opposite`: beyond 0 on the other;
-    `not supported`: holds 0 and excludes the paper's effect; `undecided`: holds both, or there is but one pair of runs,
-    which cannot tell an effect from the luck of a seed.
+    `not supported`: holds 0 and excludes the paper's effect; `undecided`: holds both, or there are fewer than FEWEST
+    pairs of runs, which cannot tell an effect from the luck of a seed.
     """
-    if ours.n < 2:
+    if ours.n < FEWEST:
         return "undecided"
     sign = math.copysign(1, paper_effect)
     low, high = sorted((sign * ours.low, sign * ours.high))
@@ -134,6 +135,6 @@ def claim_verdict(ours: Estimate, paper_effect: float) -> str:
 def direction_verdict(ours: Estimate) -> str:
     """Judge an effect of which the paper says the sign alone, below 0: with no size given, none can be excluded, so
     an interval that holds 0 is `undecided`."""
-    if ours.n < 2 or ours.low <= 0 <= ours.high:
+    if ours.n < FEWEST or ours.low <= 0 <= ours.high:
         return "undecided"
     return "supported" if ours.high < 0 else "opposite"
