@@ -38,7 +38,7 @@ DETAILS = pd.DataFrame(
         for t, value in ((0, 40.0), (1, 20.0), (10, 5.0))
     ]
     + [("ours-6", "glimpse_distance_px, glimpse 0", 30.0, np.nan, np.nan)]
-    + [("ours-6", f"action_percent, decision 0, region {a}", 10.0 * (a + 1), np.nan, np.nan) for a in range(4)],
+    + [("ours-6", "in_region_percent", 60.0, np.nan, np.nan)],
     columns=["row", "quantity", "value", "ci_low", "ci_high"],
 )
 
@@ -51,11 +51,22 @@ def test_a_quantity_by_glimpse_has_one_colour_a_row_and_glimpses_in_their_places
     assert ax.get_ylabel() == "distance to the digit's centre (px)"
 
 
-def test_bars_by_region_leave_out_rows_without_a_choice(ax):
-    plotting.by_region(DETAILS, "action_percent", ["ram-6", "ours-6"], ax)
-    assert [bar.get_height() for bar in ax.patches] == [10, 20, 30, 40]
-    assert [text.get_text() for text in ax.get_xticklabels()] == ["ours-6"]
-    assert ax.get_legend_handles_labels()[1] == list(plotting.REGION_NAMES)
+def test_choices_of_each_run_fill_its_line_and_have_their_values():
+    _, (shares, values) = plt.subplots(1, 2)
+    chose = lambda seed, *histogram: {  # noqa: E731
+        "seed": seed,
+        "metrics": {"top_down": {"action_histogram": [list(histogram)], "q_values": [[0.1, 0.2, 0.3, 0.4 + seed]]}},
+    }
+    groups = {"ours-6": [chose(0, 0.1, 0.2, 0.3, 0.4), chose(2, 0.7, 0.1, 0.1, 0.1)], "ours-8": [chose(0, 0, 0, 1, 0)]}
+    plotting.region_choices(groups, (shares, values))
+    widths = np.array([[bar.get_width() for bar in region] for region in shares.containers])  # (4, runs)
+    np.testing.assert_allclose(widths.sum(0), 100)
+    np.testing.assert_allclose(widths[:, 1], [70, 10, 10, 10])
+    names = [text.get_text() for text in shares.get_yticklabels()]
+    assert names == ["ours-6, seed 0", "ours-6, seed 2", "ours-8, seed 0"]
+    np.testing.assert_allclose(values.lines[3].get_xdata(), [0.4, 2.4, 0.4])
+    assert shares.get_legend_handles_labels()[1] == list(plotting.REGION_NAMES)
+    plt.close("all")
 
 
 def test_each_run_is_a_dot_and_each_group_has_its_mean(ax):

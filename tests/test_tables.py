@@ -216,12 +216,12 @@ def test_c14_is_the_difference_of_what_two_more_pieces_do(made_record):
         for i, ((row, dataset), share) in enumerate(errors.items())
         for seed in range(3)
     ]
-    line = claim_line(made, "C14", "10 pieces for 8, ours against CNN")
+    line = claim_line(made, "C14", "8 to 10 pieces, ours against CNN")
     assert line["our_effect"] == pytest.approx((0.12 - 0.10 - 0.32 + 0.20) * 100, abs=1.5)
     assert line["ci_low"] < line["our_effect"] < line["ci_high"] < 0 and line["verdict"] == "supported"
     assert "{clutter100-10,clutter100-8}/{cnn5,ours-8-entropy-context}" in line["evidence"]
     without = [record for record in made if (record["row"], records.dataset_name(record)) != ("cnn5", "clutter100-8")]
-    assert claim_line(without, "C14", "10 pieces for 8, ours against CNN") is None  # stays open
+    assert claim_line(without, "C14", "8 to 10 pieces, ours against CNN") is None  # stays open
 
 
 def test_claims_are_judged_at_each_preset(made_record):

@@ -131,10 +131,10 @@ CLAIMS = (
           (Contrast("MNIST, ours with 6 against RAM with 7", "table1", "ram-7", "entropy-context-6"),
            Contrast("ours with 6 against RAM with 8", "table2", "ram-8", "ours-6-entropy-context"))),
     Claim("C14", "Attention suffers less from clutter",
-          (Contrast("10 pieces for 8, ours against CNN", "table2", "cnn5", "ours-8-entropy-context", "harm of clutter"),
-           Contrast("10 pieces for 8, ours against FC", "table2", "fc", "ours-8-entropy-context", "harm of clutter"),
-           Contrast("10 pieces for 8, RAM against CNN", "table2", "cnn5", "ram-6", "harm of clutter"),
-           Contrast("10 pieces for 8, RAM against FC", "table2", "fc", "ram-6", "harm of clutter"))),
+          (Contrast("8 to 10 pieces, ours against CNN", "table2", "cnn5", "ours-8-entropy-context", "harm of clutter"),
+           Contrast("8 to 10 pieces, ours against FC", "table2", "fc", "ours-8-entropy-context", "harm of clutter"),
+           Contrast("8 to 10 pieces, RAM against CNN", "table2", "cnn5", "ram-6", "harm of clutter"),
+           Contrast("8 to 10 pieces, RAM against FC", "table2", "fc", "ram-6", "harm of clutter"))),
 )  # fmt: skip
 
 

@@ -63,8 +63,6 @@ QUANTITIES = {
     "glimpse_distance_px": "distance to the digit's centre (px)",
     "patch_entropy_bits": "entropy of the patch (bits)",
     "blank_patch_percent": "blank patches (%)",
-    "action_percent": "images (%)",
-    "q_value": "mean Q",
 }
 
 
@@ -203,21 +201,30 @@ def by_glimpse(details: pd.DataFrame, quantity: str, rows: Sequence[str], ax: Ax
     return ax
 
 
-def by_region(details: pd.DataFrame, quantity: str, rows: Sequence[str], ax: Axes | None = None) -> Axes:
-    """Draw a quantity of the first top-down decision as bars: a group a row, a bar for each of the four regions.
+def region_choices(groups: dict[str, list[dict]], axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Draw the first top-down decision of every run, a line a run from the top: on the first axes how often each region
+    is chosen, on the second the mean Q of each.
 
-    details: as `by_glimpse` takes them; quantity: `action_percent` or `q_value`. Rows without it are left out.
+    groups: label -> run records of models that choose their start.
     """
-    ax = ax or plt.gca()
-    wanted = [f"{quantity}, decision 0, region {a}" for a in range(4)]
-    rows = [row for row in rows if row in set(details.loc[details["quantity"] == wanted[0], "row"])]
-    for a, (name, region, colour) in enumerate(zip(wanted, REGION_NAMES, COLOURS, strict=False)):
-        part = details[details["quantity"] == name].set_index("row").loc[rows]
-        places = np.arange(len(rows)) + (a - 1.5) * 0.2
-        ax.bar(places, part["value"], 0.18, yerr=_whiskers(part), label=region, color=colour, capsize=2)
-    ax.set_xticks(range(len(rows)), rows, rotation=20, ha="right", rotation_mode="anchor", fontsize=8)
-    ax.set(ylabel=QUANTITIES[quantity])
-    return ax
+    runs = [
+        (f"{label}, seed {r['seed']}", r["metrics"]["top_down"]) for label, records in groups.items() for r in records
+    ]
+    shares, values = (
+        np.array([run[key][0] for _, run in runs]) for key in ("action_histogram", "q_values")
+    )  # (runs, 4)
+    y, left = np.arange(len(runs)), np.zeros(len(runs))
+    for region, share, value, colour in zip(REGION_NAMES, 100 * shares.T, values.T, COLOURS, strict=False):
+        axes[0].barh(y, share, left=left, height=0.7, color=colour, label=region)
+        axes[1].plot(value, y, "o", ms=5, color=colour, alpha=0.8)
+        left += share
+    axes[0].set_yticks(y, [name for name, _ in runs], fontsize=8)
+    axes[1].set_yticks(y, [])
+    axes[0].set(xlabel="test canvases (%)", xlim=(0, 100))
+    axes[1].set(xlabel="mean Q")
+    for ax in axes:
+        ax.set_ylim(len(runs) - 0.5, -0.5)
+    return axes
 
 
 def _whiskers(lines: pd.DataFrame) -> np.ndarray | None:
