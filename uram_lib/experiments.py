@@ -6,15 +6,18 @@ import json
 from dataclasses import dataclass
 
 from . import UramError, paper
+from .data.sequences import LONGEST
 
 # Goes into every configuration's hash. Raise it when a change of the code changes the weights that a seed gives.
 ENGINE = 1
 
 # Fields added to `Config` after the first records were published.
 LATER = (
-    "curriculum_epochs", "levels", "q_hidden", "region_start", "gamma", "last_epsilon", "start", "standardise",
+    "curriculum_epochs", "levels", "q_hidden", "region_start", "gamma", "last_epsilon", "start", "standardise", "width",
+    "reward",
 )  # fmt: skip
 FIRST_SPREAD = 0.3
+PLACES = LONGEST + 1  # of a number: its digits and its end
 
 PRESETS = {
     "smoke": "a few hundred steps on the embedded digits; shape and plumbing only",
@@ -31,7 +34,8 @@ class Config:
     dataset: str
     """Data set and variant, as `uram_lib.data.load` knows it."""
     model: str
-    """`fc`, `cnn2`, `cnn5`, `ram` or `unified` (RAM that starts where the top-down model says)."""
+    """`fc`, `cnn2`, `cnn5`, `ram`, `unified` (RAM that starts where the top-down model says); of whole numbers `cnn10`,
+    `cnn11` or `dram`."""
     epochs: int
     """Passes over the training split."""
     learning_rate: float = 1e-3
@@ -76,6 +80,10 @@ class Config:
     """Discount of Eq. 8-9; without effect where there is one decision (ledger A2)."""
     last_epsilon: float = 0.05
     """Exploration of the top-down model falls linearly from 1 to this over the first half of training (ledger A5)."""
+    width: float = 1.0
+    """Share of the filters and units in every layer of Table 3's networks; 1 is their full size."""
+    reward: str = "cumulative"
+    """Of numbers: `cumulative` (a digit counts while all before it are right) or `whole` (ledger I)."""
 
     start: str = "uniform"
     """Where plain RAM starts, one of `models.ram.STARTS`: the others than `uniform` bound what top-down attention can
@@ -129,6 +137,10 @@ def _ours(glimpses: int, **others) -> dict:
     return _ram(glimpses, 12, 4, **others) | {"model": "unified"}
 
 
+def _reader(**others) -> dict:
+    return _ram(paper.GLIMPSES_A_PLACE * PLACES, 12, 2, **others) | {"model": "dram"}
+
+
 ROWS = {
     "table1": {
         "fc": {"model": "fc"},
@@ -151,6 +163,13 @@ ROWS = {
         "ours-6-entropy-context": _ours(6, entropy="literal", context=True),
         "ours-8": _ours(8),
         "ours-8-entropy-context": _ours(8, entropy="literal", context=True),
+    },
+    "table3": {
+        "cnn11": {"model": "cnn11"},
+        "cnn10": {"model": "cnn10"},
+        "dram": _reader(),
+        "entropy": _reader(entropy="literal"),
+        "entropy-context": _reader(entropy="literal", context=True),
     },
 }
 
@@ -209,6 +228,7 @@ ABLATIONS = (
 # lower every RAM row further.
 MNIST_RECIPE = {"learning_rate": 1e-3, "clip_norm": 1.0}
 CLUTTER_RECIPE = {"learning_rate": 1e-3, "clip_norm": 5.0}
+READING_RECIPE = {"learning_rate": 1e-3, "clip_norm": 5.0, "dataset": "composed", "width": 0.25}
 
 RECIPES = {
     "table1": {
@@ -224,6 +244,12 @@ RECIPES = {
         "converged": CLUTTER_RECIPE | {"epochs": 60},
         "quick": CLUTTER_RECIPE | {"epochs": 10},
         "smoke": CLUTTER_RECIPE | {"epochs": 3, "dataset": "digits-clutter60-4"},
+    },
+    "table3": {
+        "paper": {"learning_rate": paper.LEARNING_RATE, "schedule": "constant", "epochs": 30},
+        "converged": READING_RECIPE | {"epochs": 60},
+        "quick": READING_RECIPE | {"epochs": 5},
+        "smoke": READING_RECIPE | {"epochs": 2, "dataset": "digits-composed", "width": 1 / 16},
     },
 }
 

@@ -12,6 +12,7 @@ ENTROPY_OFFSET = 0.5  # lambda of Eq. 12
 BETA1 = 1.0  # weight of the context term in Eq. 14
 BETA2 = 0.01  # weight of the policy term in Eq. 14
 SIGMA = 0.15  # called "variance"; read as the standard deviation (ledger B4)
+GLIMPSES_A_PLACE = 3  # of a number, at each digit and at its end: 18 for five digits
 TRAIN_SIZE, VALIDATION_SIZE, TEST_SIZE = 54_000, 6_000, 10_000  # MNIST
 
 

@@ -101,10 +101,11 @@ def make_record(
 ) -> dict:
     """The record of a finished run. dataset: `Dataset.describe()`; run: `provenance()`."""
     errors = (100 * (1 - test.correct.float().mean(1))).tolist()
+    passes = "one pass" if test.error_by_length else f"{len(errors)} uniform start(s)"
     metrics = {
         "test_error": test.error,
         "test_error_by_start": errors,
-        "test": f"mean policy, {len(errors)} uniform start(s) an image, whole test set",
+        "test": f"mean policy, {passes} an image, whole test set",
         "val_error": trained.val_error,
         "best_epoch": trained.best_epoch,
     }
@@ -116,6 +117,8 @@ def make_record(
             "blank_patch_percent": test.blank_patch_percent,
             **({"top_down": test.top_down} if test.top_down else {}),
         }
+    if test.error_by_length:
+        metrics["test_error_by_length"] = {str(n): error for n, error in test.error_by_length.items()}
     return {
         "schema": SCHEMA,
         "table": experiment.table,

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from .experiments import Config
-from .models import Unified, bottom_up
-from .objectives import correctness, hybrid_loss, q_loss
+from .models import DRAM, ElevenLayerCNN, Unified, bottom_up
+from .objectives import correctness, hybrid_loss, length_and_digits_loss, number_loss, q_loss
 
 
 class Objective(nn.Module):
@@ -26,14 +26,19 @@ class Objective(nn.Module):
         self.model, self.config = model, config
 
     def forward(self, images: Tensor, labels: Tensor, *draws: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """images: (B, C, H, W); labels: (B,); draws: `training.draws_of` the model. Returns the loss and its detached
-        parts, each a scalar."""
+        """images: (B, C, H, W); labels: (B,), or (B, 6) of numbers; draws: `training.draws_of` the model. Returns the
+        loss and its detached parts, each a scalar."""
+        if isinstance(self.model, ElevenLayerCNN):
+            return length_and_digits_loss(self.model(images), labels)
         ram = bottom_up(self.model)
         if ram is None:
             logits = self.model(images)
             loss = F.cross_entropy(logits, labels)
             return loss, {"cross_entropy": loss.detach(), "reward": (logits.argmax(-1) == labels).float().mean()}
         c = self.config
+        if isinstance(ram, DRAM):
+            settings = (c.beta1, c.beta2, c.entropy, c.entropy_offset, c.reward)
+            return number_loss(ram(images, *draws), labels, ram.context_network, *settings)
         outcome = None
         if isinstance(self.model, Unified):
             trajectory, outcome = self.model(images, *draws)

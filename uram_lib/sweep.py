@@ -46,7 +46,8 @@ class Job:
     def cost(self) -> float:
         """Relative cost, for starting the longest first: epochs times the work of an image."""
         c = self.experiment.config
-        return c.epochs * {"fc": 1, "cnn2": 40, "cnn5": 80}.get(c.model, 1 + c.glimpses * (1 + 0.2 * c.scales))
+        feedforward = {"fc": 1, "cnn2": 40, "cnn5": 80, "cnn10": 50, "cnn11": 110}
+        return c.epochs * feedforward.get(c.model, 1 + c.glimpses * (1 + 0.2 * c.scales))
 
     @property
     def record(self) -> Path:
@@ -267,8 +268,10 @@ def plan(
         raise UramError(f"scheduler must be an address such as tcp://host:8786, got {scheduler!r}")
     together = together or TOGETHER[pick_device(device).type]
     wanted = chosen[0].config.dataset
-    if data.shape_of(wanted)[1] != data.DIGITS:
-        raise UramError(f"{table} reads single digits, and {wanted} holds whole numbers")
+    held, read = data.holds_numbers(wanted), data.holds_numbers(experiments(table, preset)[0].config.dataset)
+    if held != read:
+        kinds = {True: "whole numbers", False: "single digits"}
+        raise UramError(f"{table} reads {kinds[read]}, and {wanted} holds {kinds[held]}")
     found = data.available(wanted)
     if found != wanted:
         if publish:

@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import paper, statistics
-from .experiments import ABLATIONS, PRESETS, ROWS, Experiment
+from . import data, paper, statistics
+from .experiments import ABLATIONS, PRESETS, ROWS, Config, Experiment
+from .models import build
+from .models.cost import multiply_adds
+from .models.vgg import count_parameters
 from .paths import CLAIMS, PUBLISHED, TABLES, relative, write_atomically
 from .records import dataset_name, load_records, wrong
 
@@ -23,6 +26,12 @@ def by_cell(records: list[dict]) -> dict[tuple[str, str, str, str], list[dict]]:
     """Records grouped by (table, preset, data set, row), each group ordered by seed."""
     key = lambda r: (r["table"], r["preset"], dataset_name(r), r["row"])  # noqa: E731
     return {cell: sorted(group, key=lambda r: r["seed"]) for cell, group in groupby(sorted(records, key=key), key)}
+
+
+def published_on(table: str, present: set[str]) -> str:
+    """The data set that a table is published on, of those `present`: the paper's own, or else what stands in for it."""
+    own = paper.DATASETS[table]
+    return next((name for name in (own, *data.STAND_INS.get(own, ())) if name in present), own)
 
 
 def outcomes(records: list[dict]) -> np.ndarray:
@@ -85,10 +94,12 @@ def series_of(record: dict) -> dict[str, float]:
     }
     if "test_error_monte_carlo" in metrics:
         numbers["Monte Carlo test error"] = metrics["test_error_monte_carlo"]
-        numbers["spread over start seeds"] = np.std(metrics["test_error_by_start"], ddof=1)
-        numbers["answers that hang on the start, percent"] = 100 * hang_on_start([record]).mean()
+        if len(metrics["test_error_by_start"]) > 1:
+            numbers["spread over start seeds"] = np.std(metrics["test_error_by_start"], ddof=1)
+            numbers["answers that hang on the start, percent"] = 100 * hang_on_start([record]).mean()
         for quantity in ("glimpse_distance_px", "patch_entropy_bits", "blank_patch_percent"):
             numbers |= {f"{quantity}, glimpse {t}": value for t, value in enumerate(metrics[quantity])}
+    numbers |= series_of_lengths(record) if "test_error_by_length" in metrics else {}
     return numbers | (series_of_choices(metrics) if "top_down" in metrics else {})
 
 
@@ -106,6 +117,16 @@ def series_of_choices(metrics: dict) -> dict[str, float]:
     return numbers
 
 
+def series_of_lengths(record: dict) -> dict[str, float]:
+    """Of a reader of numbers: its error by their length, and what a prediction costs."""
+    config = Config(**record["config"])
+    shape, classes = data.shape_of(config.dataset)
+    model = build(config, shape, classes)
+    by_length = record["metrics"]["test_error_by_length"]
+    errors = {f"test error, numbers of {n} digit{'' if n == '1' else 's'}": error for n, error in by_length.items()}
+    return errors | {"parameters": count_parameters(model), "multiply-adds": multiply_adds(model, shape)}
+
+
 def over_seeds(values: list[float]) -> tuple[float, float | None, float | None]:
     """Mean and t interval over seeds (no interval for one seed)."""
     if len(values) < 2:
@@ -118,7 +139,8 @@ def claims(records: list[dict]) -> pd.DataFrame:
     """One line per claim, part and preset that published records on the paper's data set bear on; `CLAIM_COLUMNS`.
 
     Effects are `better` minus `worse`, in percentage points (a change of spread is in percent). Where the paper gives
-    no number to compare with, `paper_effect` is empty and the verdict rests on the sign.
+    no number to compare with, `paper_effect` is empty and the verdict rests on the sign. Where there are records on
+    generated data alone, which `evidence` names, their effect is given and the verdict is `not testable here`.
     """
     cells = by_cell(records)
     lines = []
@@ -133,7 +155,10 @@ def claims(records: list[dict]) -> pd.DataFrame:
 
 def judged(contrast: paper.Contrast, preset: str, cells: dict) -> dict | None:
     """One contrast at one preset, or None where the records do not tell."""
-    datasets = [paper.DATASETS[contrast.table], *BESIDE.get(contrast.measure, ())]
+    own = paper.DATASETS[contrast.table]
+    present = {name for table, at, name, _ in cells if (table, at) == (contrast.table, preset)}
+    main = published_on(contrast.table, present)
+    datasets = [main, *BESIDE.get(contrast.measure, ())]
     ours = MEASURES[contrast.measure](*paired_groups(cells, contrast, preset, datasets))
     if ours is None:
         return None
@@ -141,6 +166,8 @@ def judged(contrast: paper.Contrast, preset: str, cells: dict) -> dict | None:
     if contrast.measure == "outcome":
         better, worse = (paper.row(contrast.table, row).value for row in (contrast.better, contrast.worse))
         effect, verdict = round(better - worse, 4), statistics.claim_verdict(ours, better - worse)
+    if main != own:
+        verdict = "not testable here"
     where = datasets[0] if len(datasets) == 1 else f"{{{','.join(datasets)}}}"
     return {
         "part": contrast.part, "preset": preset, "paper_effect": effect, "our_effect": ours.mean, "ci_low": ours.low,
@@ -238,14 +265,15 @@ def write_tables(records_root: Path = PUBLISHED, tables_folder: Path = TABLES, c
 def compare(experiments: list[Experiment], published: list[dict], local: list[dict], preset: str) -> pd.DataFrame:
     """Paper, published and this machine side by side, one line an experiment.
 
-    `published` on the paper's data set, at `preset` where the row is published there, else at one of `PUBLISHED_AT`;
-    each entry says which. `local` on whatever the experiments use.
+    `published` on the paper's data set, or on what stands in for it, at `preset` where the row is published there, else
+    at one of `PUBLISHED_AT`; each entry says which. `local` on whatever the experiments use.
     """
     lines = []
     theirs, mine = by_cell(published), by_cell(local)
     for e in experiments:
         reported = paper.row(e.table, e.row)
-        book = [(at, theirs.get((e.table, at, paper.DATASETS[e.table], e.row))) for at in (preset, *PUBLISHED_AT)]
+        dataset = published_on(e.table, {name for table, _, name, _ in theirs if table == e.table})
+        book = [(at, theirs.get((e.table, at, dataset, e.row))) for at in (preset, *PUBLISHED_AT)]
         entry = next((f"{interval_text(statistics.estimate(outcomes(r)))}, {at}" for at, r in book if r), "–")
         here = mine.get((e.table, preset, e.config.dataset, e.row))
         lines.append({

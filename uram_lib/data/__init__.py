@@ -79,6 +79,8 @@ class Dataset:
 
 
 EMBEDDED = "digits"
+# Generated data on which results are published where the paper's own is not at hand. Never compared with the paper.
+STAND_INS = {"svhn": ("composed", "composed-jpeg")}
 DIGITS = 10  # classes of a data set of single digits; one of whole numbers has one more, which ends a number
 
 
@@ -106,6 +108,11 @@ def shape_of(name: str) -> tuple[tuple[int, int, int], int]:
     return (1, side, side), DIGITS
 
 
+def holds_numbers(name: str) -> bool:
+    """Whether data set `name` holds whole numbers, not single objects. Raises UramError as `load` does."""
+    return shape_of(name)[1] != DIGITS
+
+
 def load(name: str) -> Dataset:
     """The data set called `name`.
 
@@ -125,8 +132,7 @@ def available(name: str) -> str:
         return name
     except DataUnavailable as error:
         warnings.warn(f"{error} Running on the embedded digits instead. {BANNER}", stacklevel=2)
-        numbers = shape_of(name)[1] != DIGITS
-        made = f"{EMBEDDED}-composed" if numbers else f"{EMBEDDED}-{name}"
+        made = f"{EMBEDDED}-composed" if holds_numbers(name) else f"{EMBEDDED}-{name}"
         return made if made in loaders() else EMBEDDED
 
 

@@ -65,6 +65,12 @@ def lengths_of(labels: Tensor) -> Tensor:
     return (labels != TERMINAL).sum(-1)
 
 
+def counting(labels: Tensor) -> Tensor:
+    """Which labels count, (..., 6) bool: the digits and the class 10 that ends them. The rest is padding."""
+    places = torch.arange(labels.shape[-1], device=labels.device)
+    return places <= lengths_of(labels)[..., None]
+
+
 def encode(digits: list[int]) -> list[int]:
     """Digits from left to right as six labels: [4, 2] -> [4, 2, 10, 10, 10, 10]."""
     return digits + [TERMINAL] * (LONGEST + 1 - len(digits))

@@ -4,21 +4,26 @@ from torch import nn
 
 from ..glimpse import GlimpseSensor
 from .baselines import FiveLayerCNN, FullyConnected, TwoLayerCNN
+from .dram import DRAM
+from .number_cnns import ElevenLayerCNN, TenLayerCNN
 from .ram import RAM, Trajectory
 from .topdown import TopDown, TopDownOutcome
 from .unified import Unified
 from .vgg import MLPVGG, VGG16, AttentiveVGG, FixedRollout, RandomGlimpseVGG
 
 __all__ = [
+    "DRAM",
     "MLPVGG",
     "RAM",
     "VGG16",
     "AttentiveVGG",
+    "ElevenLayerCNN",
     "FiveLayerCNN",
     "FixedRollout",
     "FullyConnected",
     "GlimpseSensor",
     "RandomGlimpseVGG",
+    "TenLayerCNN",
     "TopDown",
     "TopDownOutcome",
     "Trajectory",
@@ -29,12 +34,27 @@ __all__ = [
 ]
 
 FEEDFORWARD = {"fc": FullyConnected, "cnn2": TwoLayerCNN, "cnn5": FiveLayerCNN}
+NUMBER_CNNS = {"cnn10": TenLayerCNN, "cnn11": ElevenLayerCNN}
 
 
 def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
     """The model of `config` (an `experiments.Config`) for images of (C, H, W); its weights are yet to be drawn."""
     if config.model in FEEDFORWARD:
         return FEEDFORWARD[config.model](image_shape, classes)
+    if config.model in NUMBER_CNNS:
+        return NUMBER_CNNS[config.model](image_shape, classes, config.width)
+    if config.model == "dram":
+        return DRAM(
+            image_shape,
+            classes,
+            glimpses=config.glimpses,
+            patch_size=config.patch_size,
+            scales=config.scales,
+            sigma=config.sigma,
+            context=config.context,
+            reinforce_into_core=config.reinforce_into_core,
+            width=config.width,
+        )
     ram = RAM(
         image_shape,
         classes,
