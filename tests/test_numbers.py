@@ -485,19 +485,13 @@ def test_glimpses_are_measured_against_the_digit_that_they_read(numbers):
     assert found.blank_patch_percent == pytest.approx(blank, rel=1e-4)
 
 
-def test_steps_of_training_teach_it_to_read(numbers):
-    """A handful of numbers over and over: in the end most of them are read, from the glimpses that are chosen."""
-    config = number_config(width=0.05, learning_rate=5e-3)
-    model = training.new_model(config, 0, numbers)
-    steps = replicas.Replicas([model], config)
-    streams = {name: training.stream(0, name, 1) for name in training.STREAMS}
-    images, labels, centres = numbers.training_batch(torch.arange(6), streams["data"])
-    rewards = []
-    for _ in range(80):
-        losses, parts = steps.loss([(images, labels, *training.draws_of(model, images, centres, streams))])
-        steps.descend(losses, config.learning_rate)
-        rewards.append(parts["reward"].item())
-    assert sum(rewards[:10]) == 0 and sum(rewards[-10:]) > 5
+def test_without_a_policy_to_train_the_eye_stays_where_it_is(numbers):
+    """While `explore_epochs` last, nothing moves but what reads and the baseline; then the rest moves, too."""
+    before = training.new_model(number_config(), 0, numbers).state_dict()
+    for explore, parts in ((1, ("location", "start_network")), (0, ())):
+        after = training.train(number_config(epochs=1, explore_epochs=explore), 0, numbers).model.state_dict()
+        kept = {name for name in before if torch.equal(before[name], after[name]) and "patch_" not in name}
+        assert kept == {name for name in before if name.startswith(parts) and parts}
 
 
 # --- the run, its record and the tables

@@ -14,7 +14,7 @@ ENGINE = 1
 # Fields added to `Config` after the first records were published.
 LATER = (
     "curriculum_epochs", "levels", "q_hidden", "region_start", "gamma", "last_epsilon", "start", "standardise", "width",
-    "reward",
+    "reward", "explore_epochs",
 )  # fmt: skip
 FIRST_SPREAD = 0.3
 PLACES = LONGEST + 1  # of a number: its digits and its end
@@ -84,6 +84,8 @@ class Config:
     """Share of the filters and units in every layer of Table 3's networks; 1 is their full size."""
     reward: str = "cumulative"
     """Of numbers: `cumulative` (a digit counts while all before it are right) or `whole` (ledger I)."""
+    explore_epochs: int = 0
+    """Epochs before the policy is trained: it only strays about its start until what it sees is read now and then."""
 
     start: str = "uniform"
     """Where plain RAM starts, one of `models.ram.STARTS`: the others than `uniform` bound what top-down attention can
@@ -105,6 +107,10 @@ class Config:
         if epoch > self.curriculum_epochs:
             return 1.0
         return FIRST_SPREAD + (1 - FIRST_SPREAD) * (epoch - 1) / self.curriculum_epochs
+
+    def at(self, epoch: int) -> "Config":
+        """What counts in the loss of `epoch` (from 1)."""
+        return self if epoch > self.explore_epochs else dataclasses.replace(self, beta2=0.0)
 
     def epsilon(self, step: int, steps: int) -> float:
         """The share of random choices of the top-down model at `step` of `steps`."""

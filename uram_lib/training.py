@@ -161,6 +161,7 @@ def train_epoch(replicas: Replicas, seeds: Sequence[int], epoch: int, dataset: D
     for model in replicas.models:
         if isinstance(model, Unified):
             model.topdown.sync_target()  # once an epoch (ledger A3)
+    replicas.objective.config = config.at(epoch)
     count, spread = len(orders[0]), config.spread(epoch)
     history: list[dict[str, Tensor]] = []
     for i, indices in enumerate(zip(*orders, strict=True)):
