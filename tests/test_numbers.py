@@ -81,6 +81,7 @@ def test_T01_score_through_the_whole_model_is_exact_and_not_zero(inputs):
     images, noise, _ = inputs
     trajectory = model(images.double(), noise.double())
     coarse = F.adaptive_avg_pool2d(images.double(), 9)
+    coarse = (coarse - images.mean((1, 2, 3), keepdim=True)) / images.std((1, 2, 3), keepdim=True)
     mean = model.locate(model.start_network(coarse)[0]).detach()
     expected = (noise[:, 0].double() / model.sigma * (1 - mean**2)).sum(0)
     trajectory.log_probs[:, 0].sum().backward()
@@ -129,6 +130,25 @@ def test_the_whole_loss_reaches_every_parameter(inputs, context):
     loss, _ = number_loss(model(images, noise), labels, model.context_network, *PLAIN)
     loss.backward()
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+def test_brightness_and_contrast_of_the_photograph_do_not_matter(inputs):
+    """Where no glimpse meets the border, beyond which it is black whatever the photograph's exposure."""
+    model = small_dram(sigma=1e-6, patch_size=9, scales=1)
+    images = inputs[0]
+    one, other = model(images), model(0.2 + 0.5 * images)
+    assert one.locations.abs().max() < 0.5
+    torch.testing.assert_close(one.class_logits, other.class_logits, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(one.locations, other.locations, rtol=1e-3, atol=1e-4)
+    assert not torch.equal(one.patch_entropies, other.patch_entropies)  # these are of the raw patch (ledger D5)
+
+
+def test_T10_outside_a_black_image_is_black(inputs):
+    seen = []
+    model = small_dram(sigma=1.0)
+    model.glimpse_network.register_forward_hook(lambda module, given, found: seen.append(given[0]))
+    model(torch.zeros(BATCH, *SHAPE), inputs[1])
+    assert all((patch == patch.flatten()[0]).all() for patch in seen) and len(seen) == GLIMPSES
 
 
 # --- shapes
@@ -406,7 +426,6 @@ def test_rows_of_one_seed_start_from_the_same_weights_and_see_the_same_draws(num
     plain, full = (training.new_model(number_config(context=context), 3, numbers) for context in (False, True))
     theirs = full.state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in plain.state_dict().items())
-    assert plain.patch_std.min() > 0.01 and plain.patch_mean.abs().min() > 0.01  # calibrated
     images, _, centres = numbers.training_batch(torch.arange(8), training.stream(3, "data", 1))
     policy = lambda: {"policy": training.stream(3, "policy", 1)}  # noqa: E731
     draws = [training.draws_of(model, images, centres, policy()) for model in (plain, full)]

@@ -75,7 +75,7 @@ class Replicas:
         some = next(iter(self.parameters.values()))
         # The step size is a tensor on the device, set by the loop, so that an accelerator need not be asked to wait.
         step_size = torch.tensor(config.learning_rate, device=some.device)
-        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=step_size, fused=True)
+        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=step_size, eps=config.adam_epsilon, fused=True)
 
     def loss(self, batches: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, dict[str, Tensor]]:
         """batches: for each seed its images, labels and draws. Returns losses (R,) and their parts, (R,) each."""

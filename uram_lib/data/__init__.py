@@ -63,7 +63,7 @@ class Dataset:
         """The training examples at `index`, (B,): images (B, C, H, W) in [0, 1], labels (B,), and centres (B, 2).
 
         `generator` feeds data sets that draw their training images on the fly, and `spread` (0 to 1) is the share of
-        the range of translations that they use; the others leave both alone.
+        the range of translations, or of lengths of numbers, that they use; the others leave both alone.
         """
         return self.train.images[index].to(torch.float32) / 255, self.train.labels[index], self.train.centres[index]
 

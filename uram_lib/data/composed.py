@@ -28,6 +28,7 @@ from .sequences import (
     SequenceDataset,
     Sequences,
     crop,
+    longest,
     middle,
     random_corners,
 )
@@ -289,8 +290,9 @@ class Composed(SequenceDataset):
     def training_batch(
         self, index: Tensor, generator: torch.Generator, spread: float = 1.0
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As many new numbers as `index`, (B,), is long: (B, 1, 54, 54) in [0, 1], labels (B, 6), centres (B, 5, 2)."""
-        whole = compose(self.source, OFTEN["train"], len(index), generator)
+        """As many new numbers as `index`, (B,), is long: (B, 1, 54, 54) in [0, 1], labels (B, 6), centres (B, 5, 2);
+        with `spread` below 1 of the shorter lengths alone."""
+        whole = compose(self.source, OFTEN["train"][: longest(spread)], len(index), generator)
         batch = crop(whole, random_corners(len(index), generator))
         return batch.floats(), batch.labels, batch.centres
 

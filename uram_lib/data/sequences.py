@@ -55,9 +55,18 @@ class SequenceDataset(Dataset):
     def training_batch(
         self, index: Tensor, generator: torch.Generator, spread: float = 1.0
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Random crops of the images at `index`: (B, 1, 54, 54) in [0, 1], labels (B, 6), centres (B, 5, 2)."""
+        """Random crops of the images at `index`: (B, 1, 54, 54) in [0, 1], labels (B, 6), centres (B, 5, 2); with
+        `spread` below 1 of as many images that are short enough for it."""
+        if spread < 1:
+            short = (self.train.lengths <= longest(spread)).nonzero()[:, 0]
+            index = short[index % len(short)]
         batch = crop(self.train.at(index), random_corners(len(index), generator))
         return batch.floats(), batch.labels, batch.centres
+
+
+def longest(spread: float) -> int:
+    """Digits of the longest numbers that a curriculum shows which has come to the share `spread`, in (0, 1]."""
+    return max(1, int(spread * LONGEST))
 
 
 def lengths_of(labels: Tensor) -> Tensor:

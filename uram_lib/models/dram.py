@@ -8,6 +8,8 @@ upper layer's state, so that knowledge of the whole image guides the eye and doe
 
 What neither the paper nor its appendix says, and how it is read here:
 
+- each image is standardised by its own mean and deviation, as its brightness and contrast are the photograph's; this
+  happens after cropping, so what lies outside the image is black, not grey;
 - convolutions without padding, as nothing else makes 12 x 12 values smaller where there is no pooling;
 - 1024 units in the fully connected layer behind them, and G = G_img + G_loc as in §4.2 (DRAM multiplies the two);
 - the coarse image is the whole image averaged down to the size of a patch, and the start network has convolutions like
@@ -117,7 +119,7 @@ class DRAM(RAM):
         glimpse, hidden, context_units = (scaled(units, width) for units in (GLIMPSE, HIDDEN, CONTEXT))
         super().__init__(
             image_shape, classes, glimpses, patch_size, scales, sigma,
-            hidden=hidden, reinforce_into_core=reinforce_into_core,
+            hidden=hidden, reinforce_into_core=reinforce_into_core, standardise=False,
         )  # fmt: skip
         if glimpses % POSITIONS:
             raise ValueError(f"glimpses must be a multiple of {POSITIONS}, got {glimpses}")
@@ -136,9 +138,11 @@ class DRAM(RAM):
 
         Returns a trajectory of T glimpses and T actions, whose hidden states are those of the lower layer.
         """
+        brightness = images.mean((1, 2, 3), keepdim=True)  # (B, 1, 1, 1)
+        contrast = images.std((1, 2, 3), keepdim=True).clamp_min(1e-3)
         pyramid = self.sensor.pyramid(images)
         coarse = F.adaptive_avg_pool2d(images, self.sensor.size)  # (B, C, g, g)
-        upper_state = self.start_network((coarse - self.patch_mean[-1]) / self.patch_std[-1])
+        upper_state = self.start_network((coarse - brightness) / contrast)
         upper = upper_state[0]  # (B, D)
         state = self.core.initial_state(len(images), images)
         locations, patches, hiddens, uppers, means, samples = [], [], [], [], [], []
@@ -150,8 +154,8 @@ class DRAM(RAM):
             sample = mean.detach() if noise is None else (mean + self.sigma * noise[:, t]).detach()
             location = sample.clamp(-1, 1)  # as in RAM, only after its log-probability is fixed (T3)
             patch = self.sensor(pyramid, location)  # (B, S, C, g, g)
-            standardised = (patch - self.patch_mean) / self.patch_std
-            glimpse = self.glimpse_network(standardised.flatten(1, 2), location)  # (B, G), Eq. 10a
+            standardised = (patch.flatten(1, 2) - brightness) / contrast  # (B, S C, g, g)
+            glimpse = self.glimpse_network(standardised, location)  # (B, G), Eq. 10a
             hidden, state = self.core(glimpse, state)  # (B, D), Eq. 10b
             locations.append(location)
             patches.append(patch[:, 0])
