@@ -274,8 +274,12 @@ def experiment(table: str, row: str, preset: str, dataset: str | None = None) ->
 
 
 def experiments(table: str, preset: str, rows: list[str] | None = None, dataset: str | None = None) -> list[Experiment]:
-    """The experiments of `rows` (all of the table's when None), in the table's order."""
+    """The experiments of `rows`, in the table's order; when None, all of the table's, or the arms of those tables that
+    have the preset."""
     _check("table", table, (*ROWS, "ablations"))
+    if rows is None and table == "ablations":
+        _check("preset", preset, PRESETS)
+        rows = [name for name, arm in ABLATIONS.items() if preset in RECIPES[arm.table]]
     return [experiment(table, row, preset, dataset) for row in (rows or rows_of(table))]
 
 
