@@ -115,10 +115,7 @@ class Experiment:
 
     @property
     def label(self) -> str:
-        if self.table == "ablations":
-            return ABLATIONS[self.row].label
-        known = paper.row(self.table, self.row)
-        return known.label if known else self.row
+        return label_of(self.table, self.row)
 
 
 def _ram(glimpses: int, patch_size: int = 8, scales: int = 1, **others) -> dict:
@@ -285,7 +282,15 @@ def experiments(table: str, preset: str, rows: list[str] | None = None, dataset:
 
 def rows_of(table: str) -> list[str]:
     """The names of a table's rows, in its order, or of the arms of the "ablations"."""
-    return list(ABLATIONS if table == "ablations" else ROWS[table])
+    return list(ABLATIONS if table == "ablations" else ROWS.get(table, {}))
+
+
+def label_of(table: str, row: str) -> str:
+    """What a reader calls a row: the paper's words, an arm's own, or the row's name."""
+    if table == "ablations" and row in ABLATIONS:
+        return ABLATIONS[row].label
+    known = paper.row(table, row)
+    return known.label if known else row
 
 
 def _check(kind: str, name: str, known, where: str = "") -> None:
