@@ -204,6 +204,22 @@ def test_the_chapter_on_speed_says_what_the_benchmark_measured(tmp_path):
     assert all("No benchmark" in text for text in pages.speed_fragments(None, tmp_path).values())
 
 
+def test_the_page_on_mutants_names_the_bug_s_own_test_and_a_survivor(tmp_path):
+    caught = {"bug": "T9", "file": "uram_lib/glimpse.py", "change": "too near", "tests": 9}
+    outcome = {"git_commit": "0123456789ab", "dirty": False, "mutants": [
+        caught | {"caught_by": ["test_oracle07_exact", "test_T09_covers_all", "test_T08_side"]},
+        caught | {"bug": "D8", "caught_by": ["test_oracle04_sign"]},
+    ]}  # fmt: skip
+    assert "All 2 mutants of commit `01234567` were caught" in pages.mutants_fragment(outcome, tmp_path)
+    table = pd.read_csv(tmp_path / "mutants-table.csv")
+    assert list(table["Caught by"]) == ["T09 covers all, and 2 others", "oracle04 sign"]
+    assert list(table["In"]) == ["`glimpse.py`"] * 2
+    outcome["mutants"][1]["caught_by"] = []
+    assert "1 of 2 mutants of" in pages.mutants_fragment(outcome, tmp_path)
+    assert list(pd.read_csv(tmp_path / "mutants-table.csv")["Caught by"])[1] == "**nothing**"
+    assert "No mutation check" in pages.mutants_fragment(None, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("verdicts", "said"),
     [
