@@ -4,13 +4,15 @@ import dataclasses
 import itertools
 import math
 
+import pandas as pd
 import pytest
 import scipy.stats
 import torch
 import torch.nn.functional as F
 
-from uram_lib import checkpoints, data, experiments, records, replicas, sweep, tables, training
-from uram_lib.data.sequences import TERMINAL, Sequences, counting, encode
+from uram_lib import UramError, checkpoints, data, experiments, pages, records, replicas, sweep, tables, training
+from uram_lib.data.composed import compose
+from uram_lib.data.sequences import TERMINAL, SequenceDataset, Sequences, counting, encode
 from uram_lib.evaluation import evaluate, read_out, rollouts, spoken
 from uram_lib.models import DRAM, ElevenLayerCNN, Trajectory, build
 from uram_lib.models.cost import multiply_adds
@@ -29,7 +31,7 @@ from uram_lib.objectives import (
     policy_objective,
     returns_of,
 )
-from uram_lib.seeding import initialise
+from uram_lib.seeding import initialise, stream
 
 SHAPE = (3, 31, 45)
 BATCH, GLIMPSES = 5, 12  # two glimpses a place
@@ -339,6 +341,36 @@ def test_what_lies_behind_the_end_adds_nothing(inputs):
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
 
 
+def test_a_curriculum_leaves_out_the_places_that_none_of_its_numbers_has(inputs):
+    """The loss and its gradients are those of all places, of which the last ones are padding."""
+    model = small_dram(context=True)
+    images, noise, labels = (part[[0, 1, 4]] for part in inputs)  # 1, 2 and 2 digits
+    found = []
+    for places in (6, 3):
+        trajectory = model(images, noise[:, : 2 * places])
+        assert trajectory.locations.shape[1] == 2 * places
+        settings = (0.7, 0.02, "literal", 0.4, "cumulative")
+        loss, parts = number_loss(trajectory, labels[:, :places], model.context_network, *settings)
+        model.zero_grad()
+        loss.backward()
+        found.append((loss.detach(), [p.grad.clone() for p in model.parameters()], parts))
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("spread, most", [(0.1, 1), (0.3, 1), (0.5, 2), (0.85, 4), (1.0, 5)])
+def test_a_curriculum_shows_short_numbers_first(spread, most):
+    """Of both kinds of data set, composed ones and those that hold their images."""
+    composed = data.load("digits-composed")
+    whole = compose(composed.source, (1, 1, 1, 1, 1), 60, stream(0, "whole"))
+    kept = SequenceDataset(**{f.name: getattr(composed, f.name) for f in dataclasses.fields(SequenceDataset)})
+    for dataset in (composed, dataclasses.replace(kept, train=whole)):
+        images, labels, centres = dataset.training_batch(torch.arange(60), stream(0, "data"), spread)
+        assert images.shape == (60, 1, 54, 54) and labels.shape == (60, most + 1) and centres.shape == (60, 5, 2)
+        assert (labels[:, -1] == TERMINAL).all()
+        lengths = set((labels != TERMINAL).sum(1).tolist())
+        assert lengths <= set(range(1, most + 1)) and (most == 5 or most in lengths)
+
+
 def test_length_and_digits_loss_by_hand():
     """Two numbers, 42 and 7; digits beyond the length do not enter."""
     generator = torch.Generator().manual_seed(3)
@@ -583,9 +615,23 @@ def test_the_comparison_takes_what_stands_in_for_svhn(made):
     assert list(shown["paper"]) == [4.11, 5.1]
 
 
-def test_table3_refuses_data_sets_of_single_digits():
-    from uram_lib import UramError
+def test_the_pages_say_that_published_numbers_are_generated_ones(made, tmp_path):
+    composed = [on(record, "composed-jpeg") for record in made[0].values()]
+    tables.table("table3", composed).to_csv(tmp_path / "table3.csv", index=False)
+    ((name, frame),) = pages.tables_here(tmp_path).items()
+    assert (name, pages.stand_in(name, frame)) == ("table3", "composed-jpeg")
+    sentence = pages.table_sentence(name, frame, tables.claims(composed))
+    assert "on generated data, `composed-jpeg`, with 1 seed a row, no row can be held against the paper's" in sentence
+    shown = pages.headline_table(name, frame, tmp_path)
+    assert "generated data, `composed-jpeg`, and not comparable with the paper's" in shown
+    lines = pages.table_lines(frame)
+    assert list(lines["Paper"]) == ["4.11", "5.10", "4.03"] and "–" not in set(lines["Ours at `converged`"])
+    real = pd.concat([frame, frame.assign(dataset="svhn")])
+    real.to_csv(tmp_path / "table3.csv", index=False)
+    assert pages.stand_in("table3", pages.tables_here(tmp_path)["table3"]) == ""
 
+
+def test_table3_refuses_data_sets_of_single_digits():
     with pytest.raises(UramError, match="table3 reads whole numbers, and digits holds single digits"):
         sweep.plan("table3", "smoke", dataset="digits")
     assert isinstance(build(number_config(model="cnn11"), (1, 54, 54), 11), ElevenLayerCNN)

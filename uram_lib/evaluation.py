@@ -91,9 +91,9 @@ def evaluate(model: nn.Module, split: Split, start_seeds: int = 1, monte_carlo: 
     classify by the mean class probability of as many sampled rollouts.
     """
     model.eval()
-    images, labels = split.floats(), split.labels
     if isinstance(split, Sequences):
         return evaluate_numbers(model, split, start_seeds if monte_carlo else 0)
+    images, labels = split.floats(), split.labels
     if bottom_up(model) is None:
         size = BATCH.get(images.device.type, OTHER_BATCH)
         logits = torch.cat([model(images[i : i + size]) for i in range(0, len(images), size)])

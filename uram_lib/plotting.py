@@ -19,8 +19,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from . import paper
-from .data.sequences import TERMINAL
-from .experiments import PLACES
+from .data.sequences import PLACES, TERMINAL
 from .glimpse import GlimpseSensor, binary_entropy_of_patch, location_to_pixel, pixel_to_location
 
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK = (

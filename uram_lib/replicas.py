@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
+from .data.sequences import PLACES
 from .experiments import Config
 from .models import DRAM, ElevenLayerCNN, Unified, bottom_up
 from .objectives import correctness, hybrid_loss, length_and_digits_loss, number_loss, q_loss
@@ -38,7 +39,9 @@ class Objective(nn.Module):
         c = self.config
         if isinstance(ram, DRAM):
             settings = (c.beta1, c.beta2, c.entropy, c.entropy_offset, c.reward)
-            return number_loss(ram(images, *draws), labels, ram.context_network, *settings)
+            (noise,) = draws  # for all places, of which the longest number of a curriculum may leave some out
+            noise = noise[:, : labels.shape[1] * (ram.glimpses // PLACES)]
+            return number_loss(ram(images, noise), labels, ram.context_network, *settings)
         outcome = None
         if isinstance(self.model, Unified):
             trajectory, outcome = self.model(images, *draws)

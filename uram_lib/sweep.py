@@ -46,7 +46,7 @@ class Job:
     def cost(self) -> float:
         """Relative cost, for starting the longest first: epochs times the work of an image."""
         c = self.experiment.config
-        feedforward = {"fc": 1, "cnn2": 40, "cnn5": 80, "cnn10": 50, "cnn11": 110}
+        feedforward = {"fc": 1, "cnn2": 40, "cnn5": 80, "cnn10": 36, "cnn11": 59}
         return c.epochs * feedforward.get(c.model, 1 + c.glimpses * (1 + 0.2 * c.scales))
 
     @property

@@ -23,12 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.sequences import LONGEST
+from ..data.sequences import PLACES
 from ..glimpse import binary_entropy_of_patch
 from .ram import RAM, LSTMCore, Trajectory
 from .vgg import scaled
 
-POSITIONS = LONGEST + 1  # digits of the longest number, and the class that ends it
 FILTERS = ((5, 64), (3, 64), (3, 128))  # side and number of the convolutions' filters (appendix)
 GLIMPSE, HIDDEN, CONTEXT = 1024, 512, 256  # units of G, of each LSTM layer (appendix) and of f_c (ledger K4)
 
@@ -121,8 +120,8 @@ class DRAM(RAM):
             image_shape, classes, glimpses, patch_size, scales, sigma,
             hidden=hidden, reinforce_into_core=reinforce_into_core, standardise=False,
         )  # fmt: skip
-        if glimpses % POSITIONS:
-            raise ValueError(f"glimpses must be a multiple of {POSITIONS}, got {glimpses}")
+        if glimpses % PLACES:
+            raise ValueError(f"glimpses must be a multiple of {PLACES}, got {glimpses}")
         channels = image_shape[0]
         self.glimpse_network = ConvolutionalGlimpse(scales * channels, patch_size, glimpse, width)
         self.start_network = StartNetwork(channels, patch_size, hidden, width)
@@ -135,6 +134,7 @@ class DRAM(RAM):
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Trajectory:
         """images: (B, C, H, W) in [0, 1]; noise: (B, T, 2) standard normal, or None for the mean policy, as in testing.
+        T is `glimpses`; with noise for fewer, only so many are made, which is enough for shorter numbers.
 
         Returns a trajectory of T glimpses and T actions, whose hidden states are those of the lower layer.
         """
@@ -146,7 +146,7 @@ class DRAM(RAM):
         upper = upper_state[0]  # (B, D)
         state = self.core.initial_state(len(images), images)
         locations, patches, hiddens, uppers, means, samples = [], [], [], [], [], []
-        for t in range(self.glimpses):
+        for t in range(self.glimpses if noise is None else noise.shape[1]):
             if t > 0:
                 seen = hiddens[-1] if self.reinforce_into_core else hiddens[-1].detach()
                 upper, upper_state = self.location_core(seen, upper_state)

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.sequences import LONGEST, TERMINAL
+from ..data.sequences import LONGEST, PLACES, TERMINAL
 from .dram import HeConv2d, HeLinear
 from .vgg import scaled
 
@@ -135,5 +135,5 @@ def most_probable(heads: LengthAndDigits) -> Tensor:
     length (Goodfellow et al., 2014, their appendix on inference)."""
     score, digits = heads.digit_logits.log_softmax(-1).max(-1)  # (B, 5) each
     length = 1 + (heads.length_logits.log_softmax(-1) + score.cumsum(1)).argmax(-1, keepdim=True)  # (B, 1)
-    beyond = torch.arange(LONGEST + 1, device=digits.device) >= length  # (B, 6)
+    beyond = torch.arange(PLACES, device=digits.device) >= length  # (B, 6)
     return F.pad(digits, (0, 1)).masked_fill(beyond, TERMINAL)
