@@ -4,7 +4,8 @@ ledger H).
 A model is any function from images (B, C, H, W) in [0, 1] to class logits (B, K). One that is an `nn.Module` is put in
 evaluation mode, and its parameters get no gradients, while it is attacked (`frozen`); around any other callable do so
 yourself. A randomised model is attacked over its draws (expectation over transformation, EOT; Athalye et al., 2018):
-give a sequence of models, one a draw, or one model that draws anew whenever it is called, with `draws` calls a step.
+give a sequence of models, one a draw, or one model that draws anew whenever it is called, with `draws` calls a step, or
+one whose logits are (S, B, K), of S draws at once.
 
 Every attack returns images within `epsilon` of the clean ones in every pixel, and within [0, 1]. A transfer attack is
 any of them run on another model; an attack through the features alone, on a model whose glimpse pixels are detached.
@@ -98,6 +99,12 @@ def _loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     return LOSSES[name]
 
 
+def _over_draws(criterion: Callable[[Tensor, Tensor], Tensor], logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean of `criterion` over the draws in logits, (B, K) or (S, B, K). Returns (B,)."""
+    draws = logits.numel() // (len(labels) * logits.shape[-1])
+    return criterion(logits.reshape(-1, logits.shape[-1]), labels.repeat(draws)).view(draws, -1).mean(0)
+
+
 def _ascent(models: list[Model], images: Tensor, labels: Tensor, loss: str) -> tuple[Tensor, Point]:
     """The loss's gradient in the images, (B, C, H, W), and the point; means over `models`, one after the other."""
     criterion = _loss(loss)
@@ -105,11 +112,11 @@ def _ascent(models: list[Model], images: Tensor, labels: Tensor, loss: str) -> t
     with frozen(*models), torch.enable_grad():
         point = images.detach().requires_grad_()
         for model in models:
-            logits = model(point)  # (B, K)
-            value = criterion(logits, labels)  # (B,)
+            logits = model(point)  # (B, K) or (S, B, K)
+            value = _over_draws(criterion, logits, labels)  # (B,)
             gradient += torch.autograd.grad(value.sum(), point)[0] / len(models)
             losses += value.detach() / len(models)
-            margins += margin(logits.detach(), labels) / len(models)
+            margins += _over_draws(margin, logits.detach(), labels) / len(models)
     return gradient, Point(images, losses, margins)
 
 
@@ -119,7 +126,8 @@ def _measure(models: list[Model], images: Tensor, labels: Tensor, loss: str) -> 
     with frozen(*models):
         logits = [model(images) for model in models]
     losses, margins = (
-        sum(criterion(values, labels) for values in logits) / len(models) for criterion in (_loss(loss), margin)
+        sum(_over_draws(criterion, values, labels) for values in logits) / len(models)
+        for criterion in (_loss(loss), margin)
     )
     return Point(images, losses, margins)
 

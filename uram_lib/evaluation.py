@@ -48,15 +48,15 @@ def rollouts(
     """Roll the policy out from uniform start `start_seed`, on all of `images` (N, C, H, W) in batches; of the unified
     model from a place in the region that it chooses, with the same draws.
 
-    The mean policy, or with `sampled` the Gaussian one. centres: (N, 2), the objects' in pixels, for a RAM that starts
-    where they tell it to. Returns the trajectory of all N.
+    The mean policy, or with `sampled`, and where there is none, the sampled one. centres: (N, 2), the objects' in pixels,
+    for a RAM that starts where they tell it to. Returns the trajectory of all N.
     """
     generator = stream(EVALUATION_SEED, "start", start_seed)
     starts = uniform_start(len(images), generator).to(images.device)
     if centres is not None:
         starts = start_location(bottom_up(model).start, starts, centres, *images.shape[-2:])
     noise = None
-    if sampled:
+    if sampled or bottom_up(model).always_sampled:
         generator = stream(EVALUATION_SEED, "policy", start_seed)
         noise = torch.randn(len(images), bottom_up(model).glimpses - 1, 2, generator=generator).to(images.device)
     parts = []

@@ -106,6 +106,9 @@ class RAM(nn.Module):
     standardise: whether patches are brought to comparable magnitude (ledger B9).
     """
 
+    always_sampled = False
+    """Whether the policy has no mean to test it by (ledger B7)."""
+
     def __init__(
         self,
         image_shape: tuple[int, int, int],
