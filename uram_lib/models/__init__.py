@@ -8,7 +8,7 @@ from .baselines import FiveLayerCNN, FullyConnected, TwoLayerCNN
 from .ram import RAM, Trajectory
 from .topdown import TopDown, TopDownOutcome
 from .unified import Unified
-from .vgg import MLPVGG, VGG16, AttentiveVGG, FixedRollout, RandomGlimpseVGG, count_parameters
+from .vgg import MLPVGG, VGG16, AttentiveVGG, FixedRollout, RandomGlimpseVGG, count_parameters, under
 
 __all__ = [
     "MLPVGG",
@@ -27,6 +27,7 @@ __all__ = [
     "Unified",
     "bottom_up",
     "build",
+    "under",
 ]
 
 FEEDFORWARD = {"fc": FullyConnected, "cnn2": TwoLayerCNN, "cnn5": FiveLayerCNN}

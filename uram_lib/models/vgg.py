@@ -73,8 +73,8 @@ class VGG16(nn.Module):
         self.features = VGG16Features(image_shape, width)
         self.classifier = nn.Linear(self.features.size, classes)
 
-    def calibrate(self, images: Tensor) -> None:
-        """As `VGG16Features.calibrate`."""
+    def calibrate(self, images: Tensor, location: Tensor | None = None) -> None:
+        """As `VGG16Features.calibrate`; `location`, which models with glimpses need, is left alone."""
         self.features.calibrate(images)
 
     def feat(self, images: Tensor) -> Tensor:
@@ -241,6 +241,13 @@ class FixedRollout(nn.Module):
         """images: (B, C, 32, 32) in [0, 1]. Returns the class logits after the last glimpse, (B, K), or (S, B, K)."""
         logits = self.model(images, self.start, self.noise, self.features_only).class_logits[:, -1]  # (S * B, K)
         return logits.unflatten(0, (-1, len(images))) if len(logits) > len(images) else logits
+
+
+def under(
+    model: nn.Module, start: Tensor | None = None, noise: Tensor | None = None, features_only: bool = False
+) -> nn.Module:
+    """`model` as a function of images alone: under these draws (`FixedRollout`), or itself where it draws nothing."""
+    return model if start is None else FixedRollout(model, start, noise, features_only)
 
 
 def count_parameters(model: nn.Module) -> int:
