@@ -269,6 +269,20 @@ def test_eot_breaks_a_randomised_model_that_one_draw_does_not(loss):
     assert torch.equal(fgsm(draws, images, labels, 0.1), found)
 
 
+def test_logits_of_several_draws_at_once_count_as_that_many_models():
+    images, labels = torch.full((2, 1, 2, 2), 0.5), torch.tensor([1, 0])
+    draws = [Randomised([1]), Randomised([-1])]
+
+    def both(x):
+        return torch.stack([model(x) for model in draws])  # (S, B, K)
+
+    for loss in LOSSES:
+        for one, other in zip(*(pgd_path(m, images, labels, 0.1, 3, loss=loss) for m in (both, draws)), strict=True):
+            for field, same in zip(one, other, strict=True):
+                torch.testing.assert_close(field, same)
+    assert torch.equal(pgd(both, images, labels, 0.1, 10), pgd(draws, images, labels, 0.1, 10))
+
+
 def test_draws_are_one_model_asked_often_or_a_sequence():
     images, labels = torch.full((1, 1, 2, 2), 0.5), torch.tensor([1])
     for model, draws in [([], 1), ([Randomised([1])], 2), (Randomised([1]), 0)]:

@@ -222,6 +222,25 @@ def test_the_full_gradient_is_the_stronger_attack(inputs):
     assert all(p.grad is None for p in model.parameters())
 
 
+@pytest.mark.parametrize("kind", [AttentiveVGG, RandomGlimpseVGG])
+def test_several_rollouts_of_an_image_share_its_features_and_nothing_else(inputs, kind):
+    """Three rollouts at once give what each gives alone, gradients in the pixels included."""
+    images, start, noise, labels = inputs
+    model = warmed(attentive(kind), images, start, noise).double()
+    images, starts, noises = images.double(), start.double().repeat(3, 1), noise.double().repeat(3, 1, 1)
+    starts[5:], noises[10:] = -starts[5:], -noises[10:]
+    images.requires_grad_()
+    asked = []
+    model.features.register_forward_hook(lambda *_: asked.append(1))
+    logits = FixedRollout(model, starts, noises)(images)  # (S, B, K)
+    assert logits.shape == (3, 5, 7) and asked == [1]
+    one_by_one = [FixedRollout(model, starts[i : i + 5], noises[i : i + 5])(images) for i in (0, 5, 10)]
+    torch.testing.assert_close(logits, torch.stack(one_by_one))
+    assert not torch.equal(logits[0], logits[1]) and not torch.equal(logits[1], logits[2])
+    gradients = [torch.autograd.grad(sum(draw.sum() for draw in part), images)[0] for part in (logits, one_by_one)]
+    torch.testing.assert_close(*gradients)
+
+
 def test_features_only_changes_no_prediction(inputs):
     images, start, noise, _ = inputs
     model = warmed(attentive(), images, start, noise)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from . import UramError, paper
 from .cli import exit_status
+from .data import COPIES, cifar10
 from .experiments import PRESETS
 from .paths import CLAIMS, FIGURES, PUBLISHED, RESULTS, ROOT, TABLES, relative, write_atomically
 from .records import load_records
@@ -162,7 +163,8 @@ def open_claims(claims: pd.DataFrame) -> pd.DataFrame:
     """Claims, or parts of them, without a comparison yet, and what will make it."""
     lines = []
     for claim in paper.CLAIMS:
-        measured = set(claims.loc[claims["claim"] == claim.claim, "part"])
+        found = claims.loc[claims["claim"] == claim.claim, "part"]
+        measured = {part.removesuffix(f", {copy}") for part in found for copy in map(cifar10.TITLES.get, COPIES)}
         parts = [(c.part, awaited(c)) for c in claim.contrasts if c.part not in measured]
         if claim.how and not measured:
             parts.append(("", claim.how))

@@ -249,7 +249,10 @@ class Robustness:
             "by_epsilon": curve,
             "normalised_epsilon": self.normalised,
             "by_draws": [{"draws": draws, "accuracy": accuracy} for draws, accuracy in self.by_draws.items()],
-            "outcomes": {name: pack(self.outcomes[name]) for name in ("clean", *self.names)},
+            "outcomes": {
+                **{name: pack(self.outcomes[name]) for name in ("clean", *self.names)},
+                "start unknown": pack(self.secret),
+            },
             "protocol": dataclasses.asdict(self.protocol),
             **self.clean.glimpses(),
         }

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import paper, statistics
+from . import data, paper, statistics
+from .data import cifar10
 from .experiments import ABLATIONS, PRESETS, ROWS, Experiment
 from .paths import CLAIMS, PUBLISHED, TABLES, relative, write_atomically
 from .records import dataset_name, load_records, wrong
@@ -28,6 +29,12 @@ def by_cell(records: list[dict]) -> dict[tuple[str, str, str, str], list[dict]]:
 def outcomes(records: list[dict]) -> np.ndarray:
     """(seeds, images): shares of wrong answers, or of right ones where the metric is an accuracy."""
     return 1 - wrong(records) if records[0]["table"] == "table4" else wrong(records)
+
+
+def published_on(table: str, present: set[str]) -> str:
+    """The data set that a table is published on, of those `present`: the paper's own, or else what stands in for it."""
+    own = paper.DATASETS[table]
+    return next((name for name in (own, *data.STAND_INS.get(own, ())) if name in present), own)
 
 
 def table(name: str, records: list[dict]) -> pd.DataFrame:
@@ -87,9 +94,28 @@ def series_of(record: dict) -> dict[str, float]:
         numbers["Monte Carlo test error"] = metrics["test_error_monte_carlo"]
         numbers["spread over start seeds"] = np.std(metrics["test_error_by_start"], ddof=1)
         numbers["answers that hang on the start, percent"] = 100 * hang_on_start([record]).mean()
-        for quantity in ("glimpse_distance_px", "patch_entropy_bits", "blank_patch_percent"):
-            numbers |= {f"{quantity}, glimpse {t}": value for t, value in enumerate(metrics[quantity])}
+    for quantity in ("glimpse_distance_px", "patch_entropy_bits", "blank_patch_percent"):
+        numbers |= {f"{quantity}, glimpse {t}": value for t, value in enumerate(metrics.get(quantity, []))}
+    numbers |= series_of_attacks(record) if "accuracy_under" in metrics else {}
     return numbers | (series_of_choices(metrics) if "top_down" in metrics else {})
+
+
+def series_of_attacks(record: dict) -> dict[str, float]:
+    """Of a row of Table 4: accuracies without an attack, under each, and where the start is a secret; the curves over
+    epsilon and over the rollouts of EOT; how many warnings there are; what the evaluation cost."""
+    metrics = record["metrics"]
+    numbers = {
+        "clean accuracy, whole test set": metrics["clean_accuracy"],
+        "clean accuracy, attacked images": metrics["clean_accuracy_attacked_images"],
+        "robust accuracy, start unknown": metrics["robust_accuracy_start_unknown"],
+        "red flags": len(metrics["flags"]),
+        "evaluation minutes": sum(record["provenance"]["attack_seconds"].values()) / 60,
+    }
+    numbers |= {f"accuracy under {name}": value for name, value in metrics["accuracy_under"].items()}
+    for point in metrics["by_epsilon"]:
+        of_epsilon = {name: value for name, value in point.items() if name != "epsilon"}
+        numbers |= {f"accuracy under {name}, epsilon {point['epsilon']:.4f}": v for name, v in of_epsilon.items()}
+    return numbers | {f"accuracy under EOT-PGD, {p['draws']} rollouts": p["accuracy"] for p in metrics["by_draws"]}
 
 
 def series_of_choices(metrics: dict) -> dict[str, float]:
@@ -115,7 +141,8 @@ def over_seeds(values: list[float]) -> tuple[float, float | None, float | None]:
 
 
 def claims(records: list[dict]) -> pd.DataFrame:
-    """One line per claim, part and preset that published records on the paper's data set bear on; `CLAIM_COLUMNS`.
+    """One line per claim, part and preset that published records on the paper's data set, or on a copy that `part` then
+    names, bear on; `CLAIM_COLUMNS`.
 
     Effects are `better` minus `worse`, in percentage points (a change of spread is in percent). Where the paper gives
     no number to compare with, `paper_effect` is empty and the verdict rests on the sign.
@@ -133,7 +160,9 @@ def claims(records: list[dict]) -> pd.DataFrame:
 
 def judged(contrast: paper.Contrast, preset: str, cells: dict) -> dict | None:
     """One contrast at one preset, or None where the records do not tell."""
-    datasets = [paper.DATASETS[contrast.table], *BESIDE.get(contrast.measure, ())]
+    present = {name for table, at, name, _ in cells if (table, at) == (contrast.table, preset)}
+    main = published_on(contrast.table, present)
+    datasets = [main, *BESIDE.get(contrast.measure, ())]
     ours = MEASURES[contrast.measure](*paired_groups(cells, contrast, preset, datasets))
     if ours is None:
         return None
@@ -141,12 +170,24 @@ def judged(contrast: paper.Contrast, preset: str, cells: dict) -> dict | None:
     if contrast.measure == "outcome":
         better, worse = (paper.row(contrast.table, row).value for row in (contrast.better, contrast.worse))
         effect, verdict = round(better - worse, 4), statistics.claim_verdict(ours, better - worse)
+    part = f"{contrast.part}, {cifar10.TITLES[main]}" if main in data.COPIES else contrast.part
     where = datasets[0] if len(datasets) == 1 else f"{{{','.join(datasets)}}}"
     return {
-        "part": contrast.part, "preset": preset, "paper_effect": effect, "our_effect": ours.mean, "ci_low": ours.low,
+        "part": part, "preset": preset, "paper_effect": effect, "our_effect": ours.mean, "ci_low": ours.low,
         "ci_high": ours.high, "n_pairs": ours.n, "verdict": verdict,
-        "evidence": f"results/runs/{contrast.table}/{preset}/{where}/{{{contrast.worse},{contrast.better}}}",
+        "evidence": f"results/runs/{contrast.table}/{preset}/{where}/{{{contrast.worse},{contrast.better}}}"
+        + deciding_attacks(cells, contrast, preset, main),
     }  # fmt: skip
+
+
+def deciding_attacks(cells: dict, contrast: paper.Contrast, preset: str, dataset: str) -> str:
+    """For rows that are attacked, which attacks broke the most images of each; else nothing."""
+    decided = {
+        row: sorted({r["metrics"]["decided_by"] for r in cells[contrast.table, preset, dataset, row]})
+        for row in (contrast.worse, contrast.better)
+        if contrast.table == "table4"
+    }
+    return "".join(f"; {row} broken most by {' or '.join(names)}" for row, names in decided.items())
 
 
 def paired_groups(cells: dict, contrast: paper.Contrast, preset: str, datasets: list[str]) -> list[list[dict]]:
@@ -238,19 +279,22 @@ def write_tables(records_root: Path = PUBLISHED, tables_folder: Path = TABLES, c
 def compare(experiments: list[Experiment], published: list[dict], local: list[dict], preset: str) -> pd.DataFrame:
     """Paper, published and this machine side by side, one line an experiment.
 
-    `published` on the paper's data set, at `preset` where the row is published there, else at one of `PUBLISHED_AT`;
-    each entry says which. `local` on whatever the experiments use.
+    `published` on the paper's data set, or on what stands in for it, at `preset` where the row is published there, else
+    at one of `PUBLISHED_AT`; each entry says which. `local` on whatever the experiments use.
     """
     lines = []
     theirs, mine = by_cell(published), by_cell(local)
     for e in experiments:
         reported = paper.row(e.table, e.row)
-        book = [(at, theirs.get((e.table, at, paper.DATASETS[e.table], e.row))) for at in (preset, *PUBLISHED_AT)]
-        entry = next((f"{interval_text(statistics.estimate(outcomes(r)))}, {at}" for at, r in book if r), "–")
+        dataset = published_on(e.table, {name for table, _, name, _ in theirs if table == e.table})
+        book = [(at, theirs.get((e.table, at, dataset, e.row))) for at in (preset, *PUBLISHED_AT)]
+        copy = lambda name: f", {cifar10.TITLES[name]}" if name in data.COPIES else ""  # noqa: E731
+        text = lambda records: interval_text(statistics.estimate(outcomes(records)))  # noqa: E731
+        entry = next((f"{text(r)}, {at}{copy(dataset)}" for at, r in book if r), "–")
         here = mine.get((e.table, preset, e.config.dataset, e.row))
         lines.append({
             "row": e.row, "model": e.label, "paper": reported.value if reported else None, "published": entry,
-            "this machine": interval_text(statistics.estimate(outcomes(here))) if here else "–",
+            "this machine": text(here) + copy(e.config.dataset) if here else "–",
         })  # fmt: skip
     return pd.DataFrame(lines).set_index("row")
 
