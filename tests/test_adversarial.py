@@ -84,6 +84,7 @@ def test_training_sees_images_within_the_ball_that_are_harder(colours, watched, 
 def test_the_attack_raises_the_loss_and_touches_neither_weights_nor_statistics(colours):
     c = config()
     model = training.train(dataclasses.replace(c, attack="none"), 0, colours).model.train()
+    model.zero_grad(set_to_none=True)
     images, labels = colours.train.floats()[:32], colours.train.labels[:32]
     draws = draws_in_testing(model, images, sampled=True)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -164,12 +165,13 @@ def test_the_error_under_attack_counts_what_pgd_leaves_wrong(colours, model):
 
 
 def test_seeds_together_train_as_each_alone(colours):
-    """On an accelerator seeds are stacked; each is attacked through its own weights."""
-    c = config(epochs=1)
+    """On an accelerator seeds are stacked; each is attacked through its own weights. One step: where a gradient is next
+    to nothing, rounding decides its sign, and so the image of the step after."""
+    c = config(epochs=1, batch_size=64)
     together = training.train_together(c, [0, 1], colours)
     for seed, found in enumerate(together):
         alone = training.train(c, seed, colours)
-        assert found.curves["cross_entropy"] == pytest.approx(alone.curves["cross_entropy"], abs=2e-2)
+        assert found.curves["cross_entropy"] == pytest.approx(alone.curves["cross_entropy"], abs=1e-4)
         for name, value in alone.model.state_dict().items():
-            if "running_mean" in name:
-                torch.testing.assert_close(found.model.state_dict()[name], value, rtol=0, atol=2e-2)
+            if "running" in name:
+                torch.testing.assert_close(found.model.state_dict()[name], value, rtol=1e-3, atol=1e-4)

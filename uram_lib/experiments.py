@@ -334,7 +334,7 @@ PROTOCOLS = {
         images=200, fewer=100, restarts=2, draws=10, queries=300, draws_studied=(1, 5, 10, 20)
     ),
     ("table4", "smoke"): Protocol(
-        images=50, fewer=20, steps=10, restarts=2, draws=4, queries=50, draws_studied=(1, 2, 4),
+        images=50, fewer=20, steps=5, restarts=2, draws=4, queries=50, draws_studied=(1, 2, 4),
         epsilons=(0, 8 / 255, paper.PGD_EPSILON, 1),
     ),
 }  # fmt: skip

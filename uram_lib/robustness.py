@@ -29,7 +29,6 @@ from .training import load_state, save_state
 
 ROLLOUTS = {"cpu": 1_000}  # at a time; on an accelerator OTHER_ROLLOUTS
 OTHER_ROLLOUTS = 10_000
-TOLERANCE = 1.0  # points within which two accuracies count as equal: 10 of 1,000 images
 LITERAL, PGD, MARGIN, FEATURES, EOT, EOT_MARGIN, SQUARE, NOISE = (
     "Eq. 15 by the letter", "PGD", "PGD, margin loss", "PGD, features only", "EOT-PGD", "EOT-PGD, margin loss",
     "Square attack", "noise",
@@ -226,9 +225,10 @@ class Robustness:
         return red_flags(
             one_step=self.accuracy(LITERAL), many_steps=self.accuracy(PGD), white_box=strongest(),
             black_box={name: self.accuracy(name) for name in blind}, at_epsilon_one=self.accuracy(ANY_IMAGE),
-            by_draws=self.by_draws, tolerance=TOLERANCE,
+            tolerance=tolerance(len(self.worst)),
         ) + red_flags(
-            white_box=strongest(fewer), black_box={SQUARE: self.accuracy(SQUARE)}, tolerance=TOLERANCE
+            white_box=strongest(fewer), black_box={SQUARE: self.accuracy(SQUARE)}, by_draws=self.by_draws,
+            tolerance=tolerance(fewer),
         )  # fmt: skip
 
     def metrics(self) -> dict:
@@ -256,6 +256,11 @@ class Robustness:
             "protocol": dataclasses.asdict(self.protocol),
             **self.clean.glimpses(),
         }
+
+
+def tolerance(images: int) -> float:
+    """Points within which two accuracies on so many images count as equal: one, or two images where they are few."""
+    return max(1.0, 200 / images)
 
 
 def percent(correct: Tensor) -> float:
