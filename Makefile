@@ -22,7 +22,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 	@echo
 	@echo "Variables of the reproduce targets, with their defaults:"
-	@echo "  PRESET=quick         smoke, quick, paper (Table 2) or converged; the last two are published"
+	@echo "  PRESET=quick         smoke, quick, paper (Tables 2 and 4) or converged; the last two are published"
 	@echo "  SEEDS=1              number of seeds; SEEDS=5 runs seeds 0 to 4"
 	@echo "  DEVICE=auto          auto, cpu, cuda or mps"
 	@echo "  JOBS=$(JOBS)               runs at a time"

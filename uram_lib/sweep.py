@@ -331,7 +331,9 @@ def plan(
         raise UramError(f"together must be a whole number from 0 on, got {together!r}")
     if scheduler and "://" not in scheduler:
         raise UramError(f"scheduler must be an address such as tcp://host:8786, got {scheduler!r}")
-    together = together or TOGETHER[pick_device(device).type]
+    chosen_device = pick_device(device).type
+    # One VGG16 has enough to do for any device.
+    together = together or (1 if chosen[0].protocol else TOGETHER[chosen_device])
     wanted = chosen[0].config.dataset
     if data.shape_of(wanted)[1] != data.DIGITS:
         raise UramError(f"{table} reads single digits, and {wanted} holds whole numbers")
