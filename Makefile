@@ -14,7 +14,7 @@ export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup reproduce reproduce-table1 reproduce-table2 reproduce-table4 tables book serve test lint pytest nbval cluster-test bench lock clean
+.PHONY: help setup reproduce reproduce-table1 reproduce-table2 reproduce-table4 tables book serve test lint pytest nbval mutants cluster-test bench lock clean
 
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -85,6 +85,9 @@ pytest: $(INSTALLED) ## run the tests alone
 
 nbval: $(INSTALLED) ## run every notebook and compare its checked cells
 	@$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
+
+mutants: $(INSTALLED) ## put known bugs into copies of the library and show which test notices each (minutes)
+	@$(BIN)/python tests/mutants.py --jobs $(JOBS)
 
 cluster-test: $(INSTALLED) ## start a real Dask cluster, kill a worker in mid-run, and count the finished runs
 	@$(BIN)/python -m pytest tests/test_cluster.py

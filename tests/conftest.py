@@ -18,7 +18,7 @@ from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from hypothesis import settings  # noqa: E402
+from hypothesis import Phase, settings  # noqa: E402
 
 from uram_lib import data, experiments, records, training  # noqa: E402
 from uram_lib.data import Dataset, Split  # noqa: E402
@@ -30,6 +30,8 @@ from uram_lib.training import Trained  # noqa: E402
 
 torch.set_num_threads(1)
 settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)
+# For `make mutants`: that a test fails is enough, the smallest example that fails is not looked for.
+settings.register_profile("first-failure", settings.get_profile("suite"), phases=(Phase.explicit, Phase.generate))
 settings.load_profile("suite")
 
 

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from uram_lib import compiled
 from uram_lib.data.clutter import compose
 from uram_lib.glimpse import GlimpseSensor, interpolate
+from uram_lib.models import build
+from uram_lib.replicas import Objective
+from uram_lib.seeding import initialise
 from uram_lib.training import use_wide_products
 
 
@@ -106,3 +109,24 @@ def test_products_as_in_training_are_single_precision():
             assert ((found - exact).abs().max() / exact.abs().max()).item() < 5e-6
     finally:
         torch.backends.mkldnn.matmul.fp32_precision = before
+
+
+def test_a_training_step_has_the_same_gradients_with_and_without_the_loops(small_config, monkeypatch):
+    """In float64, over every parameter: where the patches come from changes no gradient."""
+    config = small_config(dataset="digits", patch_size=7, scales=3, context=True, entropy="literal")
+    draw = torch.Generator().manual_seed(3)
+    images = torch.rand(6, 1, 28, 28, generator=draw, dtype=torch.float64)
+    start, noise = torch.rand(6, 2, generator=draw).double(), torch.randn(6, 2, 2, generator=draw).double()
+    labels = torch.randint(10, (6,), generator=draw)
+
+    def gradients() -> list[torch.Tensor]:
+        model = initialise(build(config, (1, 28, 28), 10), 0).double()
+        loss, _ = Objective(model, config)(images, labels, start, noise)
+        loss.backward()
+        return [p.grad for p in model.parameters()]
+
+    with_loops = gradients()
+    monkeypatch.setattr(compiled, "in_use", False)
+    plain = gradients()
+    assert all(g is not None and g.abs().sum() > 0 for g in plain)
+    torch.testing.assert_close(with_loops, plain, rtol=1e-9, atol=1e-12)

@@ -82,6 +82,8 @@ def test_an_arm_differs_from_its_row_in_what_it_names_alone():
         assert changed == set(arm.changes) and ours.label == arm.label, name
         hashes.add(ours.config.hash)
     assert len(hashes) == len(experiments.ABLATIONS)
+    assert {e.config.dataset for e in experiments.experiments("ablations", "paper")} == {"clutter100-10"}
+    assert "mnist" in {e.config.dataset for e in experiments.experiments("ablations", "converged")}
     with pytest.raises(UramError, match="unknown row 'ram-9' of ablations; one of: ram-6-entropy, "):
         experiment("ablations", "ram-9", "paper")
 

@@ -167,7 +167,7 @@ def test_parity_of_the_engine_compares_the_same_seeds(made_record):
     runs = {("table1", "ram-6"): (0, 1, 2), ("ablations", "ram-6-compiled"): (1, 2, 3)}
     made = [made_record(row, seed, right, table=table) for (table, row), seeds in runs.items() for seed in seeds]
     said = pages.parity_sentence(tables.by_cell(made))
-    assert said.startswith("Over 2 seeds, RAM with 6 glimpses errs on 2.00 % of MNIST's")
+    assert said.startswith("The errors were compared, too. Over 2 seeds, RAM with 6 glimpses errs on 2.00 % of MNIST's")
     assert "on 2.00 % in records from before: a paired difference of +0.00 points" in said and said.endswith(
         "holds 0.\n"
     )
@@ -175,7 +175,7 @@ def test_parity_of_the_engine_compares_the_same_seeds(made_record):
     assert "errs on 98.00 %" in (said := pages.parity_sentence(tables.by_cell(made))) and said.endswith(
         "does not hold 0.\n"
     )
-    assert pages.parity_sentence(tables.by_cell(made[:3])) == "No runs are published yet.\n"
+    assert "not measured yet" in pages.parity_sentence(tables.by_cell(made[:3]))
 
 
 def test_the_chapter_on_speed_says_what_the_benchmark_measured(tmp_path):
@@ -202,6 +202,22 @@ def test_the_chapter_on_speed_says_what_the_benchmark_measured(tmp_path):
     assert "4 seeds together 1.50 times as many" in made["speed-processes.md"]
     assert "area grows 100-fold, the pyramid's cost 50-fold, a glimpse's 1.1-fold, and" in made["speed-canvas.md"]
     assert all("No benchmark" in text for text in pages.speed_fragments(None, tmp_path).values())
+
+
+def test_the_page_on_mutants_names_the_bug_s_own_test_and_a_survivor(tmp_path):
+    caught = {"bug": "T9", "file": "uram_lib/glimpse.py", "change": "too near", "tests": 9}
+    outcome = {"git_commit": "0123456789ab", "dirty": False, "mutants": [
+        caught | {"caught_by": ["test_oracle07_exact", "test_T09_covers_all", "test_T08_side"]},
+        caught | {"bug": "D8", "caught_by": ["test_oracle04_sign"]},
+    ]}  # fmt: skip
+    assert "All 2 mutants of commit `01234567` were caught" in pages.mutants_fragment(outcome, tmp_path)
+    table = pd.read_csv(tmp_path / "mutants-table.csv")
+    assert list(table["Caught by"]) == ["T09 covers all, and 2 others", "oracle04 sign"]
+    assert list(table["In"]) == ["`glimpse.py`"] * 2
+    outcome["mutants"][1]["caught_by"] = []
+    assert "1 of 2 mutants of" in pages.mutants_fragment(outcome, tmp_path)
+    assert list(pd.read_csv(tmp_path / "mutants-table.csv")["Caught by"])[1] == "**nothing**"
+    assert "No mutation check" in pages.mutants_fragment(None, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     commands = main.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="train rows of a table and write run records")
     run.set_defaults(act=command_run)
-    run.add_argument("table", help="table1, table2, table4")
+    run.add_argument("table", help="table1, table2, table4 or ablations")
     run.add_argument("--preset", default="quick", help="smoke, quick, paper (Tables 2 and 4) or converged")
     run.add_argument("--rows", help="comma-separated rows; all when left out")
     run.add_argument("--seeds", default="0", help="as in 3, 0,2,5 or 0-9")

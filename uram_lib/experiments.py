@@ -152,10 +152,7 @@ class Experiment:
 
     @property
     def label(self) -> str:
-        if self.table == "ablations":
-            return ABLATIONS[self.row].label
-        known = paper.row(self.table, self.row)
-        return known.label if known else self.row
+        return label_of(self.table, self.row)
 
 
 def _ram(glimpses: int, patch_size: int = 8, scales: int = 1, **others) -> dict:
@@ -367,14 +364,26 @@ def experiment(table: str, row: str, preset: str, dataset: str | None = None) ->
 
 
 def experiments(table: str, preset: str, rows: list[str] | None = None, dataset: str | None = None) -> list[Experiment]:
-    """The experiments of `rows` (all of the table's when None), in the table's order."""
+    """The experiments of `rows`, in the table's order; when None, all of the table's, or the arms of those tables that
+    have the preset."""
     _check("table", table, (*ROWS, "ablations"))
+    if rows is None and table == "ablations":
+        _check("preset", preset, PRESETS)
+        rows = [name for name, arm in ABLATIONS.items() if preset in RECIPES[arm.table]]
     return [experiment(table, row, preset, dataset) for row in (rows or rows_of(table))]
 
 
 def rows_of(table: str) -> list[str]:
     """The names of a table's rows, in its order, or of the arms of the "ablations"."""
-    return list(ABLATIONS if table == "ablations" else ROWS[table])
+    return list(ABLATIONS if table == "ablations" else ROWS.get(table, {}))
+
+
+def label_of(table: str, row: str) -> str:
+    """What a reader calls a row: the paper's words, an arm's own, or the row's name."""
+    if table == "ablations" and row in ABLATIONS:
+        return ABLATIONS[row].label
+    known = paper.row(table, row)
+    return known.label if known else row
 
 
 def _check(kind: str, name: str, known, where: str = "") -> None:

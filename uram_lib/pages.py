@@ -23,6 +23,7 @@ from .tables import BESIDE, CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes
 GENERATED = ROOT / "book" / "_generated"
 README = ROOT / "README.md"
 BENCH = RESULTS / "bench.json"
+MUTANTS = RESULTS / "mutants.json"
 BEGIN, END = "<!-- headline: begin (made by `make tables`) -->", "<!-- headline: end -->"
 CLAIM_VERDICTS = ("supported", "opposite", "not supported", "undecided", "not testable here")
 NOTHING = "No runs are published yet."
@@ -228,13 +229,13 @@ def seeds_text(seeds: list[int]) -> str:
     return ", ".join(map(str, seeds))
 
 
-def csv_table(name: str, caption: str, widths: str, frame: pd.DataFrame, folder: Path) -> str:
-    """Write `frame` for the book and return the directive that shows it."""
+def csv_table(name: str, caption: str, widths: str, frame: pd.DataFrame, folder: Path, look: str = "numbers") -> str:
+    """Write `frame` for the book and return the directive that shows it; look: `numbers`, or `ledger` for text."""
     path = folder / f"{name}.csv"
     write_atomically(path, lambda temporary: frame.to_csv(temporary, index=False, lineterminator="\n"))
     return (
         f":::{{csv-table}} {caption}\n:name: {name}\n:file: /book/_generated/{path.name}\n:header-rows: 1\n"
-        f":widths: {widths}\n:class: numbers\n:::\n"
+        f":widths: {widths}\n:class: {look}\n:::\n"
     )
 
 
@@ -259,6 +260,7 @@ def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
         "claims.md": claims_fragment(claims, folder),
         "provenance.md": provenance_fragment(records, folder),
         "speed-parity.md": parity_sentence(by_cell(records)),
+        "mutants.md": mutants_fragment(json.loads(MUTANTS.read_text()) if MUTANTS.exists() else None, folder),
         "status.md": status(published),
     }
     return made | speed_fragments(json.loads(BENCH.read_text()) if BENCH.exists() else None, folder)
@@ -329,12 +331,13 @@ def parity_sentence(cells: dict[tuple[str, str, str, str], list[dict]]) -> str:
     )
     seeds = {r["seed"] for r in fast} & {r["seed"] for r in plain}
     if not seeds:
-        return f"{NOTHING}\n"
+        return "Whether the errors bear that out is not measured yet.\n"
     fast, plain = (outcomes([r for r in group if r["seed"] in seeds]) for group in (fast, plain))
     with_all, without, difference = estimate(fast), estimate(plain), paired_difference(fast, plain)
     within = "holds" if difference.low <= 0 <= difference.high else "does not hold"
     return (
-        f"Over {count(len(seeds), 'seed')}, RAM with 6 glimpses errs on {with_all.mean:.2f} % of MNIST's test images "
+        f"The errors were compared, too. Over {count(len(seeds), 'seed')}, RAM with 6 glimpses errs on "
+        f"{with_all.mean:.2f} % of MNIST's test images "
         f"with all of them and on {without.mean:.2f} % in records from before: a paired difference of "
         f"{signed(difference.mean)} points, whose 95 % interval {span(difference.low, difference.high, signed)} "
         f"{within} 0.\n"
@@ -404,6 +407,33 @@ def speed_fragments(bench: dict | None, folder: Path) -> dict[str, str]:
         f"the pyramid's cost {grown['pyramid_ms']:,.0f}-fold, a glimpse's {grown['glimpse_ms']:.1f}-fold, and that of "
         f"the whole unified model {grown['unified_ms']:,.0f}-fold.\n",
     }
+
+
+def mutants_fragment(outcome: dict | None, folder: Path) -> str:
+    """Which bug is noticed by which test, from `results/mutants.json`."""
+    if outcome is None:
+        return "No mutation check is published yet.\n"
+    lines = []
+    for line in outcome["mutants"]:
+        # The test that is named after the bug stands for all that fail, where it is among them.
+        own = f"test_{line['bug'][0]}{line['bug'][1:]:0>2}_"
+        names = sorted(line["caught_by"], key=lambda name: not name.startswith(own))
+        others = f", and {count(len(names) - 1, 'other')}" if len(names) > 1 else ""
+        lines.append({
+            "Bug": line["bug"], "What is changed": line["change"], "In": f"`{line['file'].removeprefix('uram_lib/')}`",
+            "Caught by": in_words(names[0]) + others if names else "**nothing**",
+        })  # fmt: skip
+    caught = sum(bool(line["caught_by"]) for line in outcome["mutants"])
+    of_all = "All" if caught == len(lines) else f"{caught} of"
+    commit = f"`{outcome['git_commit'][:8]}`" + ("\u00a0†" if outcome["dirty"] else "")
+    text = f"{of_all} {count(len(lines), 'mutant')} of commit {commit} {'was' if caught == 1 else 'were'} caught.\n\n"
+    caption = "Bugs put into the library, and the test that notices"
+    return text + csv_table("mutants-table", caption, "8 36 18 38", pd.DataFrame(lines), folder, "ledger")
+
+
+def in_words(test: str) -> str:
+    """`test_T09_scale_covers` as `T09 scale covers`."""
+    return test.removeprefix("test_").replace("_", " ")
 
 
 def figure(name: str, alt: str, caption: str) -> str:

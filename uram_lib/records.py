@@ -21,6 +21,7 @@ from .paths import CHECKPOINTS, PUBLISHED, ROOT, local, relative, write_atomical
 from .training import Trained
 
 SCHEMA = 1
+RUNS_ON = ("uram_lib", "requirements.lock")
 
 
 def runs_root(published: bool) -> Path:
@@ -82,12 +83,13 @@ def provenance(device: torch.device, started: str, code: dict, trained: Trained,
     }
 
 
-def git_state() -> dict:
-    """The commit that the code stands at, and whether tracked files differ from it. `URAM_COMMIT` names the commit
-    for a copy of the code without its repository (a cluster's worker)."""
+def git_state(*folders: str) -> dict:
+    """The commit that the code stands at, and whether tracked files differ from it: in `folders`, by default those that
+    a run depends on. `URAM_COMMIT` names the commit for a copy of the code without its repository (a cluster's
+    worker)."""
     git = lambda *words: subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: E731
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "uram_lib", "requirements.lock")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *(folders or RUNS_ON))
         return {"git_commit": git("rev-parse", "HEAD").strip(), "dirty": bool(changed.strip())}
     except (OSError, subprocess.CalledProcessError):
         return {"git_commit": os.environ.get("URAM_COMMIT", "unknown"), "dirty": False}

@@ -8,7 +8,7 @@ import pandas as pd
 
 from . import data, paper, statistics
 from .data import cifar10
-from .experiments import ABLATIONS, PRESETS, ROWS, Experiment
+from .experiments import PRESETS, Experiment, label_of, rows_of
 from .paths import CLAIMS, PUBLISHED, TABLES, relative, write_atomically
 from .records import dataset_name, load_records, wrong
 
@@ -52,14 +52,14 @@ def table(name: str, records: list[dict]) -> pd.DataFrame:
         comparable = reported is not None and dataset == paper.DATASETS[name]
         test_size = group[0]["dataset"]["sizes"]["test"]
         lines.append({
-            "table": name, "row": row, "label": reported.label if reported else row, "metric": metric,
+            "table": name, "row": row, "label": label_of(name, row), "metric": metric,
             "paper": reported.value if comparable else None, "dataset": dataset, "preset": preset,
             "n_seeds": ours.n, "ours_mean": ours.mean, "ours_ci_low": ours.low, "ours_ci_high": ours.high,
             "delta": ours.mean - reported.value if comparable else None,
             "verdict": statistics.row_verdict(ours, reported.value, test_size, metric == "robust_accuracy")
             if comparable else "",
         })  # fmt: skip
-    order = {row: i for i, row in enumerate(ABLATIONS if name == "ablations" else ROWS.get(name, {}))}
+    order = {row: i for i, row in enumerate(rows_of(name))}
     place = lambda line: order.get(line["row"], len(order))  # noqa: E731
     lines.sort(key=lambda line: (line["dataset"], list(PRESETS).index(line["preset"]), place(line)))
     return pd.DataFrame(lines, columns=TABLE_COLUMNS)
