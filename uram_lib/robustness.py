@@ -29,9 +29,9 @@ from .training import load_state, save_state
 
 ROLLOUTS = {"cpu": 1_000}  # at a time; on an accelerator OTHER_ROLLOUTS
 OTHER_ROLLOUTS = 10_000
-LITERAL, PGD, MARGIN, FEATURES, EOT, EOT_MARGIN, SQUARE, NOISE = (
-    "Eq. 15 by the letter", "PGD", "PGD, margin loss", "PGD, features only", "EOT-PGD", "EOT-PGD, margin loss",
-    "Square attack", "noise",
+LITERAL, PGD, MARGIN, FEATURES, LOCATIONS, EOT, EOT_MARGIN, SQUARE, NOISE = (
+    "Eq. 15 by the letter", "PGD", "PGD, margin loss", "PGD, features only", "PGD, through locations", "EOT-PGD",
+    "EOT-PGD, margin loss", "Square attack", "noise",
 )  # fmt: skip
 ANY_IMAGE = "PGD, any image"
 
@@ -45,11 +45,9 @@ class Target:
     labels: Tensor
     draws: tuple
 
-    def tested(self, index: Tensor, features_only: bool = False) -> nn.Module:
-        """The network for the images at `index`, (B,), as it is tested on them."""
-        return under(
-            self.model, *(None if draw is None else draw[index] for draw in self.draws), features_only=features_only
-        )
+    def tested(self, index: Tensor, **paths: bool) -> nn.Module:
+        """The network for the images at `index`, (B,), as it is tested on them; paths: of `under`."""
+        return under(self.model, *(None if draw is None else draw[index] for draw in self.draws), **paths)
 
     def rolled_out(self, index: Tensor, rollouts: int, *names: object) -> nn.Module:
         """The network for the images at `index`, (B,), under `rollouts` other draws of the stream `names`.
@@ -86,9 +84,9 @@ def attacks(target: Target, protocol: Protocol, sources: Mapping[str, nn.Module]
     """The attacks whose worst case is the robust accuracy, by name. sources: networks to transfer from, by row."""
     p = protocol
 
-    def gradient(loss: str, features_only: bool = False) -> Run:
+    def gradient(loss: str, **paths: bool) -> Run:
         return lambda x, y, index, generator, _: pgd(
-            target.tested(index, features_only), x, y, p.epsilon, p.steps, loss=loss, generator=generator
+            target.tested(index, **paths), x, y, p.epsilon, p.steps, loss=loss, generator=generator
         )
 
     def averaged(loss: str) -> Run:
@@ -107,6 +105,7 @@ def attacks(target: Target, protocol: Protocol, sources: Mapping[str, nn.Module]
     if target.draws:
         found |= {
             FEATURES: Attack(gradient("cross-entropy", features_only=True), p.epsilon, p.restarts),
+            LOCATIONS: Attack(gradient("cross-entropy", through_locations=True), p.epsilon, p.restarts),
             EOT: Attack(averaged("cross-entropy"), p.epsilon, p.restarts, rollouts=p.draws, knows_draws=False),
             EOT_MARGIN: Attack(averaged("margin"), p.epsilon, p.restarts, rollouts=p.draws, knows_draws=False),
         }
@@ -218,7 +217,7 @@ class Robustness:
     @property
     def flags(self) -> list[str]:
         """Signs that these attacks are too weak (`attacks.red_flags`)."""
-        white = [name for name in (PGD, MARGIN, FEATURES, EOT, EOT_MARGIN) if name in self.outcomes]
+        white = [name for name in (PGD, MARGIN, FEATURES, LOCATIONS, EOT, EOT_MARGIN) if name in self.outcomes]
         strongest = lambda images=0: min(self.accuracy(name, images) for name in white)  # noqa: E731
         blind = [name for name in self.names if name.startswith("transfer") or name == NOISE]
         fewer = len(self.outcomes[SQUARE])

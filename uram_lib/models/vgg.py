@@ -150,18 +150,23 @@ class AttentiveVGG(RAM):
         return self.features(images)
 
     def forward(
-        self, images: Tensor, start: Tensor, noise: Tensor | None = None, features_only: bool = False
+        self,
+        images: Tensor,
+        start: Tensor,
+        noise: Tensor | None = None,
+        features_only: bool = False,
+        through_locations: bool = False,
     ) -> Trajectory:
         """images: (B, C, 32, 32) in [0, 1]; start, noise: as `RAM` takes them, or those of S rollouts an image,
         (S * B, ...), the first B of the first rollouts; the features, which all share, are then computed once.
 
         Returns the trajectory of the (S *) B rollouts. Differentiable in the images through the features and through
         the glimpses' pixels; with `features_only` the pixels are detached: the weaker attack of ledger H5. Locations
-        carry no gradient (they are samples).
+        carry no gradient, as in training, but with `through_locations`: then nothing is left out of the gradient.
         """
         rollouts = len(start) // len(images)  # S
         seen = (images.detach() if features_only else images).repeat(rollouts, 1, 1, 1)  # (S * B, C, 32, 32)
-        trajectory = super().forward(seen, start, noise)
+        trajectory = super().forward(seen, start, noise, through_locations)
         from_features = self.feature_classifier(self.feat(images)).repeat(rollouts, 1)  # (S * B, K)
         return trajectory._replace(class_logits=trajectory.class_logits + from_features[:, None])  # (S * B, T, K)
 
@@ -175,9 +180,7 @@ class RandomGlimpseVGG(AttentiveVGG):
         super().__init__(*args, **kwargs)
         del self.location_network  # nothing to learn: the places do not depend on what was seen
 
-    def forward(
-        self, images: Tensor, start: Tensor, noise: Tensor | None = None, features_only: bool = False
-    ) -> Trajectory:
+    def forward(self, images: Tensor, start: Tensor, noise: Tensor | None = None, **paths: bool) -> Trajectory:
         """As `AttentiveVGG`, but `noise`, (B, T - 1, 2) standard normal, is what the uniform locations are made of.
         Raises ValueError without it: there is no mean policy to fall back on."""
         if noise is None and self.glimpses > 1:
@@ -185,7 +188,7 @@ class RandomGlimpseVGG(AttentiveVGG):
         if noise is not None:
             uniform = torch.erf(noise / math.sqrt(2))  # 2 Phi(noise) - 1: uniform on (-1, 1)
             noise = uniform / self.sigma  # which RAM multiplies by sigma and adds to the mean, here 0
-        return super().forward(images, start, noise, features_only)
+        return super().forward(images, start, noise, **paths)
 
     def locate(self, hidden: Tensor) -> Tensor:
         return hidden.new_zeros(len(hidden), 2)
@@ -230,24 +233,31 @@ class FixedRollout(nn.Module):
     """`model`, an `AttentiveVGG`, under fixed draws: a function of the images alone, to be attacked.
 
     start: (B, 2) and noise: (B, T - 1, 2) or None, of the very images that will be asked for; or those of S rollouts an
-    image, (S * B, ...), as `AttentiveVGG` takes them.
+    image, (S * B, ...), as `AttentiveVGG` takes them. features_only, through_locations: the way of the gradients.
     """
 
-    def __init__(self, model: AttentiveVGG, start: Tensor, noise: Tensor | None = None, features_only: bool = False):
+    def __init__(
+        self,
+        model: AttentiveVGG,
+        start: Tensor,
+        noise: Tensor | None = None,
+        features_only: bool = False,
+        through_locations: bool = False,
+    ):
         super().__init__()
-        self.model, self.start, self.noise, self.features_only = model, start, noise, features_only
+        self.model, self.start, self.noise = model, start, noise
+        self.paths = {"features_only": features_only, "through_locations": through_locations}
 
     def forward(self, images: Tensor) -> Tensor:
         """images: (B, C, 32, 32) in [0, 1]. Returns the class logits after the last glimpse, (B, K), or (S, B, K)."""
-        logits = self.model(images, self.start, self.noise, self.features_only).class_logits[:, -1]  # (S * B, K)
+        logits = self.model(images, self.start, self.noise, **self.paths).class_logits[:, -1]  # (S * B, K)
         return logits.unflatten(0, (-1, len(images))) if len(logits) > len(images) else logits
 
 
-def under(
-    model: nn.Module, start: Tensor | None = None, noise: Tensor | None = None, features_only: bool = False
-) -> nn.Module:
-    """`model` as a function of images alone: under these draws (`FixedRollout`), or itself where it draws nothing."""
-    return model if start is None else FixedRollout(model, start, noise, features_only)
+def under(model: nn.Module, start: Tensor | None = None, noise: Tensor | None = None, **paths: bool) -> nn.Module:
+    """`model` as a function of images alone: under these draws (`FixedRollout`, whose further arguments are `paths`),
+    or itself where it draws nothing."""
+    return model if start is None else FixedRollout(model, start, noise, **paths)
 
 
 def count_parameters(model: nn.Module) -> int:
