@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from uram_lib import data, experiments, records, robustness, sweep, tables
+from uram_lib import data, experiments, notebook, records, robustness, sweep, tables
 from uram_lib.evaluation import Evaluation, draws_in_testing, stratified
 from uram_lib.experiments import Protocol, experiment
 from uram_lib.models import VGG16, AttentiveVGG, RandomGlimpseVGG, under
@@ -229,7 +229,9 @@ def test_a_run_trains_the_networks_it_transfers_from_once_and_writes_a_record(sh
 def test_what_others_wait_for_is_trained_first(local):
     plan = sweep.plan("table4", "smoke", seeds=(0, 1), device="cpu", together=1)
     rows = [group[0].experiment.row for group in plan.groups]
-    assert set(rows[:4]) == set(experiments.TRANSFER_FROM) and rows[4:6] == ["ours-vgg16-pgd", "vgg16-random-glimpses"]
+    assert set(rows[:4]) == set(experiments.TRANSFER_FROM) and rows[4].startswith("ours") and len(rows) == 12
+    title = notebook.comparison(plan).splitlines()[1]
+    assert title.startswith("Table 4: ") and title.endswith("robust accuracy in % [95 % interval]")
 
 
 def robust_record(row: str, seed: int, worst: Tensor, preset: str = "converged", dataset: str = "cifar10-jpeg") -> dict:
@@ -333,6 +335,13 @@ def test_details_hold_every_attack_and_the_curves(published):
     assert ours["accuracy under PGD"] == pytest.approx(50.5) == ours["accuracy under PGD, epsilon 0.0314"]
     assert ours["accuracy under Eq. 15 by the letter"] == 100 and ours["evaluation minutes"] == 1
     assert ours["clean accuracy, whole test set"] == 100 and ours["red flags"] == 0
+
+
+def test_the_minutes_announced_hold_training_and_attacks(published, monkeypatch):
+    """A minute for all 30 epochs, 30 seconds for each of two attacks."""
+    monkeypatch.setattr(records, "load_records", lambda **_: published)
+    assert sweep.seconds_a_run(experiment("table4", "vgg16-pgd", "converged")) == pytest.approx(60 + 2 * 30)
+    assert sweep.seconds_a_run(experiment("table4", "vgg16-pgd", "paper")) is None  # of another width
 
 
 def test_comparison_names_the_copy(published):

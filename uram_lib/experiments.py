@@ -195,6 +195,7 @@ ROWS = {
         "vgg16-pgd": {"model": "vgg16"},
         "ours-vgg16-pgd": _vgg("attention", entropy="literal", context=True),
         "vgg16-undefended": {"model": "vgg16"},
+        "ours-vgg16-undefended": _vgg("attention", entropy="literal", context=True),
         "vgg16-random-glimpses": _vgg("random-glimpses", entropy="literal", context=True),
         "vgg16-mlp": _vgg("mlp"),  # of the size that these glimpses give the model with attention
     },
@@ -323,7 +324,11 @@ ROW_RECIPES = {
     ("table2", "paper", "cnn5"): {"epochs": 4},
     ("table2", "quick", "cnn5"): {"epochs": 1},
     # Trained on clean images, all else alike.
-    **{("table4", preset, "vgg16-undefended"): {"attack": "none", "attack_steps": 0} for preset in RECIPES["table4"]},
+    **{
+        ("table4", preset, row): {"attack": "none", "attack_steps": 0}
+        for preset in RECIPES["table4"]
+        for row in ("vgg16-undefended", "ours-vgg16-undefended")
+    },
 }
 
 PROTOCOLS = {

@@ -261,7 +261,7 @@ def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
         "provenance.md": provenance_fragment(records, folder),
         "speed-parity.md": parity_sentence(by_cell(records)),
         "mutants.md": mutants_fragment(json.loads(MUTANTS.read_text()) if MUTANTS.exists() else None, folder),
-        "status.md": status(published),
+        "status.md": status(published, {record["table"] for record in records}),
     }
     return made | speed_fragments(json.loads(BENCH.read_text()) if BENCH.exists() else None, folder)
 
@@ -309,12 +309,14 @@ def provenance_fragment(records: list[dict], folder: Path) -> str:
     return text + "".join(f"- Machine {letter(i)}: {m}\n" for i, m in enumerate(machines))
 
 
-def status(published: dict[str, pd.DataFrame]) -> str:
-    """Which tables are done, under way and to come. A table is done where some preset has all of the paper's rows."""
-    stages: dict[str, list[str]] = {"Done": [], "Under way": [], "To come": []}
+def status(published: dict[str, pd.DataFrame], recorded: set[str]) -> str:
+    """Which tables are done, under way and to come. A table is done where some preset has all of the paper's rows.
+    recorded: tables with records, on whatever data."""
+    elsewhere = "On other data than the paper's"
+    stages: dict[str, list[str]] = {"Done": [], "Under way": [], elsewhere: [], "To come": []}
     for name in paper.CAPTIONS:
         frame = published.get(name)
-        stage = "To come"
+        stage = elsewhere if name in recorded else "To come"
         if frame is not None:
             whole = any(lacking(name, lines) == 0 for _, lines in frame.groupby("preset"))
             stage = "Done" if whole else "Under way"

@@ -140,6 +140,11 @@ CLAIMS = (
 )  # fmt: skip
 
 
+def metric(table: str) -> str:
+    """What a table's numbers are, in percent: `error`, or `robust_accuracy`, of which more is better."""
+    return next((row.metric for row in ROWS if row.table == table), "error")
+
+
 def place(table: str, name: str) -> int:
     """Where a row stands among all of the paper's; rows that the paper does not have come last."""
     order = [(r.table, r.row) for r in ROWS]

@@ -268,15 +268,15 @@ class Plan:
     def announce(self) -> str:
         """What is about to be done: rows, seeds, data set, device, expected minutes."""
         first, waiting = self.experiments[0], self.waiting
-        seconds = [seconds_an_epoch(job.experiment) for job in waiting]
+        seconds = [seconds_a_run(job.experiment) for job in waiting]
         minutes = "unknown (no published record to go by)"
         if not waiting:
             minutes = "0"
         elif self.embedded:
             minutes = f"about {max(1, round(len(waiting) / self.parallel / 8))}"
         elif None not in seconds:
-            total = sum(s * job.experiment.config.epochs for s, job in zip(seconds, waiting, strict=True))
-            minutes = f"about {max(1, round(total / self.parallel / 60))} where the published records were made"
+            total = sum(seconds) / self.parallel
+            minutes = f"about {max(1, round(total / 60))} where the published records were made"
         where = f"on the cluster at {self.scheduler}" if self.scheduler else f"{self.parallel} at a time"
         return (
             f"{first.table}, preset {first.preset}: rows {', '.join(e.row for e in self.experiments)}; "
@@ -431,9 +431,15 @@ def run_on_cluster(plan: Plan) -> None:
         raise UramError("; ".join(f"{name}: {why}" for name, why in failed.items()))
 
 
-def seconds_an_epoch(experiment: Experiment) -> float | None:
-    """From published records of this row: seconds an epoch where they were made; None without records."""
+def seconds_a_run(experiment: Experiment) -> float | None:
+    """From published records of this row: seconds of as many epochs where they were made, and of the attacks; None
+    without records."""
     found = records.load_records(table=experiment.table)
     alike = [r for r in found if r["row"] == experiment.row and r["config"].get("width", 1) == experiment.config.width]
-    times = [r["provenance"]["wall_seconds"] / r["config"]["epochs"] for r in alike]
+    times = [
+        made["wall_seconds"] / r["config"]["epochs"] * experiment.config.epochs
+        + sum(made.get("attack_seconds", {}).values())
+        for r in alike
+        for made in [r["provenance"]]
+    ]
     return sum(times) / len(times) if times else None

@@ -28,7 +28,7 @@ def by_cell(records: list[dict]) -> dict[tuple[str, str, str, str], list[dict]]:
 
 def outcomes(records: list[dict]) -> np.ndarray:
     """(seeds, images): shares of wrong answers, or of right ones where the metric is an accuracy."""
-    return 1 - wrong(records) if records[0]["table"] == "table4" else wrong(records)
+    return wrong(records) if paper.metric(records[0]["table"]) == "error" else 1 - wrong(records)
 
 
 def published_on(table: str, present: set[str]) -> str:
@@ -46,8 +46,7 @@ def table(name: str, records: list[dict]) -> pd.DataFrame:
     for (owner, preset, dataset, row), group in by_cell(records).items():
         if owner != name:
             continue
-        reported = paper.row(name, row)
-        metric = reported.metric if reported else ("robust_accuracy" if name == "table4" else "error")
+        reported, metric = paper.row(name, row), paper.metric(name)
         ours = statistics.estimate(outcomes(group))
         comparable = reported is not None and dataset == paper.DATASETS[name]
         test_size = group[0]["dataset"]["sizes"]["test"]

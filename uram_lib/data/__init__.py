@@ -82,7 +82,7 @@ class Dataset:
 EMBEDDED = "digits"
 DIGITS = 10  # classes of a data set of single objects; one of whole numbers has one more, which ends a number
 
-# Data on which results are published where the paper's own is not at hand. The paper's values never stand beside them.
+# Data on which results are published where the paper's own is not at hand: no verdict against the paper's values then.
 STAND_INS = {"cifar10": ("cifar10-jpeg",)}
 # Those of them that hold the paper's own images, re-encoded: effects between rows are judged on them, by name.
 COPIES = ("cifar10-jpeg",)
