@@ -44,7 +44,8 @@ def test_a_later_field_at_its_default_leaves_the_hash_alone_and_counts_otherwise
     changed = {
         name: dataclasses.replace(config, **{name: value}).hash
         for name, value in {"curriculum_epochs": 3, "levels": 2, "q_hidden": 64, "region_start": "centre", "gamma": 0.5,
-                            "last_epsilon": 0.1, "start": "true-centre", "standardise": False, "epochs": 6}.items()
+                            "last_epsilon": 0.1, "start": "true-centre", "standardise": False,
+                            "context_form": "uniform", "epochs": 6}.items()
     }  # fmt: skip
     assert set(experiments.LATER) < set(changed)
     assert len({config.hash, *changed.values()}) == len(changed) + 1

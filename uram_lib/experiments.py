@@ -13,6 +13,7 @@ ENGINE = 1
 # Fields added to `Config` after the first records were published.
 LATER = (
     "curriculum_epochs", "levels", "q_hidden", "region_start", "gamma", "last_epsilon", "start", "standardise",
+    "context_form",
 )  # fmt: skip
 FIRST_SPREAD = 0.3
 
@@ -58,6 +59,8 @@ class Config:
     """lambda of Eq. 12."""
     context: bool = False
     """Whether the context constraint (Eq. 11) is trained."""
+    context_form: str = "attended"
+    """Form of the context constraint, one of `objectives.CONTEXT_FORMS`: Eq. 11, or a control of it (ledger K3)."""
     beta1: float = paper.BETA1
     """Weight of the context term in Eq. 14."""
     beta2: float = paper.BETA2
@@ -185,6 +188,18 @@ ABLATIONS = (
     )
     | _arms("table2", "ours-6", "A7", ours_6_region_centre=("Start in the region's centre", {"region_start": "centre"}))
     | _arms("table2", "ours-6", "A1", ours_6_two_levels=("Two decisions", {"levels": 2}))
+    | _arms(
+        "table2", "ours-6-entropy-context", "K3",
+        ours_6_each_step=("Cross entropy of each step instead of context", {"context_form": "each-step"}),
+        ours_6_detached_weights=("Context, no gradient through its weights", {"context_form": "detached"}),
+        ours_6_equal_weights=("Context with equal weights", {"context_form": "uniform"}),
+    )
+    | _arms(
+        "table1", "entropy-context-6", "K3",
+        mnist_each_step=("MNIST: cross entropy of each step instead of context", {"context_form": "each-step"}),
+        mnist_detached_weights=("MNIST: context, no gradient through its weights", {"context_form": "detached"}),
+        mnist_equal_weights=("MNIST: context with equal weights", {"context_form": "uniform"}),
+    )
     | _arms("table2", "ours-6-entropy", "D3", ours_6_entropy_intent=("(H + λ)R − b", {"entropy": "intent"}))
     | _arms("table2", "ram-6", "B6", ram_6_detached=("REINFORCE kept out of the core", {"reinforce_into_core": False}))
     | _arms("table2", "ram-6", "B9", ram_6_raw_scales=("Scales as they are", {"standardise": False}))
