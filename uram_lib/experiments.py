@@ -13,7 +13,7 @@ ENGINE = 1
 # Fields added to `Config` after the first records were published.
 LATER = (
     "curriculum_epochs", "levels", "q_hidden", "region_start", "gamma", "last_epsilon", "start", "standardise",
-    "context_form",
+    "context_form", "last_sigma",
 )  # fmt: skip
 FIRST_SPREAD = 0.3
 
@@ -53,6 +53,8 @@ class Config:
     """`relu` (appendix) or `lstm`."""
     sigma: float = paper.SIGMA
     """Standard deviation of the location policy, in location units (ledger B4)."""
+    last_sigma: float = 0.0
+    """That of the last epoch, to which it falls linearly, epoch by epoch; 0: it stays."""
     entropy: str = "none"
     """Form of the entropy constraint: `none`, `literal` or `intent` (ledger D3)."""
     entropy_offset: float = paper.ENTROPY_OFFSET
@@ -100,6 +102,12 @@ class Config:
         if epoch > self.curriculum_epochs:
             return 1.0
         return FIRST_SPREAD + (1 - FIRST_SPREAD) * (epoch - 1) / self.curriculum_epochs
+
+    def sigma_at(self, epoch: int) -> float:
+        """Standard deviation of the location policy in training epoch `epoch` (from 1)."""
+        if not self.last_sigma or self.epochs < 2:
+            return self.last_sigma or self.sigma
+        return self.sigma + (self.last_sigma - self.sigma) * (epoch - 1) / (self.epochs - 1)
 
     def epsilon(self, step: int, steps: int) -> float:
         """The share of random choices of the top-down model at `step` of `steps`."""
