@@ -12,8 +12,8 @@ ENGINE = 1
 
 # Fields added to `Config` after the first records were published.
 LATER = (
-    "curriculum_epochs", "levels", "q_hidden", "region_start", "gamma", "last_epsilon", "start", "standardise", "width",
-    "augment", "attack", "attack_steps", "attack_radius",
+    "curriculum_epochs", "levels", "q_hidden", "region_start", "gamma", "last_epsilon", "start", "standardise",
+    "context_form", "last_sigma", "width", "augment", "attack", "attack_steps", "attack_radius",
 )  # fmt: skip
 FIRST_SPREAD = 0.3
 
@@ -54,12 +54,16 @@ class Config:
     """`relu` (appendix) or `lstm`."""
     sigma: float = paper.SIGMA
     """Standard deviation of the location policy, in location units (ledger B4)."""
+    last_sigma: float = 0.0
+    """That of the last epoch, to which it falls linearly, epoch by epoch; 0: it stays."""
     entropy: str = "none"
     """Form of the entropy constraint: `none`, `literal` or `intent` (ledger D3)."""
     entropy_offset: float = paper.ENTROPY_OFFSET
     """lambda of Eq. 12."""
     context: bool = False
     """Whether the context constraint (Eq. 11) is trained."""
+    context_form: str = "attended"
+    """Form of the context constraint, one of `objectives.CONTEXT_FORMS`: Eq. 11, or a control of it (ledger K3)."""
     beta1: float = paper.BETA1
     """Weight of the context term in Eq. 14."""
     beta2: float = paper.BETA2
@@ -108,6 +112,12 @@ class Config:
         if epoch > self.curriculum_epochs:
             return 1.0
         return FIRST_SPREAD + (1 - FIRST_SPREAD) * (epoch - 1) / self.curriculum_epochs
+
+    def sigma_at(self, epoch: int) -> float:
+        """Standard deviation of the location policy in training epoch `epoch` (from 1)."""
+        if not self.last_sigma or self.epochs < 2:
+            return self.last_sigma or self.sigma
+        return self.sigma + (self.last_sigma - self.sigma) * (epoch - 1) / (self.epochs - 1)
 
     def epsilon(self, step: int, steps: int) -> float:
         """The share of random choices of the top-down model at `step` of `steps`."""
@@ -235,6 +245,18 @@ ABLATIONS = (
     )
     | _arms("table2", "ours-6", "A7", ours_6_region_centre=("Start in the region's centre", {"region_start": "centre"}))
     | _arms("table2", "ours-6", "A1", ours_6_two_levels=("Two decisions", {"levels": 2}))
+    | _arms(
+        "table2", "ours-6-entropy-context", "K3",
+        ours_6_each_step=("Cross entropy of each step instead of context", {"context_form": "each-step"}),
+        ours_6_detached_weights=("Context, no gradient through its weights", {"context_form": "detached"}),
+        ours_6_equal_weights=("Context with equal weights", {"context_form": "uniform"}),
+    )
+    | _arms(
+        "table1", "entropy-context-6", "K3",
+        mnist_each_step=("MNIST: cross entropy of each step instead of context", {"context_form": "each-step"}),
+        mnist_detached_weights=("MNIST: context, no gradient through its weights", {"context_form": "detached"}),
+        mnist_equal_weights=("MNIST: context with equal weights", {"context_form": "uniform"}),
+    )
     | _arms("table2", "ours-6-entropy", "D3", ours_6_entropy_intent=("(H + λ)R − b", {"entropy": "intent"}))
     | _arms("table2", "ram-6", "B6", ram_6_detached=("REINFORCE kept out of the core", {"reinforce_into_core": False}))
     | _arms("table2", "ram-6", "B9", ram_6_raw_scales=("Scales as they are", {"standardise": False}))

@@ -35,7 +35,8 @@ ATTENTIVE = {"vgg16-attention": AttentiveVGG, "vgg16-random-glimpses": RandomGli
 
 
 def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """The model of `config` (an `experiments.Config`) for images of (C, H, W); its weights are yet to be drawn.
+    """The model of `config` (an `experiments.Config`) for images of (C, H, W); its weights are yet to be drawn,
+    and its policy is as wide as at the end of training.
 
     Raises ValueError where VGG16 is asked to read images of another size than 32 x 32.
     """
@@ -55,7 +56,7 @@ def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
         glimpses=config.glimpses,
         patch_size=config.patch_size,
         scales=config.scales,
-        sigma=config.sigma,
+        sigma=config.sigma_at(config.epochs),
         core=config.core,
         context=config.context,
         reinforce_into_core=config.reinforce_into_core,
@@ -72,7 +73,7 @@ def _attentive(config, image_shape: tuple[int, int, int], classes: int) -> Atten
         image_shape,
         classes,
         glimpses=config.glimpses,
-        sigma=config.sigma,
+        sigma=config.sigma_at(config.epochs),
         patch_size=config.patch_size,
         core=config.core,
         context=config.context,
