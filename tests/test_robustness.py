@@ -18,7 +18,16 @@ from uram_lib.training import Trained
 
 SHAPE = (2, 4, 4)
 TINY = Protocol(
-    images=12, fewer=6, steps=2, restarts=2, draws=3, queries=4, draws_studied=(1, 2), epsilons=(0, 0.1, 1), epsilon=0.1
+    images=12,
+    fewer=6,
+    steps=2,
+    restarts=2,
+    draws=3,
+    queries=4,
+    draws_studied=(1, 2),
+    steps_studied=(1, 2),
+    epsilons=(0, 0.1, 1),
+    epsilon=0.1,
 )
 
 
@@ -241,6 +250,7 @@ def robust_record(row: str, seed: int, worst: Tensor, preset: str = "converged",
     outcomes |= {f"{name}, 0.0314": outcomes[name] for name in names}
     outcomes |= {SQUARE: worst[:5], robustness.ANY_IMAGE: torch.zeros_like(worst)}
     e = experiment("table4", row, preset, dataset)
+    outcomes |= {f"{PGD}, {steps} steps": worst for steps in e.protocol.steps_studied}
     test = Robustness(
         e.protocol, outcomes, worst, worst, Evaluation(torch.ones(1, 40, dtype=torch.bool), None, [], [], []),
         names, [0.0314], 0.07, dict.fromkeys(names, 30.0),
@@ -277,6 +287,7 @@ TRANSFER = "transfer from vgg16-pgd"
         ({SQUARE: 45}, "45.0 % under Square attack and 50.0 % under gradient attacks."),
         ({robustness.ANY_IMAGE: 1}, "(epsilon = 1) leaves accuracy at 0.5 %."),
         ({f"{EOT}, 40 rollouts": 10}, "45.0 % with 20 draws, 10.0 % with 40."),
+        ({f"{PGD}, 100 steps": 35}, "40.0 % with 30 steps, 35.0 % with 100."),
         # The strongest attack with gradients is what the others are held against.
         ({TRANSFER: 60, robustness.LOCATIONS: 60}, None),
         ({TRANSFER: 60, robustness.EOT_MARGIN: 60}, None),
@@ -284,19 +295,19 @@ TRANSFER = "transfer from vgg16-pgd"
     ],
 )
 def test_each_flag_of_an_evaluation_is_raised_by_a_planted_case(planted, sentence):
-    """200 images, the first 100 of them for Square and EOT's study. PGD leaves 40 % of all right, but 50 % of the first
+    """200 images, the first 100 of them for Square and the studies. PGD leaves 40 % of all right, but 50 % of the first
     100, which is what Square is held against. planted: how many images stand instead."""
     count = {"clean": 180, LITERAL: 100, PGD: 80, robustness.MARGIN: 90, robustness.FEATURES: 120,
              robustness.LOCATIONS: 80, EOT: 100, robustness.EOT_MARGIN: 100, TRANSFER: 140, NOISE: 170,
              robustness.ANY_IMAGE: 0, SQUARE: 70, f"{EOT}, 10 rollouts": 60, f"{EOT}, 20 rollouts": 45,
-             f"{EOT}, 40 rollouts": 45} | planted  # fmt: skip
-    few = [name for name in count if name == SQUARE or "rollouts" in name]
+             f"{EOT}, 40 rollouts": 45, f"{PGD}, 30 steps": 40, f"{PGD}, 100 steps": 40} | planted  # fmt: skip
+    studied = [name for name in count if name.endswith(("rollouts", "steps"))]
     outcomes = {}
     for name, stand in count.items():
-        size = 100 if name in few else 200
+        size = 100 if name == SQUARE or name in studied else 200
         outcomes[name] = torch.arange(size).view(2, -1).T.flatten() < stand  # at 0, 2, 4, ..., then at 1, 3, 5, ...
-    protocol = Protocol(images=200, fewer=100, draws_studied=(10, 20, 40))
-    names = [name for name in count if "rollouts" not in name and name not in ("clean", robustness.ANY_IMAGE)]
+    protocol = Protocol(images=200, fewer=100, draws_studied=(10, 20, 40), steps_studied=(30, 100))
+    names = [name for name in count if name not in ("clean", robustness.ANY_IMAGE, *studied)]
     test = Robustness(
         protocol, outcomes, outcomes[PGD], outcomes[PGD],
         Evaluation(torch.ones(1, 40, dtype=torch.bool), None, [], [], []), names, [], 0.07, {},

@@ -349,6 +349,7 @@ def red_flags(
     black_box: Mapping[str, float] | None = None,
     at_epsilon_one: float | None = None,
     by_draws: Mapping[int, float] | None = None,
+    by_steps: Mapping[int, float] | None = None,
     tolerance: float = 0.0,
 ) -> list[str]:
     """Signs that an evaluation is too weak to be believed (ledger H7), one sentence each; none is no proof.
@@ -356,11 +357,14 @@ def red_flags(
     All accuracies are percent on the same images, each attack by itself, None where not measured. one_step,
     many_steps: under FGSM and PGD of one epsilon; white_box: under the strongest gradient attack; black_box: by name,
     under attacks without the model's gradients (transfer, Square, noise); at_epsilon_one: under a white-box attack
-    that may paint any image; by_draws: under EOT with so many draws. tolerance: points within which two accuracies
-    count as equal. Raises ValueError for what is not a percentage.
+    that may paint any image; by_draws, by_steps: under EOT with so many draws and under PGD with so many steps, which
+    must have converged. tolerance: points within which two accuracies count as equal. Raises ValueError for what is
+    not a percentage.
     """
-    black_box, by_draws = black_box or {}, by_draws or {}
-    measured = [one_step, many_steps, white_box, at_epsilon_one, *black_box.values(), *by_draws.values()]
+    black_box = black_box or {}
+    efforts = {("More EOT keeps", "draws"): by_draws or {}, ("More steps keep", "steps"): by_steps or {}}
+    measured = [one_step, many_steps, white_box, at_epsilon_one, *black_box.values()]
+    measured += [accuracy for by_effort in efforts.values() for accuracy in by_effort.values()]
     if wrong := [value for value in measured if value is not None and not 0 <= value <= 100]:
         raise ValueError(f"accuracies are percentages, got {wrong[0]}")
     flags = []
@@ -374,11 +378,13 @@ def red_flags(
             )
     if at_epsilon_one is not None and at_epsilon_one > 0:
         flags.append(f"An attack that may paint any image (epsilon = 1) leaves accuracy at {at_epsilon_one:.1f} %.")
-    if len(by_draws) > 1:
-        fewer, most = sorted(by_draws)[-2:]
-        if by_draws[most] < by_draws[fewer] - tolerance:
+    for (more, unit), by_effort in efforts.items():
+        if len(by_effort) < 2:
+            continue
+        fewer, most = sorted(by_effort)[-2:]
+        if by_effort[most] < by_effort[fewer] - tolerance:
             flags.append(
-                f"More EOT keeps lowering accuracy: {by_draws[fewer]:.1f} % with {fewer} draws, "
-                f"{by_draws[most]:.1f} % with {most}."
+                f"{more} lowering accuracy: {by_effort[fewer]:.1f} % with {fewer} {unit}, "
+                f"{by_effort[most]:.1f} % with {most}."
             )
     return flags

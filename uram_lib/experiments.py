@@ -131,7 +131,7 @@ class Protocol:
     images: int = 1_000
     """Test images: a fixed choice that holds all classes alike; 0: all of them."""
     fewer: int = 200
-    """Of these, the first so many for what costs much: the gradient-free attack and the study of EOT."""
+    """Of these, the first so many for what costs much: the gradient-free attack and the studies of convergence."""
     epsilon: float = 8 / 255
     """The budget of every attack, in units of [0, 1] (ledger H2)."""
     steps: int = paper.PGD_STEPS
@@ -144,6 +144,8 @@ class Protocol:
     """Of the gradient-free attack."""
     draws_studied: tuple[int, ...] = (1, 5, 10, 20, 40)
     """Numbers of rollouts at which the convergence of EOT is looked at."""
+    steps_studied: tuple[int, ...] = (10, 30, 100)
+    """Numbers of steps at which that of PGD is."""
     epsilons: tuple[float, ...] = (0, 1 / 255, 2 / 255, 4 / 255, 8 / 255, 16 / 255, 32 / 255, paper.PGD_EPSILON, 1)
     """Budgets of the curve over epsilon; `PGD_EPSILON` in normalised units joins them."""
 
@@ -361,7 +363,7 @@ PROTOCOLS = {
     ),
     ("table4", "smoke"): Protocol(
         images=50, fewer=20, steps=5, restarts=2, draws=4, queries=50, draws_studied=(1, 2, 4),
-        epsilons=(0, 8 / 255, paper.PGD_EPSILON, 1),
+        steps_studied=(2, 5, 10), epsilons=(0, 8 / 255, paper.PGD_EPSILON, 1),
     ),
 }  # fmt: skip
 

@@ -132,7 +132,8 @@ def normalised_epsilon(model: nn.Module) -> float:
 
 
 def studies(target: Target, protocol: Protocol) -> dict[str, Attack]:
-    """Attacks that are looked at and no part of the worst case: other budgets, fewer and more rollouts, any image."""
+    """Attacks that are looked at and no part of the worst case: other budgets, fewer and more rollouts and steps, any
+    image."""
     p = protocol
 
     def at(epsilon: float, function: Callable) -> Attack:
@@ -144,7 +145,11 @@ def studies(target: Target, protocol: Protocol) -> dict[str, Attack]:
         )
         return Attack(run, p.epsilon, images=p.fewer, rollouts=draws, knows_draws=False)
 
-    found = {}
+    def longer(steps: int) -> Attack:
+        run: Run = lambda x, y, i, g, _: pgd(target.tested(i), x, y, p.epsilon, steps, generator=g)  # noqa: E731
+        return Attack(run, p.epsilon, images=p.fewer)
+
+    found = {f"{PGD}, {steps} steps": longer(steps) for steps in p.steps_studied}
     for epsilon in budgets(target.model, p):
         found |= {f"{LITERAL}, {epsilon:.4f}": at(epsilon, literal_pgd), f"{PGD}, {epsilon:.4f}": at(epsilon, pgd)}
     if target.draws:
@@ -209,6 +214,11 @@ class Robustness:
         return {draws: self.accuracy(name) for draws, name in names.items() if name in self.outcomes}
 
     @property
+    def by_steps(self) -> dict[int, float]:
+        """Accuracy under PGD of so many steps."""
+        return {steps: self.accuracy(f"{PGD}, {steps} steps") for steps in self.protocol.steps_studied}
+
+    @property
     def decided_by(self) -> str:
         """The attack that leaves the fewest of all images right."""
         whole = [name for name in self.names if len(self.outcomes[name]) == len(self.worst)]
@@ -227,7 +237,7 @@ class Robustness:
             tolerance=tolerance(len(self.worst)),
         ) + red_flags(
             white_box=strongest(fewer), black_box={SQUARE: self.accuracy(SQUARE)}, by_draws=self.by_draws,
-            tolerance=tolerance(fewer),
+            by_steps=self.by_steps, tolerance=tolerance(fewer),
         )  # fmt: skip
 
     def metrics(self) -> dict:
@@ -248,6 +258,7 @@ class Robustness:
             "by_epsilon": curve,
             "normalised_epsilon": self.normalised,
             "by_draws": [{"draws": draws, "accuracy": accuracy} for draws, accuracy in self.by_draws.items()],
+            "by_steps": [{"steps": steps, "accuracy": accuracy} for steps, accuracy in self.by_steps.items()],
             "outcomes": {
                 **{name: pack(self.outcomes[name]) for name in ("clean", *self.names)},
                 "start unknown": pack(self.secret),

@@ -101,7 +101,7 @@ def series_of(record: dict) -> dict[str, float]:
 
 def series_of_attacks(record: dict) -> dict[str, float]:
     """Of a row of Table 4: accuracies without an attack, under each, and where the start is a secret; the curves over
-    epsilon and over the rollouts of EOT; how many warnings there are; what the evaluation cost."""
+    epsilon, over steps and over the rollouts of EOT; how many warnings there are; what the evaluation cost."""
     metrics = record["metrics"]
     numbers = {
         "clean accuracy, whole test set": metrics["clean_accuracy"],
@@ -114,6 +114,7 @@ def series_of_attacks(record: dict) -> dict[str, float]:
     for point in metrics["by_epsilon"]:
         of_epsilon = {name: value for name, value in point.items() if name != "epsilon"}
         numbers |= {f"accuracy under {name}, epsilon {point['epsilon']:.4f}": v for name, v in of_epsilon.items()}
+    numbers |= {f"accuracy under PGD, {p['steps']} steps": p["accuracy"] for p in metrics["by_steps"]}
     return numbers | {f"accuracy under EOT-PGD, {p['draws']} rollouts": p["accuracy"] for p in metrics["by_draws"]}
 
 
