@@ -15,14 +15,13 @@ from . import UramError, paper
 from .cli import exit_status
 from .data import COPIES, cifar10
 from .experiments import PRESETS
-from .paths import CLAIMS, FIGURES, PUBLISHED, RESULTS, ROOT, TABLES, relative, write_atomically
+from .paths import BENCH, CLAIMS, FIGURES, PUBLISHED, RESULTS, ROOT, TABLES, relative, write_atomically
 from .records import load_records
 from .statistics import estimate, paired_difference
-from .tables import BESIDE, CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes
+from .tables import BENCHMARK, BESIDE, CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes
 
 GENERATED = ROOT / "book" / "_generated"
 README = ROOT / "README.md"
-BENCH = RESULTS / "bench.json"
 MUTANTS = RESULTS / "mutants.json"
 BEGIN, END = "<!-- headline: begin (made by `make tables`) -->", "<!-- headline: end -->"
 CLAIM_VERDICTS = ("supported", "opposite", "not supported", "undecided", "not testable here")
@@ -146,6 +145,17 @@ def claim_lines(claims: pd.DataFrame) -> pd.DataFrame:
                 line |= {f"Ours at `{preset}`": ours, f"Verdict at `{preset}`": verdict}
             lines.append(line)
     return pd.DataFrame(lines)
+
+
+def cost_lines(claims: pd.DataFrame) -> pd.DataFrame:
+    """The claim on cost, a line a part."""
+    return pd.DataFrame([
+        {
+            "Claim": f"**{line.claim}** {line.statement}" if i == 0 else "", "Part": line.part,
+            "Exponent": effect_text(line), "Verdict": f"**{line.verdict}**, {count(int(line.n_pairs), 'size')}",
+        }
+        for i, line in enumerate(claims.itertuples())
+    ])  # fmt: skip
 
 
 # Parts of claims whose effect is not in percentage points but a change in percent.
@@ -287,10 +297,14 @@ def claims_fragment(claims: pd.DataFrame, folder: Path) -> str:
     """The claims that were measured, and those that are open."""
     text = f"{claims_sentence(claims)}\n"
     if len(claims):
-        lines = claim_lines(claims)
-        caption = "The claims measured so far: effects in percentage points (a change of spread: in percent) with 95 % "
-        caption += "intervals. A dash stands where the paper gives no number and the sign alone is judged"
-        text += "\n" + csv_table("claims-measured", caption, widths(lines, 26, 18, 8), lines, folder)
+        costs = claims["preset"] == BENCHMARK
+        if len(lines := claim_lines(claims[~costs])):
+            caption = "The claims measured so far: effects in percentage points (a change of spread: in percent) with "
+            caption += "95 % intervals. A dash stands where the paper gives no number and the sign alone is judged"
+            text += "\n" + csv_table("claims-measured", caption, widths(lines, 26, 18, 8), lines, folder)
+        if len(lines := cost_lines(claims[costs])):
+            caption = "The claim on cost, by `make bench`: the exponent with which it grows with the number of pixels"
+            text += "\n" + csv_table("claims-cost", caption, "36 24 22 18", lines, folder)
     if len(lines := open_claims(claims)):
         text += "\n" + csv_table("claims-open", "Claims not measured yet", "50 28 22", lines, folder)
     return text

@@ -1,5 +1,6 @@
 """Tables and claims, derived from run records: `results/tables/*.csv` and `results/claims.csv`."""
 
+import json
 from itertools import groupby
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import pandas as pd
 from . import data, paper, statistics
 from .data import cifar10
 from .experiments import PRESETS, Experiment, label_of, rows_of
-from .paths import CLAIMS, PUBLISHED, TABLES, relative, write_atomically
+from .paths import BENCH, CLAIMS, PUBLISHED, TABLES, relative, write_atomically
 from .records import dataset_name, load_records, wrong
 
 TABLE_COLUMNS = (
     "table,row,label,metric,paper,dataset,preset,n_seeds,ours_mean,ours_ci_low,ours_ci_high,delta,verdict".split(",")
 )
 DETAIL_COLUMNS = "row,preset,dataset,quantity,value,ci_low,ci_high,n".split(",")
+BENCHMARK = "bench"  # what stands for a preset where `make bench` measured
 PUBLISHED_AT = ("converged", "paper")  # presets of published records, those that a reader's own resemble first
 CLAIM_COLUMNS = "claim,part,preset,statement,paper_effect,our_effect,ci_low,ci_high,n_pairs,verdict,evidence".split(",")
 
@@ -140,9 +142,9 @@ def over_seeds(values: list[float]) -> tuple[float, float | None, float | None]:
     return found.mean, found.low, found.high
 
 
-def claims(records: list[dict]) -> pd.DataFrame:
+def claims(records: list[dict], bench: dict | None = None) -> pd.DataFrame:
     """One line per claim, part and preset that published records on the paper's data set, or on a copy that `part` then
-    names, bear on; `CLAIM_COLUMNS`.
+    names, bear on; `CLAIM_COLUMNS`. bench: of `make bench`, for the claim on cost.
 
     Effects are `better` minus `worse`, in percentage points (a change of spread is in percent). Where the paper gives
     no number to compare with, `paper_effect` is empty and the verdict rests on the sign.
@@ -155,7 +157,26 @@ def claims(records: list[dict]) -> pd.DataFrame:
             for preset in sorted(there, key=list(PRESETS).index):
                 line = judged(contrast, preset, cells)
                 lines += [{"claim": claim.claim, "statement": claim.statement, **line}] if line else []
+        if claim.claim == "C9" and bench is not None:
+            lines += [{"claim": claim.claim, "statement": claim.statement, **line} for line in growth(bench)]
     return pd.DataFrame(lines, columns=CLAIM_COLUMNS)
+
+
+COSTS = {"glimpse_ms": "a glimpse", "pyramid_ms": "the pyramid, once an image", "unified_ms": "the whole unified model"}
+
+
+def growth(bench: dict) -> list[dict]:
+    """How the cost of each part grows with the number of pixels (claim C9): the effect is an exponent, and what is
+    counted are sizes of the canvas."""
+    lines = []
+    pixels = [line["side_px"] ** 2 for line in bench["canvas"]]
+    for key, part in COSTS.items():
+        ours = statistics.exponent(pixels, [line[key] for line in bench["canvas"]])
+        lines.append({
+            "part": part, "preset": BENCHMARK, "our_effect": ours.mean, "ci_low": ours.low, "ci_high": ours.high,
+            "n_pairs": ours.n, "verdict": statistics.growth_verdict(ours), "evidence": "results/bench.json",
+        })  # fmt: skip
+    return lines
 
 
 def judged(contrast: paper.Contrast, preset: str, cells: dict) -> dict | None:
@@ -263,10 +284,13 @@ def blank_percent(record: dict) -> float:
     return float(np.mean(record["metrics"]["blank_patch_percent"][1:]))
 
 
-def write_tables(records_root: Path = PUBLISHED, tables_folder: Path = TABLES, claims_path: Path = CLAIMS) -> list[str]:
-    """Rebuild every table and the claims from the records; returns the paths written, as a reader sees them."""
+def write_tables(
+    records_root: Path = PUBLISHED, tables_folder: Path = TABLES, claims_path: Path = CLAIMS, bench_path: Path = BENCH
+) -> list[str]:
+    """Rebuild every table and the claims, from the records and the benchmark; returns the paths written, as a reader
+    sees them."""
     records = load_records(records_root)
-    frames = {claims_path: claims(records)}
+    frames = {claims_path: claims(records, json.loads(bench_path.read_text()) if bench_path.exists() else None)}
     for name in sorted({record["table"] for record in records}):
         frames[tables_folder / f"{name}.csv"] = table(name, records)
         frames[tables_folder / f"{name}_details.csv"] = details(name, records)
