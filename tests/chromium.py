@@ -21,6 +21,12 @@ OPTIONS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--no-proxy-server",
 ]  # fmt: skip
 
+# Name of a key: its code, without which a browser does nothing of its own, and what it types.
+KEYS = {
+    "Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " "),
+    "ArrowLeft": (37, ""), "ArrowUp": (38, ""), "ArrowRight": (39, ""), "ArrowDown": (40, ""),
+}  # fmt: skip
+
 
 class Page:
     """A tab. `errors`: exceptions, and what the console said of errors; `requests`: all addresses asked for."""
@@ -99,10 +105,12 @@ class Page:
         held = 0 if kind == "Released" else 1
         self.call("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, button="left", buttons=held, clickCount=1)
 
-    def press(self, key: str, text: str = "") -> None:
-        """Press and release a key by its name, as in `ArrowLeft`; text: what it types."""
-        self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", key=key, code=key, text=text)
-        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=key)
+    def press(self, key: str) -> None:
+        """Press and release one of KEYS."""
+        code, text = KEYS[key]
+        named = {"key": key, "windowsVirtualKeyCode": code}
+        self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **named)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **named)
 
     def screenshot(self, path: Path) -> None:
         """Write a picture of the whole page."""
