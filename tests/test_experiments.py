@@ -44,7 +44,8 @@ def test_a_later_field_at_its_default_leaves_the_hash_alone_and_counts_otherwise
     changed = {
         name: dataclasses.replace(config, **{name: value}).hash
         for name, value in {"curriculum_epochs": 3, "levels": 2, "q_hidden": 64, "region_start": "centre", "gamma": 0.5,
-                            "last_epsilon": 0.1, "start": "true-centre", "standardise": False, "epochs": 6}.items()
+                            "last_epsilon": 0.1, "start": "true-centre", "standardise": False,
+                            "context_form": "uniform", "last_sigma": 0.1, "epochs": 6}.items()
     }  # fmt: skip
     assert set(experiments.LATER) < set(changed)
     assert len({config.hash, *changed.values()}) == len(changed) + 1
@@ -85,6 +86,14 @@ def test_the_curriculum_widens_linearly_and_ends():
     steps = [after - before for before, after in zip(spreads[:7], spreads[1:8], strict=True)]
     assert steps == pytest.approx([0.1] * 7)
     assert Config("clutter100-10", "ram", 12).spread(1) == 1.0
+
+
+def test_the_policy_narrows_linearly_and_stays_without_a_last_sigma():
+    config = Config("mnist", "ram", 4, glimpses=2, patch_size=8, scales=1, sigma=0.25)
+    assert [config.sigma_at(epoch) for epoch in (1, 4)] == [0.25, 0.25]
+    narrowing = dataclasses.replace(config, last_sigma=0.1)
+    assert [narrowing.sigma_at(epoch) for epoch in (1, 2, 3, 4)] == pytest.approx([0.25, 0.2, 0.15, 0.1])
+    assert dataclasses.replace(narrowing, epochs=1).sigma_at(1) == 0.1
 
 
 def test_exploration_falls_linearly_over_the_first_half():

@@ -156,6 +156,8 @@ def train_epoch(replicas: Replicas, seeds: Sequence[int], epoch: int, dataset: D
     ]
     streams = [{name: stream(seed, name, epoch, device=device) for name in STREAMS} for seed in seeds]
     for model in replicas.models:
+        if (ram := bottom_up(model)) is not None:
+            ram.sigma = config.sigma_at(epoch)
         if isinstance(model, Unified):
             model.topdown.sync_target()  # once an epoch (ledger A3)
     count, spread = len(orders[0]), config.spread(epoch)

@@ -32,7 +32,8 @@ FEEDFORWARD = {"fc": FullyConnected, "cnn2": TwoLayerCNN, "cnn5": FiveLayerCNN}
 
 
 def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """The model of `config` (an `experiments.Config`) for images of (C, H, W); its weights are yet to be drawn."""
+    """The model of `config` (an `experiments.Config`) for images of (C, H, W); its weights are yet to be drawn,
+    and its policy is as wide as at the end of training."""
     if config.model in FEEDFORWARD:
         return FEEDFORWARD[config.model](image_shape, classes)
     ram = RAM(
@@ -41,7 +42,7 @@ def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
         glimpses=config.glimpses,
         patch_size=config.patch_size,
         scales=config.scales,
-        sigma=config.sigma,
+        sigma=config.sigma_at(config.epochs),
         core=config.core,
         context=config.context,
         reinforce_into_core=config.reinforce_into_core,
