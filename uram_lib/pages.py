@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import UramError, paper
+from . import UramError, live, paper
 from .cli import exit_status
 from .data import COPIES, cifar10
 from .experiments import PRESETS
@@ -273,6 +273,7 @@ def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
         "mutants.md": mutants_fragment(json.loads(MUTANTS.read_text()) if MUTANTS.exists() else None, folder),
         "status.md": status(published, {record["table"] for record in records}),
     }
+    made |= live.fragments(live.find(records_root=records_root))
     return made | speed_fragments(json.loads(BENCH.read_text()) if BENCH.exists() else None, folder)
 
 
@@ -458,13 +459,14 @@ def figure(name: str, alt: str, caption: str) -> str:
 
 
 def write_pages(folder: Path = GENERATED) -> list[str]:
-    """Fill `folder`; returns what was written, as a reader sees it."""
+    """Fill `folder` with fragments of pages, and its `static` with the live page's scripts; returns what was written,
+    as a reader sees it."""
     texts = fragments(folder)
     for name, text in texts.items():
         path = folder / name
         if not path.exists() or path.read_text() != text:  # unchanged files keep their date, and pages their cache
             write_atomically(path, lambda temporary, text=text: temporary.write_text(text))
-    return [relative(folder / name) for name in texts]
+    return [relative(path) for path in (*(folder / name for name in texts), *live.write_scripts(folder / "static"))]
 
 
 def write_figures(folder: Path = FIGURES) -> list[str]:
