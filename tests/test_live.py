@@ -116,6 +116,7 @@ def test_the_script_agrees_with_pytorch_on_models_of_every_kind(tab, changes, ge
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2)
+        model.ram.location_network.weight.mul_(8)
         model.ram.patch_mean.uniform_(0, 0.3, generator=generator)
         model.ram.patch_std.uniform_(0.5, 1.5, generator=generator)
     images = torch.rand(4, 1, 60, 60, generator=generator, dtype=torch.float64) ** 4

@@ -150,9 +150,10 @@
       context.beginPath();
       context.arc(x * unit, y * unit, 5, 0, 2 * Math.PI);
       context.fill();
+      const label = [t + 1, x * unit + (x > SIDE - 5 ? -20 : 8), y * unit + (y < 5 ? 24 : -8)]; // never beyond an edge
       context.strokeStyle = "black";
-      context.strokeText(t + 1, x * unit + 8, y * unit - 8);
-      context.fillText(t + 1, x * unit + 8, y * unit - 8);
+      context.strokeText(...label);
+      context.fillText(...label);
     });
     const places = path.map(([x, y], t) => `glimpse ${t + 1} at ${x.toFixed(0)}, ${y.toFixed(0)} px`);
     at("stage").setAttribute("aria-label", [scene.name, ...places].join("; "));
