@@ -156,6 +156,11 @@ def paired_groups(cells: dict, contrast: paper.Contrast, preset: str, datasets: 
         for dataset in datasets
         for row in (contrast.better, contrast.worse)
     ]
+    return in_common(*groups)
+
+
+def in_common(*groups: list[dict]) -> list[list[dict]]:
+    """Each group's records of the seeds that all groups have."""
     shared = set.intersection(*({r["seed"] for r in group} for group in groups))
     return [[r for r in group if r["seed"] in shared] for group in groups]
 
