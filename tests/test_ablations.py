@@ -138,10 +138,45 @@ def test_starts_have_their_distance_and_are_compared_with_ram_s_own(made_record,
     assert frame.loc[list(far), "distance_px"].to_dict() == pytest.approx(far)
     assert frame.loc["start-true-centre", "our_effect"] == pytest.approx(-20)
     assert frame.loc["start-true-centre", "verdict"] == "lowers the error"
-    assert frame.loc["start-image-centre", "verdict"] == "not measured" and np.isnan(frame.loc["ram-6", "our_effect"])
+    assert frame.loc["start-image-centre", "verdict"] == "not measured"
+    assert np.isnan(frame.loc["ram-6", "our_effect"]) and frame.loc["ram-6", "verdict"] == ablations.REFERENCE
 
 
 def test_an_arm_about_a_new_entry_of_the_ledger_is_shown_without_a_question():
     arm = experiments.Arm("table2", "ram-6", {"sigma": 0.3}, "σ = 0.30", "Z9")
     line = ablations.decision(arm, "ram-6-sigma-30", [], "paper")
     assert (line["ledger"], line["question"], line["verdict"]) == ("Z9", "", "not measured")
+
+
+def test_a_reader_sees_effects_with_their_sign_and_what_is_not_measured(made):
+    records = made({"ours-6": [300, 300, 300], "ours-6-two-levels": [250, 250, 250]})
+    frame = ablations.legible(ablations.decisions(records, "paper")).set_index("arm")
+    assert frame.loc["Two decisions", "difference (points)"].startswith("−5.00 [−")
+    assert frame.loc["Two decisions", ["pairs", "verdict"]].tolist() == [3, "lowers the error"]
+    other = frame.loc["Scales as they are"]
+    assert (other["difference (points)"], other["pairs"], other["verdict"]) == ("–", 0, "not measured")
+
+
+def test_the_sentence_on_starts_says_what_is_measured(made):
+    lines = ablations.starts(ablations.rows_at(made({"ram-6": [300] * 3, "ours-6": [310] * 3}), "table2", "paper"))
+    text = ablations.starts_sentence(lines)
+    assert text.startswith(
+        "Top-down's start lies 0 px from the digit's centre, where RAM's own lies 0 px: a difference"
+    )
+    assert "points, raises the error. A start at the digit's centre, which nobody knows, is not measured" in text
+    assert ablations.starts_sentence(ablations.starts({})).count("is not measured at this preset.") == 2
+
+
+def test_the_gain_by_epoch_is_paired_and_cut(made_record):
+    """Records of `made_record` have the curve [3, 2 + seed]."""
+    right = torch.ones(1, IMAGES, dtype=torch.bool)
+    runs = [[made_record(row, k, right, "paper", "clutter100-10", "table2") for k in seeds]
+            for row, seeds in (("ours-6", (0, 1, 2)), ("ram-6", (1, 2, 5)))]  # fmt: skip
+    for r in runs[0]:
+        r["curves"]["val_error"] = [9.0, 4.0 + 2 * r["seed"], 1.0]
+    lines = ablations.gain_by_epoch(*runs, [1, 2, 3])
+    assert lines["epoch"].tolist() == [1, 2] and lines["pairs"].tolist() == [2, 2]
+    assert lines["difference (points)"][0].startswith("+6.00 [") and lines["difference (points)"][1].startswith(
+        "+3.50 ["
+    )
+    assert ablations.gain_by_epoch(runs[0][:2], runs[1], [1])["difference (points)"].tolist() == ["+6.00"]

@@ -10,10 +10,11 @@ import pandas as pd
 
 from . import paper
 from .experiments import ABLATIONS, RECIPES, ROWS, Arm, experiment, label_of
-from .statistics import Estimate, direction_verdict, estimate, paired_difference
-from .tables import BESIDE, by_cell, effect_on_outcome, in_common, outcomes
+from .pages import signed, span
+from .statistics import Estimate, direction_verdict, estimate, mean_over_seeds, paired_difference
+from .tables import BESIDE, by_cell, effect_on_outcome, in_common, outcomes, paired_curves
 
-NOT_MEASURED = "not measured"
+NOT_MEASURED, REFERENCE = "not measured", "the others are compared with it"
 VERDICTS = {"supported": "lowers the error", "opposite": "raises the error", "undecided": "undecided"}
 ORDER = (*VERDICTS.values(), NOT_MEASURED)
 
@@ -55,6 +56,22 @@ def judged(effect: Estimate | None) -> dict:
         return dict.fromkeys(FIELDS) | {"n_pairs": 0, "verdict": NOT_MEASURED}
     verdict = VERDICTS[direction_verdict(effect)]
     return dict(zip(FIELDS, (effect.mean, effect.low, effect.high, effect.n, verdict), strict=True))
+
+
+def legible(lines: pd.DataFrame) -> pd.DataFrame:
+    """`lines` with their `FIELDS` as a reader sees them: `difference (points)`, `pairs` and `verdict`."""
+    texts = [
+        "–" if pd.isna(line.our_effect) else effect_text(line.our_effect, line.ci_low, line.ci_high)
+        for line in lines.itertuples()
+    ]
+    return lines.drop(columns=FIELDS).assign(
+        **{"difference (points)": texts, "pairs": lines["n_pairs"], "verdict": lines["verdict"]}
+    )
+
+
+def effect_text(mean: float, low: float, high: float) -> str:
+    """As in `−0.69 [−1.37, −0.01]`."""
+    return f"{signed(mean)} {span(low, high, signed)}"
 
 
 def effect_of(rows: dict[str, list[dict]], better: str, worse: str) -> Estimate | None:
@@ -150,8 +167,8 @@ def main_effect(rows: dict[str, list[dict]], pairs: list[tuple[str, str]]) -> Es
 def starts(rows: dict[str, list[dict]]) -> pd.DataFrame:
     """Where RAM with 6 glimpses starts, and what it errs: RAM's own start, top-down's, and the arms that bound it
     (ledger A8). A line a start: `start`, `row`, `distance_px` (mean from the start to the digit's centre), `mean`,
-    `low`, `high` and `n` of the error in percent, empty where it is not measured, and but for the first line, RAM's
-    own, the `FIELDS` of its difference from that."""
+    `low`, `high` and `n` of the error in percent, empty where it is not measured, and the `FIELDS` of its difference
+    from the first line, RAM's own."""
     arms = [name for name, arm in ABLATIONS.items() if arm.ledger == "A8"]
     names = {"ram-6": "Start anywhere (RAM)", "ours-6": "Start where top-down says"}
     lines = []
@@ -160,5 +177,38 @@ def starts(rows: dict[str, list[dict]]) -> pd.DataFrame:
         line = {"start": names.get(row) or label_of("ablations", row), "row": row}
         line["distance_px"] = np.mean([r["metrics"]["glimpse_distance_px"][0] for r in group]) if group else None
         line |= vars(estimate(outcomes(group))) if group else dict.fromkeys(("mean", "low", "high", "n"))
-        lines.append(line if row == "ram-6" else line | judged(effect_of(rows, row, "ram-6")))
+        compared = judged(None if row == "ram-6" else effect_of(rows, row, "ram-6"))
+        lines.append(line | compared | ({"verdict": REFERENCE} if row == "ram-6" else {}))
+    return pd.DataFrame(lines)
+
+
+def starts_sentence(lines: pd.DataFrame) -> str:
+    """What top-down's start is worth, and what a perfect one would be. lines: of `starts`."""
+    by_row = lines.set_index("row")
+    ram, ours, perfect = by_row.loc["ram-6"], by_row.loc["ours-6"], by_row.loc["start-true-centre"]
+    parts = []
+    for line, name in ((ours, "Top-down's start"), (perfect, "A start at the digit's centre, which nobody knows,")):
+        if line["verdict"] == NOT_MEASURED:
+            parts.append(f"{name} is not measured at this preset.")
+            continue
+        effect = effect_text(line["our_effect"], line["ci_low"], line["ci_high"])
+        what = "Its effect on the error is undecided" if line["verdict"] == "undecided" else f"It {line['verdict']}"
+        parts.append(
+            f"{name} lies {line['distance_px']:.0f} px from the digit's centre on average, RAM's own start "
+            f"{ram['distance_px']:.0f} px. {what}: {effect} points."
+        )
+    return " ".join(parts)
+
+
+def gain_by_epoch(better: list[dict], worse: list[dict], epochs: list[int]) -> pd.DataFrame:
+    """The difference of the validation errors at some epochs (from 1; those beyond the shortest run are left out), in
+    points with its t interval over the seeds that both have: columns `epoch`, `difference (points)`, `pairs`."""
+    gains = paired_curves(better, worse, "val_error")  # (pairs, epochs)
+    lines = []
+    for epoch in [e for e in epochs if e <= gains.shape[1]]:
+        text = signed(gains[:, epoch - 1].mean())
+        if len(gains) > 1:
+            found = mean_over_seeds(gains[:, epoch - 1])
+            text = effect_text(found.mean, found.low, found.high)
+        lines.append({"epoch": epoch, "difference (points)": text, "pairs": len(gains)})
     return pd.DataFrame(lines)

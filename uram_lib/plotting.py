@@ -24,6 +24,7 @@ from torch import Tensor
 from . import paper
 from .glimpse import GlimpseSensor, binary_entropy_of_patch, location_to_pixel, pixel_to_location
 from .statistics import FEWEST, mean_over_seeds
+from .tables import paired_curves
 
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#222222",
@@ -289,16 +290,13 @@ def gain_curve(
     Both hold run records (anything with `seed` and `curves`); at least one seed in common. Cut to the shortest run.
     """
     ax = ax or plt.gca()
-    ours, theirs = ({r["seed"]: r["curves"][quantity] for r in records} for records in (better, worse))
-    pairs = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
-    epochs = min(len(curve) for pair in pairs for curve in pair)
-    gains = np.array([np.subtract(one[:epochs], other[:epochs]) for one, other in pairs])  # (seeds, epochs)
-    x = np.arange(1, epochs + 1)
-    (line,) = ax.plot(x, gains.mean(0), label=f"{label}, {len(pairs)} pair{'s' * (len(pairs) > 1)}")
+    gains = paired_curves(better, worse, quantity)  # (pairs, epochs)
+    x = np.arange(1, gains.shape[1] + 1)
+    (line,) = ax.plot(x, gains.mean(0), label=f"{label}, {len(gains)} pair{'s' * (len(gains) > 1)}")
     low, high = gains.min(0), gains.max(0)
     if interval:
         low = high = gains.mean(0)
-        if len(pairs) >= FEWEST:
+        if len(gains) >= FEWEST:
             low, high = np.transpose([(e.low, e.high) for e in map(mean_over_seeds, gains.T)])
     ax.fill_between(x, low, high, color=line.get_color(), alpha=0.2, lw=0)
     ax.axhline(0, color=GREY, lw=1, zorder=0)
@@ -428,7 +426,7 @@ def by_distance(lines: pd.DataFrame, ax: Axes | None = None, title: str = "") ->
             spread = [[line.mean - line.low], [line.high - line.mean]]
             ax.errorbar(line.distance_px, line.mean, spread, fmt="o", ms=6, capsize=2.5, color=colour, label=line.start)
     ax.set(xlabel="mean distance from the start to the digit's centre (px)", ylabel="test error (%)", title=title)
-    ax.set(xlim=(-2, None), ylim=(0, None))
+    ax.set(xlim=(-2, 1.06 * ax.dataLim.xmax if ax.containers else None), ylim=(0, None))
     return ax
 
 
