@@ -14,7 +14,7 @@ from .pages import signed, span
 from .statistics import Estimate, direction_verdict, estimate, mean_over_seeds, paired_difference
 from .tables import BESIDE, by_cell, effect_on_outcome, in_common, outcomes, paired_curves
 
-NOT_MEASURED, REFERENCE = "not measured", "the others are compared with it"
+NOT_MEASURED, REFERENCE = "not measured", "the reference"
 VERDICTS = {"supported": "lowers the error", "opposite": "raises the error", "undecided": "undecided"}
 ORDER = (*VERDICTS.values(), NOT_MEASURED)
 
