@@ -91,17 +91,26 @@ class Evaluation:
 
 @torch.no_grad()
 def rollouts(
-    model: RAM | Unified, images: Tensor, start_seed: int, sampled: bool = False, centres: Tensor | None = None
+    model: RAM | Unified,
+    images: Tensor,
+    start_seed: int,
+    sampled: bool = False,
+    centres: Tensor | None = None,
+    start: str | None = None,
 ) -> Trajectory:
     """Roll the policy out from uniform start `start_seed`, on all of `images` (N, C, H, W) in batches; of the unified
     model from a place in the region that it chooses, with the same draws.
 
     The mean policy, or with `sampled`, and where there is none, the sampled one. centres: (N, 2), the objects' in
-    pixels, for a RAM that starts where they tell it to. Returns the trajectory of all N.
+    pixels, for a RAM that starts where they tell it to. start: one of `models.ram.STARTS`, to put the bottom-up model
+    there in place of its own start (with centres). Returns the trajectory of all N.
     """
+    ram = bottom_up(model)
+    if start is not None:
+        model = ram
     starts, noise = draws_in_testing(model, images, start_seed, sampled)
     if centres is not None:
-        starts = start_location(bottom_up(model).start, starts, centres, *images.shape[-2:])
+        starts = start_location(start or ram.start, starts, centres, *images.shape[-2:])
     parts = []
     size = BATCH.get(images.device.type, OTHER_BATCH)
     for i in range(0, len(images), size):
@@ -112,6 +121,12 @@ def rollouts(
         else:
             parts.append(model(images[part], start, own))
     return Trajectory(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+
+def distances_px(trajectory: Trajectory, split: Split) -> Tensor:
+    """From each glimpse to the object's centre, (N, T), in pixels. trajectory: of all images of `split`."""
+    pixels = location_to_pixel(trajectory.locations, *split.images.shape[-2:])  # (N, T, 2)
+    return (pixels - split.centres[:, None]).norm(dim=-1)
 
 
 @torch.no_grad()
@@ -132,8 +147,7 @@ def evaluate(model: nn.Module, split: Split, start_seeds: int = 1, monte_carlo: 
     for k in range(start_seeds):
         trajectory = rollouts(model, images, k, centres=split.centres)
         correct.append(trajectory.class_logits[:, -1].argmax(-1) == labels)
-        pixels = location_to_pixel(trajectory.locations, *images.shape[-2:])  # (N, T, 2)
-        distances.append((pixels - split.centres[:, None]).norm(dim=-1).mean(0))  # (T,)
+        distances.append(distances_px(trajectory, split).mean(0))  # (T,)
         entropies.append(trajectory.patch_entropies.mean(0))
         blanks.append((trajectory.patch_entropies == 0).float().mean(0) * 100)
         if monte_carlo:

@@ -218,8 +218,23 @@ def paired_groups(cells: dict, contrast: paper.Contrast, preset: str, datasets: 
         for dataset in datasets
         for row in (contrast.better, contrast.worse)
     ]
+    return in_common(*groups)
+
+
+def in_common(*groups: list[dict]) -> list[list[dict]]:
+    """Each group's records of the seeds that all groups have."""
     shared = set.intersection(*({r["seed"] for r in group} for group in groups))
     return [[r for r in group if r["seed"] in shared] for group in groups]
+
+
+def paired_curves(better: list[dict], worse: list[dict], quantity: str) -> np.ndarray:
+    """(pairs, epochs): `better` minus `worse` in a quantity of `curves`, epoch by epoch, a line a seed that both have.
+
+    Cut to the shortest run. Both hold run records (anything with `seed` and `curves`), at least one seed in common.
+    """
+    ours, theirs = ({r["seed"]: r["curves"][quantity] for r in group} for group in in_common(better, worse))
+    epochs = min(len(curve) for curves in (ours, theirs) for curve in curves.values())
+    return np.array([np.subtract(ours[seed][:epochs], theirs[seed][:epochs]) for seed in sorted(ours)])
 
 
 # What a contrast may be measured in. Each function takes the records of the better and the worse row, paired by seed,
