@@ -150,9 +150,12 @@ def quadrant_text(top_down: dict) -> str:
 def distance_text(distances: list[float]) -> str:
     """Whether the glimpses come to the digit, from their mean distances to its centre in pixels, glimpse by glimpse."""
     nearest = min(range(len(distances)), key=distances.__getitem__)
-    measured = (
-        f"The mean distance from a glimpse to the digit's centre is {distances[0]:.0f}\u00a0px at the start, least at "
-        f"glimpse {nearest + 1} with {distances[nearest]:.0f}\u00a0px, and {distances[-1]:.0f}\u00a0px at the last"
+    last = len(distances) - 1
+    least = f"least at glimpse {nearest + 1}{', the last,' if nearest == last else ''} with {distances[nearest]:.0f}"
+    measured = f"The mean distance from a glimpse to the digit's centre is {distances[0]:.0f}\u00a0px at the start" + (
+        f" and {least}\u00a0px"
+        if nearest == last
+        else f", {least}\u00a0px, and {distances[-1]:.0f}\u00a0px at the last"
     )
     frame = f"the frame of a digit reaches {DIGIT_RADIUS_PX}\u00a0px from its centre"
     if distances[nearest] > DIGIT_RADIUS_PX:
@@ -160,7 +163,7 @@ def distance_text(distances: list[float]) -> str:
             f"**On average its glimpses do not come to the digit.** {measured}, while {frame}. The coarse scales see "
             "much of the canvas from anywhere, so that it can read a digit from afar."
         )
-    return f"On average its glimpses come to the digit. {measured}; {frame}."
+    return f"On average its glimpses find their way to the digit. {measured}; {frame}."
 
 
 def images_text(dataset: str) -> str:
