@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .data import Split
@@ -19,6 +20,30 @@ EVALUATION_SEED = 0  # test-time draws do not depend on the run's seed, so that 
 def uniform_start(count: int, generator: torch.Generator) -> Tensor:
     """(count, 2) start locations, uniform over the image, as RAM starts."""
     return torch.rand(count, 2, generator=generator, device=generator.device) * 2 - 1
+
+
+def draws_in_testing(model: nn.Module, images: Tensor, start_seed: int = 0, sampled: bool = False) -> tuple:
+    """What `model` draws in testing on all of `images` (N, C, H, W), on their device: nothing, or where it has glimpses
+    its uniform starts, (N, 2), and the noise of its policy, (N, T - 1, 2), or None for the mean policy."""
+    if (ram := bottom_up(model)) is None:
+        return ()
+    starts = uniform_start(len(images), stream(EVALUATION_SEED, "start", start_seed)).to(images.device)
+    if not (sampled or ram.always_sampled):
+        return starts, None
+    generator = stream(EVALUATION_SEED, "policy", start_seed)
+    return starts, torch.randn(len(images), ram.glimpses - 1, 2, generator=generator).to(images.device)
+
+
+def stratified(labels: Tensor, count: int = 0) -> Tensor:
+    """Indices of `count` of the images that have these labels, (N,), or of all where count is 0 or too many.
+
+    The order is fixed and the classes take turns, so every prefix holds them as evenly as it can.
+    """
+    order = torch.randperm(len(labels), generator=stream(EVALUATION_SEED, "stratified"))
+    shuffled = labels.cpu()[order]
+    rank = F.one_hot(shuffled).cumsum(0).gather(1, shuffled[:, None])[:, 0]  # (N,), 1 for the first of its class
+    turns = (rank * (shuffled.max() + 1) + shuffled).argsort()
+    return order[turns][: count or None].to(labels.device)
 
 
 @dataclass(frozen=True)
@@ -40,6 +65,29 @@ class Evaluation:
         """Percent, mean over start seeds."""
         return 100 * (1 - self.correct.float().mean().item())
 
+    def metrics(self) -> dict:
+        """The record's entries."""
+        errors = (100 * (1 - self.correct.float().mean(1))).tolist()
+        found = {
+            "test_error": self.error,
+            "test_error_by_start": errors,
+            "test": f"mean policy, {len(errors)} uniform start(s) an image, whole test set",
+        }
+        if self.monte_carlo_correct is not None:
+            found["test_error_monte_carlo"] = 100 * (1 - self.monte_carlo_correct.float().mean().item())
+        return found | self.glimpses()
+
+    def glimpses(self) -> dict:
+        """The record's entries on where the model looks; none for models without glimpses."""
+        if not self.glimpse_distance_px:
+            return {}
+        return {
+            "glimpse_distance_px": self.glimpse_distance_px,
+            "patch_entropy_bits": self.patch_entropy_bits,
+            "blank_patch_percent": self.blank_patch_percent,
+            **({"top_down": self.top_down} if self.top_down else {}),
+        }
+
 
 @torch.no_grad()
 def rollouts(
@@ -53,21 +101,16 @@ def rollouts(
     """Roll the policy out from uniform start `start_seed`, on all of `images` (N, C, H, W) in batches; of the unified
     model from a place in the region that it chooses, with the same draws.
 
-    The mean policy, or with `sampled` the Gaussian one. centres: (N, 2), the objects' in pixels, for a RAM that starts
-    where they tell it to. start: one of `models.ram.STARTS`, to put the bottom-up model there in place of its own start
-    (with centres). Returns the trajectory of all N.
+    The mean policy, or with `sampled`, and where there is none, the sampled one. centres: (N, 2), the objects' in
+    pixels, for a RAM that starts where they tell it to. start: one of `models.ram.STARTS`, to put the bottom-up model
+    there in place of its own start (with centres). Returns the trajectory of all N.
     """
     ram = bottom_up(model)
     if start is not None:
         model = ram
-    generator = stream(EVALUATION_SEED, "start", start_seed)
-    starts = uniform_start(len(images), generator).to(images.device)
+    starts, noise = draws_in_testing(model, images, start_seed, sampled)
     if centres is not None:
         starts = start_location(start or ram.start, starts, centres, *images.shape[-2:])
-    noise = None
-    if sampled:
-        generator = stream(EVALUATION_SEED, "policy", start_seed)
-        noise = torch.randn(len(images), ram.glimpses - 1, 2, generator=generator).to(images.device)
     parts = []
     size = BATCH.get(images.device.type, OTHER_BATCH)
     for i in range(0, len(images), size):

@@ -13,7 +13,7 @@ ENGINE = 1
 # Fields added to `Config` after the first records were published.
 LATER = (
     "curriculum_epochs", "levels", "q_hidden", "region_start", "gamma", "last_epsilon", "start", "standardise",
-    "context_form", "last_sigma",
+    "context_form", "last_sigma", "width", "augment", "attack", "attack_steps", "attack_radius",
 )  # fmt: skip
 FIRST_SPREAD = 0.3
 
@@ -32,7 +32,8 @@ class Config:
     dataset: str
     """Data set and variant, as `uram_lib.data.load` knows it."""
     model: str
-    """`fc`, `cnn2`, `cnn5`, `ram` or `unified` (RAM that starts where the top-down model says)."""
+    """`fc`, `cnn2`, `cnn5`, `ram`, `unified` (RAM that starts where the top-down model says), `vgg16`,
+    `vgg16-attention` (Eq. 16-17), or its controls of equal size, `vgg16-random-glimpses` and `vgg16-mlp`."""
     epochs: int
     """Passes over the training split."""
     learning_rate: float = 1e-3
@@ -81,12 +82,21 @@ class Config:
     """Discount of Eq. 8-9; without effect where there is one decision (ledger A2)."""
     last_epsilon: float = 0.05
     """Exploration of the top-down model falls linearly from 1 to this over the first half of training (ledger A5)."""
-
     start: str = "uniform"
     """Where plain RAM starts, one of `models.ram.STARTS`: the others than `uniform` bound what top-down attention can
     gain (ledger A8)."""
     standardise: bool = True
     """Whether each scale of a patch is brought to comparable magnitude (ledger B9)."""
+    width: float = 1.0
+    """Share of the filters in each layer of VGG16 and of its glimpse network; less than 1 is a slim network."""
+    augment: bool = False
+    """Whether training images are shifted by up to 4 pixels and mirrored at random."""
+    attack: str = "none"
+    """What training images are perturbed by: `none`, `fast` (FGSM with a random start) or `pgd` (ledger H3)."""
+    attack_steps: int = 0
+    """Steps of `pgd`."""
+    attack_radius: float = 8 / 255
+    """epsilon of that attack, and of the one by which an epoch is then chosen; in units of [0, 1] (ledger H2)."""
 
     @property
     def hash(self) -> str:
@@ -115,14 +125,42 @@ class Config:
 
 
 @dataclass(frozen=True)
+class Protocol:
+    """How a row of Table 4 is tested (ledger H)."""
+
+    images: int = 1_000
+    """Test images: a fixed choice that holds all classes alike; 0: all of them."""
+    fewer: int = 200
+    """Of these, the first so many for what costs much: the gradient-free attack and the studies of convergence."""
+    epsilon: float = 8 / 255
+    """The budget of every attack, in units of [0, 1] (ledger H2)."""
+    steps: int = paper.PGD_STEPS
+    """Of PGD."""
+    restarts: int = 5
+    """Runs of PGD an image and loss, each from a random place of the ball."""
+    draws: int = 20
+    """Rollouts that a step of EOT averages over."""
+    queries: int = 1_000
+    """Of the gradient-free attack."""
+    draws_studied: tuple[int, ...] = (1, 5, 10, 20, 40)
+    """Numbers of rollouts at which the convergence of EOT is looked at."""
+    steps_studied: tuple[int, ...] = (10, 30, 100)
+    """Numbers of steps at which that of PGD is."""
+    epsilons: tuple[float, ...] = (0, 1 / 255, 2 / 255, 4 / 255, 8 / 255, 16 / 255, 32 / 255, paper.PGD_EPSILON, 1)
+    """Budgets of the curve over epsilon; `PGD_EPSILON` in normalised units joins them."""
+
+
+@dataclass(frozen=True)
 class Experiment:
-    """A configuration with its place in the book. `start_seeds`: start locations a test image (ledger B7)."""
+    """A configuration with its place in the book. `start_seeds`: start locations a test image (ledger B7); `protocol`:
+    how it is attacked, where its table is about that."""
 
     table: str
     row: str
     preset: str
     config: Config
     start_seeds: int = 5
+    protocol: Protocol | None = None
 
     @property
     def label(self) -> str:
@@ -135,6 +173,11 @@ def _ram(glimpses: int, patch_size: int = 8, scales: int = 1, **others) -> dict:
 
 def _ours(glimpses: int, **others) -> dict:
     return _ram(glimpses, 12, 4, **others) | {"model": "unified"}
+
+
+def _vgg(kind: str, **others) -> dict:
+    glimpsing = {"glimpses": paper.GLIMPSES, "patch_size": paper.PATCH_SIZE, "scales": 1}
+    return {"model": f"vgg16-{kind}", **glimpsing, **others}
 
 
 ROWS = {
@@ -159,6 +202,14 @@ ROWS = {
         "ours-6-entropy-context": _ours(6, entropy="literal", context=True),
         "ours-8": _ours(8),
         "ours-8-entropy-context": _ours(8, entropy="literal", context=True),
+    },
+    "table4": {
+        "vgg16-pgd": {"model": "vgg16"},
+        "ours-vgg16-pgd": _vgg("attention", entropy="literal", context=True),
+        "vgg16-undefended": {"model": "vgg16"},
+        "ours-vgg16-undefended": _vgg("attention", entropy="literal", context=True),
+        "vgg16-random-glimpses": _vgg("random-glimpses", entropy="literal", context=True),
+        "vgg16-mlp": _vgg("mlp"),  # of the size that these glimpses give the model with attention
     },
 }
 
@@ -230,6 +281,8 @@ ABLATIONS = (
 MNIST_RECIPE = {"learning_rate": 1e-3, "clip_norm": 1.0}
 CLUTTER_RECIPE = {"learning_rate": 1e-3, "clip_norm": 5.0}
 
+ROBUST_RECIPE = {"learning_rate": 1e-3, "clip_norm": 5.0, "augment": True, "attack": "fast"}
+
 RECIPES = {
     "table1": {
         "converged": MNIST_RECIPE | {"epochs": 50},
@@ -244,6 +297,31 @@ RECIPES = {
         "converged": CLUTTER_RECIPE | {"epochs": 40},
         "quick": CLUTTER_RECIPE | {"epochs": 6},
         "smoke": CLUTTER_RECIPE | {"epochs": 3, "dataset": "digits-clutter60-4"},
+    },
+    "table4": {
+        # For an accelerator: VGG16 in full. The paper states the step size; the rest is our reading (ledger H3).
+        "paper": {
+            "learning_rate": paper.LEARNING_RATE,
+            "schedule": "constant",
+            "epochs": 30,
+            "augment": True,
+            "attack": "pgd",
+            "attack_steps": 10,
+        },
+        # A quarter of the filters, and as many epochs as leave a run of the row with attention, evaluation included,
+        # at about an hour and a half on a busy core (an idle one: 75 minutes, of which 25 are attacks). Not tuned.
+        "converged": ROBUST_RECIPE | {"epochs": 30, "width": 1 / 4},
+        "quick": ROBUST_RECIPE | {"epochs": 4, "width": 1 / 8},
+        # Few images: small batches and large steps. Mirrored digits would be other signs.
+        "smoke": ROBUST_RECIPE
+        | {
+            "epochs": 3,
+            "width": 1 / 8,
+            "dataset": "digits-colour",
+            "batch_size": 32,
+            "learning_rate": 3e-3,
+            "augment": False,
+        },
     },
 }
 
@@ -272,7 +350,28 @@ ROW_RECIPES = {
     # An epoch of this one costs forty of a RAM's.
     ("table2", "paper", "cnn5"): {"epochs": 4},
     ("table2", "quick", "cnn5"): {"epochs": 1},
+    # Trained on clean images, all else alike.
+    **{
+        ("table4", preset, row): {"attack": "none", "attack_steps": 0}
+        for preset in RECIPES["table4"]
+        for row in ("vgg16-undefended", "ours-vgg16-undefended")
+    },
 }
+
+PROTOCOLS = {
+    ("table4", "paper"): Protocol(images=0),
+    ("table4", "converged"): Protocol(),
+    ("table4", "quick"): Protocol(
+        images=200, fewer=100, restarts=2, draws=10, queries=300, draws_studied=(1, 5, 10, 20)
+    ),
+    ("table4", "smoke"): Protocol(
+        images=50, fewer=20, steps=5, restarts=2, draws=4, queries=50, draws_studied=(1, 2, 4),
+        steps_studied=(2, 5, 10), epsilons=(0, 8 / 255, paper.PGD_EPSILON, 1),
+    ),
+}  # fmt: skip
+
+# Rows of Table 4 whose networks the transfer attacks on the others start from, each of the same seed.
+TRANSFER_FROM = ("vgg16-undefended", "vgg16-pgd")
 
 
 def experiment(table: str, row: str, preset: str, dataset: str | None = None) -> Experiment:
@@ -293,7 +392,7 @@ def experiment(table: str, row: str, preset: str, dataset: str | None = None) ->
     settings |= ROW_RECIPES.get((table, preset, row), {})
     if dataset is not None:
         settings["dataset"] = dataset
-    return Experiment(table, row, preset, Config(**settings))
+    return Experiment(table, row, preset, Config(**settings), protocol=PROTOCOLS.get((table, preset)))
 
 
 def experiments(table: str, preset: str, rows: list[str] | None = None, dataset: str | None = None) -> list[Experiment]:

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import UramError, paper
+from . import UramError, live, paper
 from .cli import exit_status
+from .data import COPIES, cifar10
 from .experiments import PRESETS
-from .paths import CLAIMS, FIGURES, PUBLISHED, RESULTS, ROOT, TABLES, relative, write_atomically
+from .paths import BENCH, CLAIMS, FIGURES, PUBLISHED, RESULTS, ROOT, TABLES, relative, write_atomically
 from .records import load_records
 from .statistics import estimate, paired_difference
-from .tables import BESIDE, CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes
+from .tables import BENCHMARK, BESIDE, CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes
 
 GENERATED = ROOT / "book" / "_generated"
 README = ROOT / "README.md"
-BENCH = RESULTS / "bench.json"
 MUTANTS = RESULTS / "mutants.json"
 BEGIN, END = "<!-- headline: begin (made by `make tables`) -->", "<!-- headline: end -->"
 CLAIM_VERDICTS = ("supported", "opposite", "not supported", "undecided", "not testable here")
@@ -147,6 +147,17 @@ def claim_lines(claims: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def cost_lines(claims: pd.DataFrame) -> pd.DataFrame:
+    """The claim on cost, a line a part."""
+    return pd.DataFrame([
+        {
+            "Claim": f"**{line.claim}** {line.statement}" if i == 0 else "", "Part": line.part,
+            "Exponent": effect_text(line), "Verdict": f"**{line.verdict}**, {count(int(line.n_pairs), 'size')}",
+        }
+        for i, line in enumerate(claims.itertuples())
+    ])  # fmt: skip
+
+
 # Parts of claims whose effect is not in percentage points but a change in percent.
 RELATIVE = {(c.claim, part.part) for c in paper.CLAIMS for part in c.contrasts if part.measure == "spread over seeds"}
 
@@ -163,7 +174,8 @@ def open_claims(claims: pd.DataFrame) -> pd.DataFrame:
     """Claims, or parts of them, without a comparison yet, and what will make it."""
     lines = []
     for claim in paper.CLAIMS:
-        measured = set(claims.loc[claims["claim"] == claim.claim, "part"])
+        found = claims.loc[claims["claim"] == claim.claim, "part"]
+        measured = {part.removesuffix(f", {copy}") for part in found for copy in map(cifar10.TITLES.get, COPIES)}
         parts = [(c.part, awaited(c)) for c in claim.contrasts if c.part not in measured]
         if claim.how and not measured:
             parts.append(("", claim.how))
@@ -259,8 +271,9 @@ def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
         "provenance.md": provenance_fragment(records, folder),
         "speed-parity.md": parity_sentence(by_cell(records)),
         "mutants.md": mutants_fragment(json.loads(MUTANTS.read_text()) if MUTANTS.exists() else None, folder),
-        "status.md": status(published),
+        "status.md": status(published, {record["table"] for record in records}),
     }
+    made |= live.fragments(live.find(records_root=records_root))
     return made | speed_fragments(json.loads(BENCH.read_text()) if BENCH.exists() else None, folder)
 
 
@@ -285,10 +298,14 @@ def claims_fragment(claims: pd.DataFrame, folder: Path) -> str:
     """The claims that were measured, and those that are open."""
     text = f"{claims_sentence(claims)}\n"
     if len(claims):
-        lines = claim_lines(claims)
-        caption = "The claims measured so far: effects in percentage points (a change of spread: in percent) with 95 % "
-        caption += "intervals. A dash stands where the paper gives no number and the sign alone is judged"
-        text += "\n" + csv_table("claims-measured", caption, widths(lines, 26, 18, 8), lines, folder)
+        costs = claims["preset"] == BENCHMARK
+        if len(lines := claim_lines(claims[~costs])):
+            caption = "The claims measured so far: effects in percentage points (a change of spread: in percent) with "
+            caption += "95 % intervals. A dash stands where the paper gives no number and the sign alone is judged"
+            text += "\n" + csv_table("claims-measured", caption, widths(lines, 26, 18, 8), lines, folder)
+        if len(lines := cost_lines(claims[costs])):
+            caption = "The claim on cost, by `make bench`: the exponent with which it grows with the number of pixels"
+            text += "\n" + csv_table("claims-cost", caption, "36 24 22 18", lines, folder)
     if len(lines := open_claims(claims)):
         text += "\n" + csv_table("claims-open", "Claims not measured yet", "50 28 22", lines, folder)
     return text
@@ -307,12 +324,14 @@ def provenance_fragment(records: list[dict], folder: Path) -> str:
     return text + "".join(f"- Machine {letter(i)}: {m}\n" for i, m in enumerate(machines))
 
 
-def status(published: dict[str, pd.DataFrame]) -> str:
-    """Which tables are done, under way and to come. A table is done where some preset has all of the paper's rows."""
-    stages: dict[str, list[str]] = {"Done": [], "Under way": [], "To come": []}
+def status(published: dict[str, pd.DataFrame], recorded: set[str]) -> str:
+    """Which tables are done, under way and to come. A table is done where some preset has all of the paper's rows.
+    recorded: tables with records, on whatever data."""
+    elsewhere = "On other data than the paper's"
+    stages: dict[str, list[str]] = {"Done": [], "Under way": [], elsewhere: [], "To come": []}
     for name in paper.CAPTIONS:
         frame = published.get(name)
-        stage = "To come"
+        stage = elsewhere if name in recorded else "To come"
         if frame is not None:
             whole = any(lacking(name, lines) == 0 for _, lines in frame.groupby("preset"))
             stage = "Done" if whole else "Under way"
@@ -440,13 +459,14 @@ def figure(name: str, alt: str, caption: str) -> str:
 
 
 def write_pages(folder: Path = GENERATED) -> list[str]:
-    """Fill `folder`; returns what was written, as a reader sees it."""
+    """Fill `folder` with fragments of pages, and its `static` with the live page's scripts; returns what was written,
+    as a reader sees it."""
     texts = fragments(folder)
     for name, text in texts.items():
         path = folder / name
         if not path.exists() or path.read_text() != text:  # unchanged files keep their date, and pages their cache
             write_atomically(path, lambda temporary, text=text: temporary.write_text(text))
-    return [relative(folder / name) for name in texts]
+    return [relative(path) for path in (*(folder / name for name in texts), *live.write_scripts(folder / "static"))]
 
 
 def write_figures(folder: Path = FIGURES) -> list[str]:
