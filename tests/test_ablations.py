@@ -160,10 +160,10 @@ def test_a_reader_sees_effects_with_their_sign_and_what_is_not_measured(made):
 def test_the_sentence_on_starts_says_what_is_measured(made):
     lines = ablations.starts(ablations.rows_at(made({"ram-6": [300] * 3, "ours-6": [310] * 3}), "table2", "paper"))
     text = ablations.starts_sentence(lines)
-    assert text.startswith(
-        "Top-down's start lies 0 px from the digit's centre, where RAM's own lies 0 px: a difference"
+    assert text.startswith("Top-down's start lies 0 px from the digit's centre on average, RAM's own start 0 px. It")
+    assert (
+        "It raises the error: +1.00 [" in text and "A start at the digit's centre, which nobody knows, is not" in text
     )
-    assert "points, raises the error. A start at the digit's centre, which nobody knows, is not measured" in text
     assert ablations.starts_sentence(ablations.starts({})).count("is not measured at this preset.") == 2
 
 
