@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from uram_lib import UramError, pages, paper, records, tables
+from uram_lib.experiments import ABLATIONS
 
 
 @pytest.fixture
@@ -121,6 +122,21 @@ def test_the_claim_on_cost_has_a_table_of_its_own(two_presets):
     assert [span.split()[0] for span in lines["Exponent"]] == ["+0.00", "+0.50", "+1.00"]
     assert list(lines["Verdict"]) == ["**supported**, 3 sizes", "**opposite**, 3 sizes", "**opposite**, 3 sizes"]
     assert not (folder / "claims-open.csv").exists() or "C9" not in (folder / "claims-open.csv").read_text()
+
+
+def test_the_table_of_arms_says_what_is_measured_and_what_is_not(two_presets, write_made):
+    generator = torch.Generator().manual_seed(5)
+    worse = {("ram-6-detached", seed): torch.rand(5, 400, generator=generator) > 0.9 for seed in (0, 1)}
+    write_made(two_presets / "runs", worse, table="ablations", preset="paper", dataset="clutter100-10")
+    folder = two_presets / "generated"
+    assert ":name: arms-measured" in pages.fragments(folder, two_presets / "runs")["arms.md"]
+    lines = pd.read_csv(folder / "arms-measured.csv").set_index("Taken otherwise")
+    measured = lines.loc["REINFORCE kept out of the core"]
+    assert measured["Entry"] == "B6" and measured["Against"] == "`ram-6` at `paper`"
+    assert measured["Difference (points)"].startswith("+") and measured["Verdict"] == "undecided, 2 pairs"
+    assert set(lines.drop("REINFORCE kept out of the core")["Verdict"]) == {"not measured"}
+    arms = {arm.label for arm in ABLATIONS.values() if arm.ledger not in ("G", "A8", "speed")}
+    assert arms < set(lines.index)
 
 
 def test_provenance_has_a_table_for_each_of_the_papers(two_presets, write_made):

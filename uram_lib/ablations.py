@@ -10,9 +10,9 @@ import pandas as pd
 
 from . import paper
 from .experiments import ABLATIONS, RECIPES, ROWS, Arm, experiment, label_of
-from .pages import signed, span
 from .statistics import Estimate, direction_verdict, estimate, mean_over_seeds, paired_difference
 from .tables import BESIDE, by_cell, effect_on_outcome, in_common, outcomes, paired_curves
+from .wording import signed, span
 
 NOT_MEASURED, REFERENCE = "not measured", "the reference"
 VERDICTS = {"supported": "lowers the error", "opposite": "raises the error", "undecided": "undecided"}

@@ -14,8 +14,8 @@ from .data import Split
 from .evaluation import distances_px, rollouts
 from .models import RAM, Trajectory, Unified
 from .models.topdown import REGIONS, pyramid
-from .pages import count, listed
 from .statistics import Estimate, paired_difference
+from .wording import count, listed
 
 # Where the bottom-up model is put, and how a reader calls it; the first is its own start. The last knows the answer.
 STARTS = {

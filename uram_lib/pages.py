@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import UramError, live, paper
+from . import UramError, ablations, live, paper
 from .cli import exit_status
 from .data import COPIES, cifar10
 from .experiments import PRESETS
@@ -19,6 +19,7 @@ from .paths import BENCH, CLAIMS, FIGURES, PUBLISHED, RESULTS, ROOT, TABLES, rel
 from .records import load_records
 from .statistics import estimate, paired_difference
 from .tables import BENCHMARK, BESIDE, CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes
+from .wording import count, listed, signed, span
 
 GENERATED = ROOT / "book" / "_generated"
 README = ROOT / "README.md"
@@ -43,23 +44,6 @@ def tables_here(folder: Path = TABLES) -> dict[str, pd.DataFrame]:
 def title(name: str) -> str:
     """`table1` or `ablations` as a reader says it."""
     return f"Table {name.removeprefix('table')}" if name.startswith("table") else name.capitalize()
-
-
-def signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−") if math.isfinite(value) else "–"
-
-
-def span(low: float, high: float, form=lambda value: f"{value:.2f}") -> str:
-    return f"[{form(low)},\u00a0{form(high)}]"  # never broken over two lines
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def listed(parts: list[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def tally(verdicts: list[str], order: tuple[str, ...] = CLAIM_VERDICTS) -> str:
@@ -273,6 +257,7 @@ def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
         "mutants.md": mutants_fragment(json.loads(MUTANTS.read_text()) if MUTANTS.exists() else None, folder),
         "status.md": status(published, {record["table"] for record in records}),
     }
+    made |= {"arms.md": arms_fragment(records, folder)}
     made |= live.fragments(live.find(records_root=records_root))
     return made | speed_fragments(json.loads(BENCH.read_text()) if BENCH.exists() else None, folder)
 
@@ -322,6 +307,19 @@ def provenance_fragment(records: list[dict], folder: Path) -> str:
         same = same.drop(columns="Table")
         text += csv_table(f"provenance-{name}", caption, "36 10 12 16 12 14", same, folder) + "\n"
     return text + "".join(f"- Machine {letter(i)}: {m}\n" for i, m in enumerate(machines))
+
+
+def arms_fragment(records: list[dict], folder: Path) -> str:
+    """What other readings of the paper do to the error, a line an arm; those that are not measured, too."""
+    lines = ablations.legible(ablations.decisions(records, "paper"))
+    judged = zip(lines["verdict"], lines["pairs"], strict=True)
+    shown = pd.DataFrame({
+        "Entry": lines["ledger"], "Taken otherwise": lines["arm"],
+        "Against": [f"`{row}` at `{preset}`" for row, preset in zip(lines["row"], lines["preset"], strict=True)],
+        "Difference (points)": lines["difference (points)"],
+        "Verdict": [f"{verdict}, {count(pairs, 'pair')}" if pairs else verdict for verdict, pairs in judged],
+    })  # fmt: skip
+    return csv_table("arms-measured", "Other readings against ours: error minus error", "8 36 24 18 14", shown, folder)
 
 
 def status(published: dict[str, pd.DataFrame], recorded: set[str]) -> str:
