@@ -1,4 +1,5 @@
-"""Testing a model: the mean policy from several start locations over a whole split (ledger B7)."""
+"""Testing a model over a whole split: the mean policy from several start locations (ledger B7), or of readers of
+numbers, which choose their start, one pass."""
 
 from dataclasses import dataclass, field
 
@@ -7,8 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .data import Split
+from .data.sequences import TERMINAL, Sequences, counting
 from .glimpse import location_to_pixel
-from .models import RAM, Trajectory, Unified, bottom_up
+from .models import DRAM, RAM, ElevenLayerCNN, Trajectory, Unified, bottom_up
+from .models.number_cnns import most_probable
 from .models.unified import action_histogram, share_in_region, start_location
 from .seeding import stream
 
@@ -31,7 +34,8 @@ def draws_in_testing(model: nn.Module, images: Tensor, start_seed: int = 0, samp
     if not (sampled or ram.always_sampled):
         return starts, None
     generator = stream(EVALUATION_SEED, "policy", start_seed)
-    return starts, torch.randn(len(images), ram.glimpses - 1, 2, generator=generator).to(images.device)
+    actions = ram.glimpses - (0 if isinstance(ram, DRAM) else 1)
+    return starts, torch.randn(len(images), actions, 2, generator=generator).to(images.device)
 
 
 def stratified(labels: Tensor, count: int = 0) -> Tensor:
@@ -51,7 +55,11 @@ class Evaluation:
     """correct: (S, N) bool for S start seeds; monte_carlo_correct: (N,) after averaging the S sampled rollouts, or
     None; the three after it are means over images by glimpse (T,), empty for models without glimpses. top_down, of a
     model that chooses its start: `action_histogram`, shares (L lists of 4); `q_values`, means (L lists of 4);
-    `in_region_percent`, images whose object has its centre in the chosen region."""
+    `in_region_percent`, images whose object has its centre in the chosen region.
+
+    A number is right where all of it is. error_by_length: of numbers, percent by the number of digits, of the lengths
+    that there are. Its glimpses are counted from the first at a digit, so T is that of one digit: distances are those
+    to the digit that is read, entropies and blanks those at all digits and the end."""
 
     correct: Tensor
     monte_carlo_correct: Tensor | None
@@ -59,6 +67,7 @@ class Evaluation:
     patch_entropy_bits: list[float]
     blank_patch_percent: list[float]
     top_down: dict[str, list | float] = field(default_factory=dict)
+    error_by_length: dict[int, float] = field(default_factory=dict)
 
     @property
     def error(self) -> float:
@@ -68,13 +77,16 @@ class Evaluation:
     def metrics(self) -> dict:
         """The record's entries."""
         errors = (100 * (1 - self.correct.float().mean(1))).tolist()
+        passes = "one pass" if self.error_by_length else f"{len(errors)} uniform start(s)"
         found = {
             "test_error": self.error,
             "test_error_by_start": errors,
-            "test": f"mean policy, {len(errors)} uniform start(s) an image, whole test set",
+            "test": f"mean policy, {passes} an image, whole test set",
         }
         if self.monte_carlo_correct is not None:
             found["test_error_monte_carlo"] = 100 * (1 - self.monte_carlo_correct.float().mean().item())
+        if self.error_by_length:
+            found["test_error_by_length"] = {str(n): error for n, error in self.error_by_length.items()}
         return found | self.glimpses()
 
     def glimpses(self) -> dict:
@@ -99,7 +111,8 @@ def rollouts(
     start: str | None = None,
 ) -> Trajectory:
     """Roll the policy out from uniform start `start_seed`, on all of `images` (N, C, H, W) in batches; of the unified
-    model from a place in the region that it chooses, with the same draws.
+    model from a place in the region that it chooses, with the same draws; of the reader of numbers from the place that
+    it chooses.
 
     The mean policy, or with `sampled`, and where there is none, the sampled one. centres: (N, 2), the objects' in
     pixels, for a RAM that starts where they tell it to. start: one of `models.ram.STARTS`, to put the bottom-up model
@@ -118,6 +131,8 @@ def rollouts(
         own = None if noise is None else noise[part]
         if isinstance(model, Unified):
             parts.append(model(images[part], (start + 1) / 2, own)[0])
+        elif isinstance(model, DRAM):
+            parts.append(model(images[part], own))
         else:
             parts.append(model(images[part], start, own))
     return Trajectory(*(torch.cat(field) for field in zip(*parts, strict=True)))
@@ -137,6 +152,8 @@ def evaluate(model: nn.Module, split: Split, start_seeds: int = 1, monte_carlo: 
     classify by the mean class probability of as many sampled rollouts.
     """
     model.eval()
+    if isinstance(split, Sequences):
+        return evaluate_numbers(model, split, start_seeds if monte_carlo else 0)
     images, labels = split.floats(), split.labels
     if bottom_up(model) is None:
         size = BATCH.get(images.device.type, OTHER_BATCH)
@@ -162,6 +179,56 @@ def evaluate(model: nn.Module, split: Split, start_seeds: int = 1, monte_carlo: 
         mean(blanks),
         choices(model, split) if isinstance(model, Unified) else {},
     )
+
+
+def read_out(probabilities: Tensor) -> Tensor:
+    """The number that class probabilities (or logits) at its six places, (B, 6, 11), spell out, as labels (B, 6)."""
+    classes = probabilities.argmax(-1)
+    ended = (classes == TERMINAL).cumsum(1) > 0  # from the first class 10 on
+    return classes.masked_fill(ended, TERMINAL)
+
+
+def spoken(trajectory: Trajectory, places: int) -> Tensor:
+    """The class logits after the last glimpse at each of `places`, (B, places, 11), of which a number is read."""
+    return trajectory.class_logits.unflatten(1, (places, -1))[:, :, -1]
+
+
+@torch.no_grad()
+def evaluate_numbers(model: DRAM | ElevenLayerCNN, split: Sequences, samples: int = 0) -> Evaluation:
+    """`evaluate` for readers of whole numbers: one pass, in which the mean policy leaves nothing to chance.
+
+    samples: rollouts of the Gaussian policy whose class probabilities are averaged for `monte_carlo_correct`; 0: none.
+    """
+    images, labels = split.floats(), split.labels
+    places = labels.shape[1]
+    if isinstance(model, ElevenLayerCNN):
+        size = BATCH.get(images.device.type, OTHER_BATCH)
+        numbers = torch.cat([most_probable(model(images[i : i + size])) for i in range(0, len(images), size)])
+        correct = (numbers == labels).all(1)
+        return Evaluation(correct[None], None, [], [], [], error_by_length=error_by_length(correct, split.lengths))
+    trajectory = rollouts(model, images, 0)
+    correct = (read_out(spoken(trajectory, places)) == labels).all(1)
+    probability = 0
+    for k in range(samples):
+        probability = probability + spoken(rollouts(model, images, k, sampled=True), places).softmax(-1)
+    counts = counting(labels)  # (N, 6)
+    pixels = location_to_pixel(trajectory.locations, *images.shape[-2:]).unflatten(1, (places, -1))  # (N, 6, T, 2)
+    is_digit = counts[:, 1:]  # (N, 5): a place holds a digit where the next one counts
+    distances = (pixels[:, :-1] - split.centres[:, :, None]).norm(dim=-1)[is_digit]  # (digits, T)
+    entropies = trajectory.patch_entropies.unflatten(1, (places, -1))[counts]  # (places that count, T)
+    return Evaluation(
+        correct[None],
+        (read_out(probability) == labels).all(1) if samples else None,
+        distances.mean(0).tolist(),
+        entropies.mean(0).tolist(),
+        ((entropies == 0).float().mean(0) * 100).tolist(),
+        error_by_length=error_by_length(correct, split.lengths),
+    )
+
+
+def error_by_length(correct: Tensor, lengths: Tensor) -> dict[int, float]:
+    """Percent of wrong numbers by their number of digits. correct: (N,) bool; lengths: (N,)."""
+    return {n: 100 * (1 - correct[lengths == n].float().mean().item()) for n in lengths.unique().tolist()}
 
 
 @torch.no_grad()

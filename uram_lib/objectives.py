@@ -6,10 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .data.sequences import TERMINAL, counting, lengths_of
+from .models.number_cnns import LengthAndDigits, most_probable
 from .models.ram import Trajectory
 
 ENTROPY_FORMS = ("none", "literal", "intent")
 CONTEXT_FORMS = ("attended", "detached", "uniform", "each-step")
+REWARDS = ("cumulative", "whole")
 
 
 def correctness(trajectory: Trajectory, labels: Tensor) -> Tensor:
@@ -25,6 +28,7 @@ def policy_objective(
     patch_entropies: Tensor | None = None,
     entropy: str = "none",
     entropy_offset: float = 0.5,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """J of Eq. 12, whose gradient is Eq. 13; with `entropy="none"` that of Eq. 4. To be maximised.
 
@@ -32,7 +36,8 @@ def policy_objective(
     patch_entropies: (B, A), bits, of the patch that each action leads to (ledger D2);
     entropy_offset: lambda. Forms: "literal" weights the advantage, (H + lambda)(R - b), as printed;
     "intent" weights the reward, (H + lambda) R - b, which does pull towards rich patches (ledger D3).
-    Returns the mean over the batch of the sum over actions. Raises ValueError on an unknown form or other shapes.
+    Returns the mean over the batch, weighted by `weights` (B,) if given, of the sum over actions.
+    Raises ValueError on an unknown form or other shapes.
     """
     if entropy not in ENTROPY_FORMS:
         raise ValueError(f"unknown entropy form {entropy!r}; one of: {', '.join(ENTROPY_FORMS)}")
@@ -46,20 +51,37 @@ def policy_objective(
         advantage = (patch_entropies + entropy_offset) * (reward - baselines)
     else:
         advantage = (patch_entropies + entropy_offset) * reward - baselines
-    return (log_probs * advantage.detach()).sum(1).mean()
+    objective = (log_probs * advantage.detach()).sum(1)  # (B,)
+    return objective.mean() if weights is None else (objective * weights).mean()
 
 
-def baseline_loss(baselines: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared error of b against the return that it predicts. baselines, targets: (B, A)."""
-    return F.mse_loss(baselines, targets.detach()) if baselines.numel() else baselines.sum()
+def baseline_loss(baselines: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean squared error of b against the return that it predicts. baselines, targets: (B, A); weights: as above."""
+    if not baselines.numel():
+        return baselines.sum()
+    if weights is None:
+        return F.mse_loss(baselines, targets.detach())
+    return ((baselines - targets.detach()).square().mean(1) * weights).mean()
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean cross entropy. logits: (B, K); labels: (B,); weights: (B,) or None."""
+    if weights is None:
+        return F.cross_entropy(logits, labels)
+    return (F.cross_entropy(logits, labels, reduction="none") * weights).mean()
 
 
 def context_loss(
-    hiddens: Tensor, class_logits: Tensor, labels: Tensor, context_network: nn.Module, form: str = "attended"
+    hiddens: Tensor,
+    class_logits: Tensor,
+    labels: Tensor,
+    context_network: nn.Module,
+    form: str = "attended",
+    example_weights: Tensor | None = None,
 ) -> Tensor:
     """Cross entropy of the class predicted from the attended context (Eq. 11), or a control of it (ledger K3).
 
-    hiddens: (B, T, D) core states; class_logits: (B, T, K); labels: (B,) in [0, K).
+    hiddens: (B, T, D) core states; class_logits: (B, T, K); labels: (B,) in [0, K); example_weights: (B,) or None.
     Forms: "attended", the weights being alpha_{t,y}; "detached", the same without a gradient through them; "uniform",
     the weights being 1 / T; "each-step", no context at all: the mean cross entropy of the T predictions alpha_t.
     Returns a scalar. Uses the true label, so it is a training loss and never a prediction (ledger K1).
@@ -69,14 +91,15 @@ def context_loss(
         raise ValueError(f"unknown context form {form!r}; one of: {', '.join(CONTEXT_FORMS)}")
     steps = hiddens.shape[1]
     if form == "each-step":
-        return F.cross_entropy(class_logits.flatten(0, 1), labels.repeat_interleave(steps))
+        each = None if example_weights is None else example_weights.repeat_interleave(steps)
+        return cross_entropy(class_logits.flatten(0, 1), labels.repeat_interleave(steps), each)
     if form == "uniform":
-        return F.cross_entropy(context_network(hiddens.mean(1)), labels)
+        return cross_entropy(context_network(hiddens.mean(1)), labels, example_weights)
     weights = class_logits.softmax(-1).gather(-1, labels[:, None, None].expand(-1, steps, 1))  # (B, T, 1)
     if form == "detached":
         weights = weights.detach()
     context = (weights * hiddens).sum(1)  # (B, D)
-    return F.cross_entropy(context_network(context), labels)
+    return cross_entropy(context_network(context), labels, example_weights)
 
 
 def hybrid_loss(
@@ -88,32 +111,99 @@ def hybrid_loss(
     entropy: str,
     entropy_offset: float,
     context_form: str = "attended",
+    rewards: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of Eq. 14: -y log alpha_T - beta1 y log z - beta2 J, plus the baseline's regression.
 
     labels: (B,). J enters with a minus sign: the printed plus would lower the reward (ledger D8).
-    `context_network=None` leaves out the beta1 term; `context_form` is that of `context_loss`. Returns the loss and its
+    `context_network=None` leaves out the beta1 term; `context_form` is that of `context_loss`. rewards: (B,),
+    `correctness` where None; weights: (B,), of each image in every term, 1 where None. Returns the loss and its
     detached parts, each a scalar: `cross_entropy`, `context`, `policy`, `baseline`, and the mean `reward`.
     """
     last = trajectory.class_logits[:, -1]  # (B, K)
-    rewards = correctness(trajectory, labels)  # (B,)
-    cross_entropy = F.cross_entropy(last, labels)
+    rewards = correctness(trajectory, labels) if rewards is None else rewards  # (B,)
+    classes = cross_entropy(last, labels, weights)
     context = (
-        context_loss(trajectory.hiddens, trajectory.class_logits, labels, context_network, context_form)
+        context_loss(trajectory.hiddens, trajectory.class_logits, labels, context_network, context_form, weights)
         if context_network is not None
-        else torch.zeros_like(cross_entropy)
+        else torch.zeros_like(classes)
     )
-    entropies = trajectory.patch_entropies[:, 1:]  # (B, T - 1): the patches that the actions led to
+    glimpses, actions = trajectory.patch_entropies.shape[1], trajectory.log_probs.shape[1]
+    entropies = trajectory.patch_entropies[:, glimpses - actions :]  # (B, A): the patches that the actions led to
     objective = policy_objective(
-        trajectory.log_probs, rewards, trajectory.baselines, entropies, entropy, entropy_offset
+        trajectory.log_probs, rewards, trajectory.baselines, entropies, entropy, entropy_offset, weights
     )
     returns = rewards[:, None].expand_as(trajectory.baselines)
     if entropy == "intent":
         returns = (entropies + entropy_offset) * returns
-    regression = baseline_loss(trajectory.baselines, returns)
-    loss = cross_entropy + beta1 * context - beta2 * objective + regression
-    parts = {"cross_entropy": cross_entropy, "context": context, "policy": objective, "baseline": regression}
+    regression = baseline_loss(trajectory.baselines, returns, weights)
+    loss = classes + beta1 * context - beta2 * objective + regression
+    parts = {"cross_entropy": classes, "context": context, "policy": objective, "baseline": regression}
     return loss, {name: part.detach() for name, part in parts.items()} | {"reward": rewards.mean()}
+
+
+def by_place(trajectory: Trajectory, places: int) -> Trajectory:
+    """A rollout of T glimpses and T actions as `places` rollouts: (B, T, ...) -> (B places, T / places, ...)."""
+    return Trajectory(*(field.unflatten(1, (places, -1)).flatten(0, 1) for field in trajectory))
+
+
+def returns_of(right: Tensor, counts: Tensor, reward: str) -> Tensor:
+    """The return of the glimpses at each place of a number, (B, N) in [0, 1].
+
+    right: (B, N) bool, whether the class at that place is right; counts: (B, N) bool, which places are no padding.
+    "cumulative": a place is worth 1 while it and all before it are right; the return of a place is what it and those
+    after it are worth, over the number of places that count, so the first one's is the share of the number that is
+    read. "whole": 1 at each place where the whole number is right, else 0. Raises ValueError for another `reward`.
+    """
+    if reward not in REWARDS:
+        raise ValueError(f"unknown reward {reward!r}; one of: {', '.join(REWARDS)}")
+    if reward == "whole":
+        return (right | ~counts).all(1, keepdim=True).expand_as(right).to(torch.get_default_dtype())
+    worth = (right & counts).to(torch.get_default_dtype()).cumprod(1)  # (B, N)
+    return worth.flip(1).cumsum(1).flip(1) / counts.sum(1, keepdim=True)
+
+
+def number_loss(
+    trajectory: Trajectory,
+    labels: Tensor,
+    context_network: nn.Module | None,
+    beta1: float,
+    beta2: float,
+    entropy: str,
+    entropy_offset: float,
+    reward: str,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Eq. 14 for a number: the sum over its digits and its end of `hybrid_loss`, each over its own glimpses and with
+    its own label (ledger I), the mean over images. What lies behind the end adds nothing.
+
+    trajectory: T glimpses and T actions; labels: (B, N), N a divisor of T; reward: as `returns_of` takes it.
+    Returns as `hybrid_loss`; `reward` is the share of numbers that are wholly right.
+    """
+    digits = by_place(trajectory, labels.shape[1])  # B N rollouts
+    counts = counting(labels)  # (B, N)
+    right = digits.class_logits[:, -1].argmax(-1).view_as(labels) == labels  # (B, N)
+    loss, parts = hybrid_loss(
+        digits, labels.flatten(), context_network, beta1, beta2, entropy, entropy_offset,
+        rewards=returns_of(right, counts, reward).flatten(),
+        weights=(counts * labels.shape[1]).flatten(),  # the mean over B N is then the sum over N, the mean over B
+    )  # fmt: skip
+    return loss, parts | {"reward": (right | ~counts).all(1).float().mean()}
+
+
+def length_and_digits_loss(heads: LengthAndDigits, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """-log P(length) - sum over the digits that there are of log P(digit), the mean over images. labels: (B, 6).
+
+    Returns the loss and its detached part, `cross_entropy`, and the share `reward` of numbers that are wholly right.
+    """
+    batch, places, _ = heads.digit_logits.shape
+    length = F.cross_entropy(heads.length_logits, lengths_of(labels) - 1)
+    digits = F.cross_entropy(
+        heads.digit_logits.flatten(0, 1), labels[:, :places].flatten(), ignore_index=TERMINAL, reduction="sum"
+    )
+    loss = length + digits / batch
+    right = (most_probable(heads) == labels).all(1)  # (B,)
+    return loss, {"cross_entropy": loss.detach(), "reward": right.float().mean()}
 
 
 def q_loss(values: Tensor, actions: Tensor, rewards: Tensor, next_values: Tensor, gamma: float) -> Tensor:

@@ -5,7 +5,6 @@
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from .experiments import PRESETS
 from .paths import BENCH, CLAIMS, FIGURES, PUBLISHED, RESULTS, ROOT, TABLES, relative, write_atomically
 from .records import load_records
 from .statistics import estimate, paired_difference
-from .tables import BENCHMARK, BESIDE, CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes
+from .tables import BENCHMARK, BESIDE, CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes, published_on
 from .wording import count, listed, signed, span
 
 GENERATED = ROOT / "book" / "_generated"
@@ -35,10 +34,21 @@ def read(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def tables_here(folder: Path = TABLES) -> dict[str, pd.DataFrame]:
-    """The published tables that exist, by name, each with its lines on the paper's data set alone."""
+    """The published tables that exist, by name, each with its lines on the paper's data set alone, or, where there are
+    none, on what stands in for it."""
     frames = {name: read(folder / f"{name}.csv", TABLE_COLUMNS) for name in paper.CAPTIONS}
-    frames = {name: frame[frame["dataset"] == paper.DATASETS[name]] for name, frame in frames.items()}
+    frames = {
+        name: frame[frame["dataset"] == published_on(name, set(frame["dataset"]))] for name, frame in frames.items()
+    }
     return {name: frame for name, frame in frames.items() if len(frame)}
+
+
+def stand_in(name: str, frame: pd.DataFrame) -> str:
+    """What a published table rests on where that is not the paper's own data, in words; else empty."""
+    (dataset,) = set(frame["dataset"])
+    if dataset == paper.DATASETS[name]:
+        return ""
+    return f"{'a re-encoded copy of the images' if dataset in COPIES else 'generated data'}, `{dataset}`"
 
 
 def title(name: str) -> str:
@@ -82,7 +92,10 @@ def table_sentence(name: str, frame: pd.DataFrame, claims: pd.DataFrame) -> str:
         lines = frame[frame["preset"] == preset]
         seeds = sorted({int(n) for n in lines["n_seeds"]})
         seeds = count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-        text = f"At the preset `{preset}`, with {seeds} a row, {rows_sentence(list(lines['verdict'].dropna()))}"
+        judged = list(lines["verdict"].dropna())
+        came_out = rows_sentence(judged) if judged else "no row can be held against the paper's"
+        data = f" on {stand_in(name, frame)}" if stand_in(name, frame) else ""
+        text = f"At the preset `{preset}`{data}, with {seeds} a row, {came_out}"
         missing = lacking(name, lines)
         text += f"; {missing} of the paper's rows {'is' if missing == 1 else 'are'} to come." if missing else "."
         mine = claims[claims["evidence"].str.contains(f"/{name}/{preset}/", regex=False)] if len(claims) else claims
@@ -99,7 +112,8 @@ def table_lines(frame: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for _, same in sorted(frame.groupby("row"), key=lambda group: paper.place(frame["table"].iloc[0], group[0])):
         first = next(same.itertuples())
-        line = {"Model": first.label, "Paper": f"{first.paper:.2f}" if math.isfinite(first.paper) else "–"}
+        reported = paper.row(first.table, first.row)
+        line = {"Model": first.label, "Paper": f"{reported.value:.2f}" if reported else "–"}
         for preset in presets_of(frame):
             ours = verdict = "–"
             for found in same[same["preset"] == preset].itertuples():
@@ -267,6 +281,8 @@ def headline_table(name: str, frame: pd.DataFrame, folder: Path) -> str:
     lines = table_lines(frame)
     unit = "robust accuracy" if (frame["metric"] == "robust_accuracy").all() else "test error"
     caption = f"The paper's {title(name)}, {paper.CAPTIONS[name]}: {unit} in percent, ours with 95 % intervals"
+    if stand_in(name, frame):
+        caption += f". Ours are on {stand_in(name, frame)}, and not comparable with the paper's"
     shown = csv_table(f"headline-{name}", caption, widths(lines, 34, 8), lines, folder)
     if headline_figure(name).exists():
         alt = f"{title(name)}, the paper's values and ours with intervals"

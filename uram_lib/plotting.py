@@ -22,6 +22,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from . import paper
+from .data.sequences import PLACES, TERMINAL
 from .glimpse import GlimpseSensor, binary_entropy_of_patch, location_to_pixel, pixel_to_location
 from .statistics import FEWEST, mean_over_seeds
 from .tables import paired_curves
@@ -30,6 +31,7 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#222222",
 )  # fmt: skip
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK)
+READING = (YELLOW, SKY, ORANGE, GREEN, PURPLE, VERMILION)  # on a dark outline over a grey image
 GREY = "#767676"  # reference lines and lesser text; 4.5:1 on white
 
 STYLE = {
@@ -129,6 +131,33 @@ def glimpse_path(
         ax.text(x, y, str(t), color=colour, ha="center", va="center", fontsize=10, fontweight="bold", zorder=4,
                 path_effects=outline)  # fmt: skip
     ax.set(xlim=(0, width), ylim=(height, 0), xlabel="x (px)", ylabel="y (px)")
+    return ax
+
+
+def reading_path(
+    image: Tensor, locations: Tensor, said: Sequence[int], ax: Axes | None = None, title: str = ""
+) -> Axes:
+    """Draw how a number was read: the glimpses at each of its places as dots on a line, a colour a place, and what the
+    model then said. The line of a place begins where the one before it ended.
+
+    image: (C, H, W) in [0, 1]; locations: (T, 2), x then y, in [-1, 1]; said: the class at each of the P places that
+    were read, P T / 6 of the T glimpses; 10, the end, is drawn as a full stop. Axes in pixels.
+    """
+    ax = show_image(image, ax, title)
+    height, width = image.shape[-2:]
+    pixels = location_to_pixel(locations.detach().cpu().clamp(-1, 1), height, width).numpy()  # (T, 2)
+    each = len(pixels) // PLACES
+    outline = [effects_of_paths.withStroke(linewidth=2.5, foreground="black")]
+    for place, digit in enumerate(said):
+        first = place * each
+        path = pixels[max(first - 1, 0) : first + each]
+        colour = READING[place % len(READING)]
+        ax.plot(*path.T, color=colour, lw=1.3, path_effects=outline, zorder=3)
+        ax.plot(*pixels[first : first + each].T, "o", ms=3.5, color=colour, mec="black", mew=0.5, zorder=4)
+        text = "." if digit == TERMINAL else str(int(digit))
+        ax.annotate(text, path[-1], (4, 4), textcoords="offset points", color=colour, fontsize=11, fontweight="bold",
+                    path_effects=outline, zorder=5)  # fmt: skip
+    ax.set(xlim=(0, width), ylim=(height, 0))
     return ax
 
 

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
+from .data.sequences import PLACES
 from .experiments import Config
-from .models import Unified, bottom_up
-from .objectives import correctness, hybrid_loss, q_loss
+from .models import DRAM, ElevenLayerCNN, Unified, bottom_up
+from .objectives import correctness, hybrid_loss, length_and_digits_loss, number_loss, q_loss
 
 
 class Objective(nn.Module):
@@ -26,14 +27,21 @@ class Objective(nn.Module):
         self.model, self.config = model, config
 
     def forward(self, images: Tensor, labels: Tensor, *draws: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """images: (B, C, H, W); labels: (B,); draws: `training.draws_of` the model. Returns the loss and its detached
-        parts, each a scalar."""
+        """images: (B, C, H, W); labels: (B,), or (B, 6) of numbers; draws: `training.draws_of` the model. Returns the
+        loss and its detached parts, each a scalar."""
+        if isinstance(self.model, ElevenLayerCNN):
+            return length_and_digits_loss(self.model(images), labels)
         ram = bottom_up(self.model)
         if ram is None:
             logits = self.model(images)
             loss = F.cross_entropy(logits, labels)
             return loss, {"cross_entropy": loss.detach(), "reward": (logits.argmax(-1) == labels).float().mean()}
         c = self.config
+        if isinstance(ram, DRAM):
+            settings = (c.beta1, c.beta2, c.entropy, c.entropy_offset, c.reward)
+            (noise,) = draws  # for all places, of which the longest number of a curriculum may leave some out
+            noise = noise[:, : labels.shape[1] * (ram.glimpses // PLACES)]
+            return number_loss(ram(images, noise), labels, ram.context_network, *settings)
         outcome = None
         if isinstance(self.model, Unified):
             trajectory, outcome = self.model(images, *draws)
@@ -70,7 +78,7 @@ class Replicas:
         some = next(iter(self.parameters.values()))
         # The step size is a tensor on the device, set by the loop, so that an accelerator need not be asked to wait.
         step_size = torch.tensor(config.learning_rate, device=some.device)
-        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=step_size, fused=True)
+        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=step_size, eps=config.adam_epsilon, fused=True)
 
     def loss(self, batches: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, dict[str, Tensor]]:
         """batches: for each seed its images, labels and draws. Returns losses (R,) and their parts, (R,) each."""

@@ -50,7 +50,9 @@ class Job:
     def cost(self) -> float:
         """Relative cost, for starting the longest first: epochs times the work of an image."""
         c = self.experiment.config
-        feedforward = {"fc": 1, "cnn2": 40, "cnn5": 80, "vgg16": 5, "vgg16-mlp": 5}
+        feedforward = {
+            "fc": 1, "cnn2": 40, "cnn5": 80, "cnn10": 36, "cnn11": 59, "vgg16": 5, "vgg16-mlp": 5,
+        }  # fmt: skip
         return c.epochs * feedforward.get(c.model, 1 + c.glimpses * (1 + 0.2 * c.scales))
 
     @property
@@ -335,8 +337,10 @@ def plan(
     # One VGG16 has enough to do for any device.
     together = together or (1 if chosen[0].protocol else TOGETHER[chosen_device])
     wanted = chosen[0].config.dataset
-    if data.shape_of(wanted)[1] != data.DIGITS:
-        raise UramError(f"{table} reads single digits, and {wanted} holds whole numbers")
+    held, read = data.holds_numbers(wanted), data.holds_numbers(experiments(table, preset)[0].config.dataset)
+    if held != read:
+        kinds = {True: "whole numbers", False: "single digits"}
+        raise UramError(f"{table} reads {kinds[read]}, and {wanted} holds {kinds[held]}")
     try:
         with torch.device("meta"):
             build(chosen[0].config, *data.shape_of(wanted))

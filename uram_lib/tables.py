@@ -9,7 +9,10 @@ import pandas as pd
 
 from . import data, paper, statistics
 from .data import cifar10
-from .experiments import PRESETS, Experiment, label_of, rows_of
+from .experiments import PRESETS, Config, Experiment, label_of, rows_of
+from .models import build
+from .models.cost import multiply_adds
+from .models.vgg import count_parameters
 from .paths import BENCH, CLAIMS, PUBLISHED, TABLES, relative, write_atomically
 from .records import dataset_name, load_records, wrong
 
@@ -93,11 +96,13 @@ def series_of(record: dict) -> dict[str, float]:
     }
     if "test_error_monte_carlo" in metrics:
         numbers["Monte Carlo test error"] = metrics["test_error_monte_carlo"]
-        numbers["spread over start seeds"] = np.std(metrics["test_error_by_start"], ddof=1)
-        numbers["answers that hang on the start, percent"] = 100 * hang_on_start([record]).mean()
+        if len(metrics["test_error_by_start"]) > 1:
+            numbers["spread over start seeds"] = np.std(metrics["test_error_by_start"], ddof=1)
+            numbers["answers that hang on the start, percent"] = 100 * hang_on_start([record]).mean()
     for quantity in ("glimpse_distance_px", "patch_entropy_bits", "blank_patch_percent"):
         numbers |= {f"{quantity}, glimpse {t}": value for t, value in enumerate(metrics.get(quantity, []))}
     numbers |= series_of_attacks(record) if "accuracy_under" in metrics else {}
+    numbers |= series_of_lengths(record) if "test_error_by_length" in metrics else {}
     return numbers | (series_of_choices(metrics) if "top_down" in metrics else {})
 
 
@@ -134,6 +139,16 @@ def series_of_choices(metrics: dict) -> dict[str, float]:
     return numbers
 
 
+def series_of_lengths(record: dict) -> dict[str, float]:
+    """Of a reader of numbers: its error by their length, and what a prediction costs."""
+    config = Config(**record["config"])
+    shape, classes = data.shape_of(config.dataset)
+    model = build(config, shape, classes)
+    by_length = record["metrics"]["test_error_by_length"]
+    errors = {f"test error, numbers of {n} digit{'' if n == '1' else 's'}": error for n, error in by_length.items()}
+    return errors | {"parameters": count_parameters(model), "multiply-adds": multiply_adds(model, shape)}
+
+
 def over_seeds(values: list[float]) -> tuple[float, float | None, float | None]:
     """Mean and t interval over seeds (no interval for one seed)."""
     if len(values) < 2:
@@ -147,7 +162,8 @@ def claims(records: list[dict], bench: dict | None = None) -> pd.DataFrame:
     names, bear on; `CLAIM_COLUMNS`. bench: of `make bench`, for the claim on cost.
 
     Effects are `better` minus `worse`, in percentage points (a change of spread is in percent). Where the paper gives
-    no number to compare with, `paper_effect` is empty and the verdict rests on the sign.
+    no number to compare with, `paper_effect` is empty and the verdict rests on the sign. Where there are records on
+    generated data alone, which `evidence` names, their effect is given and the verdict is `not testable here`.
     """
     cells = by_cell(records)
     lines = []
@@ -181,6 +197,7 @@ def growth(bench: dict) -> list[dict]:
 
 def judged(contrast: paper.Contrast, preset: str, cells: dict) -> dict | None:
     """One contrast at one preset, or None where the records do not tell."""
+    own = paper.DATASETS[contrast.table]
     present = {name for table, at, name, _ in cells if (table, at) == (contrast.table, preset)}
     main = published_on(contrast.table, present)
     datasets = [main, *BESIDE.get(contrast.measure, ())]
@@ -192,6 +209,8 @@ def judged(contrast: paper.Contrast, preset: str, cells: dict) -> dict | None:
         better, worse = (paper.row(contrast.table, row).value for row in (contrast.better, contrast.worse))
         effect, verdict = round(better - worse, 4), statistics.claim_verdict(ours, better - worse)
     part = f"{contrast.part}, {cifar10.TITLES[main]}" if main in data.COPIES else contrast.part
+    if main not in (own, *data.COPIES):
+        verdict = "not testable here"
     where = datasets[0] if len(datasets) == 1 else f"{{{','.join(datasets)}}}"
     return {
         "part": part, "preset": preset, "paper_effect": effect, "our_effect": ours.mean, "ci_low": ours.low,

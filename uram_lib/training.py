@@ -17,7 +17,7 @@ from .adversarial import prepared, robust_error
 from .data import Dataset
 from .evaluation import evaluate, uniform_start
 from .experiments import Config
-from .models import VGG16, Unified, bottom_up, build
+from .models import DRAM, VGG16, Unified, bottom_up, build
 from .models.unified import start_location
 from .paths import relative, write_atomically
 from .replicas import Replicas, weights
@@ -131,11 +131,14 @@ def draws_of(
     model: nn.Module, images: Tensor, centres: Tensor, streams: dict[str, torch.Generator], epsilon: float = 0.0
 ) -> tuple[Tensor, ...]:
     """What the model is to draw for a batch, as it takes it: for RAM its start (B, 2) and its exploration
-    (B, T - 1, 2); for the unified model its place in the region (B, 2), of the same draw as RAM's start, RAM's
-    exploration, its own (B, L, 2), and `epsilon`. images: (B, C, H, W); centres: (B, 2), the objects', in pixels."""
+    (B, T - 1, 2); for DRAM its exploration (B, T, 2); for the unified model its place in the region (B, 2), of the same
+    draw as RAM's start, RAM's exploration, its own (B, L, 2), and `epsilon`. images: (B, C, H, W); centres: (B, 2), the
+    objects', in pixels."""
     if (ram := bottom_up(model)) is None:
         return ()
     policy, batch = streams["policy"], len(images)
+    if isinstance(ram, DRAM):
+        return (torch.randn(batch, ram.glimpses, 2, generator=policy, device=policy.device),)
     start = uniform_start(batch, streams["start"])
     noise = torch.randn(batch, ram.glimpses - 1, 2, generator=policy, device=policy.device)
     if not isinstance(model, Unified):
@@ -162,6 +165,7 @@ def train_epoch(replicas: Replicas, seeds: Sequence[int], epoch: int, dataset: D
             ram.sigma = config.sigma_at(epoch)
         if isinstance(model, Unified):
             model.topdown.sync_target()  # once an epoch (ledger A3)
+    replicas.objective.config = config.at(epoch)
     count, spread = len(orders[0]), config.spread(epoch)
     history: list[dict[str, Tensor]] = []
     for i, indices in enumerate(zip(*orders, strict=True)):

@@ -64,7 +64,7 @@ class Dataset:
         """The training examples at `index`, (B,): images (B, C, H, W) in [0, 1], labels (B,), and centres (B, 2).
 
         `generator` feeds data sets that draw their training images on the fly, and `spread` (0 to 1) is the share of
-        the range of translations that they use; the others leave both alone.
+        the range of translations, or of lengths of numbers, that they use; the others leave both alone.
         """
         return self.train.images[index].to(torch.float32) / 255, self.train.labels[index], self.train.centres[index]
 
@@ -83,8 +83,9 @@ EMBEDDED = "digits"
 DIGITS = 10  # classes of a data set of single objects; one of whole numbers has one more, which ends a number
 
 # Data on which results are published where the paper's own is not at hand: no verdict against the paper's values then.
-STAND_INS = {"cifar10": ("cifar10-jpeg",)}
-# Those of them that hold the paper's own images, re-encoded: effects between rows are judged on them, by name.
+STAND_INS = {"svhn": ("composed", "composed-jpeg"), "cifar10": ("cifar10-jpeg",)}
+# Those of them that hold the paper's own images, re-encoded: effects between rows are judged on them, by name. Composed
+# numbers are generated, so that an effect on them decides nothing about the paper's.
 COPIES = ("cifar10-jpeg",)
 
 
@@ -115,6 +116,11 @@ def shape_of(name: str) -> tuple[tuple[int, int, int], int]:
     return (1, side, side), DIGITS
 
 
+def holds_numbers(name: str) -> bool:
+    """Whether data set `name` holds whole numbers, not single objects. Raises UramError as `load` does."""
+    return shape_of(name)[1] != DIGITS
+
+
 def load(name: str) -> Dataset:
     """The data set called `name`.
 
@@ -141,8 +147,8 @@ def available(name: str) -> str:
             warnings.warn(f"{reason} Running on {load(copy).title} instead.", stacklevel=2)
             return copy
     warnings.warn(f"{reason} Running on the embedded digits instead. {BANNER}", stacklevel=2)
-    (channels, *_), classes = shape_of(name)
-    kind = "composed" if classes != DIGITS else "colour" if channels == 3 else name
+    channels = shape_of(name)[0][0]
+    kind = "composed" if holds_numbers(name) else "colour" if channels == 3 else name
     return f"{EMBEDDED}-{kind}" if f"{EMBEDDED}-{kind}" in loaders() else EMBEDDED
 
 

@@ -23,11 +23,13 @@ from .sequences import (
     CLASSES,
     LENGTHS,
     LONGEST,
+    PLACES,
     SIDE,
     TERMINAL,
     SequenceDataset,
     Sequences,
     crop,
+    longest,
     middle,
     random_corners,
 )
@@ -104,7 +106,7 @@ def draw_numbers(source: Glyphs, lengths: tuple[int, ...], count: int, generator
     first = torch.randint(len(source.nonzero), (count,), generator=generator, device=device)
     own[:, 0] = source.nonzero[first]
     labels = F.pad(source.labels[own], (0, 1), value=TERMINAL)
-    labels[torch.arange(LONGEST + 1, device=device) >= length[:, None]] = TERMINAL
+    labels[torch.arange(PLACES, device=device) >= length[:, None]] = TERMINAL
     return own, labels
 
 
@@ -289,10 +291,11 @@ class Composed(SequenceDataset):
     def training_batch(
         self, index: Tensor, generator: torch.Generator, spread: float = 1.0
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As many new numbers as `index`, (B,), is long: (B, 1, 54, 54) in [0, 1], labels (B, 6), centres (B, 5, 2)."""
-        whole = compose(self.source, OFTEN["train"], len(index), generator)
+        """As many new numbers as `index`, (B,), is long, otherwise as in `SequenceDataset`."""
+        most = longest(spread)
+        whole = compose(self.source, OFTEN["train"][:most], len(index), generator)
         batch = crop(whole, random_corners(len(index), generator))
-        return batch.floats(), batch.labels, batch.centres
+        return batch.floats(), batch.labels[:, : most + 1], batch.centres
 
     def to(self, device: torch.device) -> "Composed":
         moved = {k: getattr(self, k).to(device) for k in ("train", "validation", "source")}

@@ -8,6 +8,7 @@ from torch import Tensor
 from . import Dataset, Split
 
 LONGEST = 5  # digits of the longest number
+PLACES = LONGEST + 1  # of a number: its digits and its end
 TERMINAL = 10  # class that ends a sequence
 CLASSES = 11
 SIDE = 64  # side of the stored images, in pixels
@@ -55,9 +56,20 @@ class SequenceDataset(Dataset):
     def training_batch(
         self, index: Tensor, generator: torch.Generator, spread: float = 1.0
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Random crops of the images at `index`: (B, 1, 54, 54) in [0, 1], labels (B, 6), centres (B, 5, 2)."""
+        """Random crops of the images at `index`: (B, 1, 54, 54) in [0, 1], labels (B, n + 1) of numbers with at most n
+        digits, centres (B, 5, 2). n is 5; with `spread` below 1 it is `longest(spread)`, and there are as many images,
+        of which some take the places of those that are too long."""
+        most = longest(spread)
+        if most < LONGEST:
+            short = (self.train.lengths <= most).nonzero()[:, 0]
+            index = short[index % len(short)]
         batch = crop(self.train.at(index), random_corners(len(index), generator))
-        return batch.floats(), batch.labels, batch.centres
+        return batch.floats(), batch.labels[:, : most + 1], batch.centres
+
+
+def longest(spread: float) -> int:
+    """Digits of the longest numbers that a curriculum shows which has come to the share `spread`, in (0, 1]."""
+    return max(1, int(spread * LONGEST))
 
 
 def lengths_of(labels: Tensor) -> Tensor:
@@ -65,9 +77,15 @@ def lengths_of(labels: Tensor) -> Tensor:
     return (labels != TERMINAL).sum(-1)
 
 
+def counting(labels: Tensor) -> Tensor:
+    """Which labels count, (..., 6) bool: the digits and the class 10 that ends them. The rest is padding."""
+    places = torch.arange(labels.shape[-1], device=labels.device)
+    return places <= lengths_of(labels)[..., None]
+
+
 def encode(digits: list[int]) -> list[int]:
     """Digits from left to right as six labels: [4, 2] -> [4, 2, 10, 10, 10, 10]."""
-    return digits + [TERMINAL] * (LONGEST + 1 - len(digits))
+    return digits + [TERMINAL] * (PLACES - len(digits))
 
 
 def crop(split: Sequences, corners: Tensor) -> Sequences:

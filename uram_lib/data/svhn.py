@@ -30,7 +30,7 @@ from .. import UramError
 from ..paths import data_roots, relative, write_atomically
 from ..seeding import stream
 from . import DataUnavailable
-from .sequences import CLASSES, LENGTHS, LONGEST, SIDE, SequenceDataset, Sequences, encode, middle
+from .sequences import CLASSES, LENGTHS, LONGEST, PLACES, SIDE, SequenceDataset, Sequences, encode, middle
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ def read_part(path: Path, skip_missing: bool = False) -> tuple[Sequences, list[s
     wanted = {name: found for name, found in wanted.items() if len(found[1]) <= LONGEST}
 
     images = np.zeros((count, SIDE, SIDE), np.uint8)
-    labels = np.zeros((count, LONGEST + 1), np.int64)
+    labels = np.zeros((count, PLACES), np.int64)
     centres = np.full((count, LONGEST, 2), np.nan, np.float32)
     good = np.zeros(count, bool)
     bar = tqdm(total=len(wanted), desc=f"{path.name}: images", disable=None)

@@ -5,21 +5,26 @@ from torch import nn
 
 from ..glimpse import GlimpseSensor
 from .baselines import FiveLayerCNN, FullyConnected, TwoLayerCNN
+from .dram import DRAM
+from .number_cnns import ElevenLayerCNN, TenLayerCNN
 from .ram import RAM, Trajectory
 from .topdown import TopDown, TopDownOutcome
 from .unified import Unified
 from .vgg import MLPVGG, VGG16, AttentiveVGG, FixedRollout, RandomGlimpseVGG, count_parameters, under
 
 __all__ = [
+    "DRAM",
     "MLPVGG",
     "RAM",
     "VGG16",
     "AttentiveVGG",
+    "ElevenLayerCNN",
     "FiveLayerCNN",
     "FixedRollout",
     "FullyConnected",
     "GlimpseSensor",
     "RandomGlimpseVGG",
+    "TenLayerCNN",
     "TopDown",
     "TopDownOutcome",
     "Trajectory",
@@ -32,6 +37,7 @@ __all__ = [
 
 FEEDFORWARD = {"fc": FullyConnected, "cnn2": TwoLayerCNN, "cnn5": FiveLayerCNN}
 ATTENTIVE = {"vgg16-attention": AttentiveVGG, "vgg16-random-glimpses": RandomGlimpseVGG}
+NUMBER_CNNS = {"cnn10": TenLayerCNN, "cnn11": ElevenLayerCNN}
 
 
 def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -50,6 +56,20 @@ def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
         with torch.device("meta"):  # only to be counted
             size = count_parameters(_attentive(config, image_shape, classes))
         return MLPVGG(image_shape, classes, size, width=config.width)
+    if config.model in NUMBER_CNNS:
+        return NUMBER_CNNS[config.model](image_shape, classes, config.width)
+    if config.model == "dram":
+        return DRAM(
+            image_shape,
+            classes,
+            glimpses=config.glimpses,
+            patch_size=config.patch_size,
+            scales=config.scales,
+            sigma=config.sigma_at(config.epochs),
+            context=config.context,
+            reinforce_into_core=config.reinforce_into_core,
+            width=config.width,
+        )
     ram = RAM(
         image_shape,
         classes,

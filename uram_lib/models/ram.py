@@ -15,14 +15,15 @@ from ..glimpse import GlimpseSensor, binary_entropy_of_patch
 
 
 class Trajectory(NamedTuple):
-    """One rollout of T glimpses a image: T locations, T - 1 of them chosen by the policy (ledger B2)."""
+    """One rollout of T glimpses a image: T locations, the last A of them chosen by the policy. A is T - 1 for RAM,
+    whose first location is given (ledger B2), and T for `DRAM`, which chooses all."""
 
     locations: Tensor  # (B, T, 2), each in [-1, 1], x then y; [:, 0] is the start
     patch_entropies: Tensor  # (B, T), bits
     hiddens: Tensor  # (B, T, D)
     class_logits: Tensor  # (B, T, K): log alpha_t up to a constant (Eq. 10d)
-    log_probs: Tensor  # (B, T - 1): log pi(l_t) of the unclamped samples
-    baselines: Tensor  # (B, T - 1): b at the moment the action is taken
+    log_probs: Tensor  # (B, A): log pi(l_t) of the unclamped samples
+    baselines: Tensor  # (B, A): b at the moment the action is taken
 
 
 class GlimpseNetwork(nn.Module):
