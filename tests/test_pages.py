@@ -269,3 +269,15 @@ def test_sentence_on_rows(verdicts, said):
 @pytest.mark.parametrize(("seeds", "said"), [([0], "0"), ([0, 1], "0, 1"), ([0, 1, 2], "0–2"), ([0, 2, 5], "0, 2, 5")])
 def test_seeds_in_words(seeds, said):
     assert pages.seeds_text(seeds) == said
+
+
+def test_the_landing_page_shows_a_path_of_the_published_model(monkeypatch):
+    found = pages.live.find()
+    if found is None:
+        pytest.skip("no checkpoint is published yet")
+    text = pages.path_fragment()
+    glimpses = found[1]["config"]["glimpses"]
+    assert text.count("<img ") == glimpses and text.count(" hidden>") == glimpses - 1
+    assert "not a selected one" in text and len(text) < 600_000
+    monkeypatch.setattr(pages.live, "find", lambda: None)
+    assert pages.path_fragment() == ""

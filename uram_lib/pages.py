@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import UramError, ablations, live, paper
+from . import UramError, ablations, data, live, paper
 from .cli import exit_status
 from .data import COPIES, cifar10
 from .experiments import PRESETS
@@ -94,8 +94,8 @@ def table_sentence(name: str, frame: pd.DataFrame, claims: pd.DataFrame) -> str:
         seeds = count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
         judged = list(lines["verdict"].dropna())
         came_out = rows_sentence(judged) if judged else "no row can be held against the paper's"
-        data = f" on {stand_in(name, frame)}" if stand_in(name, frame) else ""
-        text = f"At the preset `{preset}`{data}, with {seeds} a row, {came_out}"
+        where = f" on {stand_in(name, frame)}" if stand_in(name, frame) else ""
+        text = f"At the preset `{preset}`{where}, with {seeds} a row, {came_out}"
         missing = lacking(name, lines)
         text += f"; {missing} of the paper's rows {'is' if missing == 1 else 'are'} to come." if missing else "."
         mine = claims[claims["evidence"].str.contains(f"/{name}/{preset}/", regex=False)] if len(claims) else claims
@@ -472,10 +472,44 @@ def figure(name: str, alt: str, caption: str) -> str:
     return f"\n:::{{figure}} /results/figures/{name}.png\n:name: figure-{name}\n:alt: {alt}\n{caption}\n:::\n"
 
 
+def path_fragment() -> str:
+    """The first image of the test set, not a selected one, read by the live page's model: an animation that a reader
+    starts. Empty where no checkpoint is published."""
+    if (found := live.find()) is None:
+        return ""
+    use_agg()
+    from . import gallery, plotting
+
+    plotting.use_style()
+    model, config = live.load(*found)
+    dataset = data.load(data.available(config.dataset))
+    test = dataset.load_test()
+    (reading,) = gallery.readings(model, data.Split(test.images[:1], test.labels[:1], test.centres[:1]))
+    said = int(reading.probabilities[-1].argmax())
+    frame = dataset.train.images.shape[-1]
+    steps = range(1, model.ram.glimpses + 1)
+    frames = (gallery.draw(reading, model.ram, frame, glimpses=t) for t in steps)
+    alt = "A canvas read glimpse by glimpse: the chosen quadrant, the path, what is seen, and what is believed"
+    player = plotting.player(frames, "landing-path", alt, dpi=72)
+    return (
+        f"```{{raw}} html\n{player}\n```\n\n"
+        f"*The first canvas of the test set, not a selected one: a {reading.label}, which the model reads as {said}. "
+        "Top left, what the top-down part sees, and its value of each quadrant; top right, the path of the glimpses; "
+        "below, what each glimpse sees, and the class probabilities after it. [Try it yourself](live.md).*\n"
+    )
+
+
+def use_agg() -> None:
+    """Draw without a screen."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+
+
 def write_pages(folder: Path = GENERATED) -> list[str]:
     """Fill `folder` with fragments of pages, and its `static` with the live page's scripts; returns what was written,
     as a reader sees it."""
-    texts = fragments(folder)
+    texts = fragments(folder) | {"path.md": path_fragment()}
     for name, text in texts.items():
         path = folder / name
         if not path.exists() or path.read_text() != text:  # unchanged files keep their date, and pages their cache
@@ -485,9 +519,7 @@ def write_pages(folder: Path = GENERATED) -> list[str]:
 
 def write_figures(folder: Path = FIGURES) -> list[str]:
     """Draw each published table against the paper's values, and the benchmark, for the README and the book."""
-    import matplotlib
-
-    matplotlib.use("Agg")
+    use_agg()
     from matplotlib import pyplot as plt
 
     from . import plotting
