@@ -24,7 +24,7 @@ from uram_lib import data, experiments, records, training  # noqa: E402
 from uram_lib.data import Dataset, Split  # noqa: E402
 from uram_lib.evaluation import Evaluation  # noqa: E402
 from uram_lib.models import RAM  # noqa: E402
-from uram_lib.paths import ROOT  # noqa: E402
+from uram_lib.paths import RESULTS, ROOT  # noqa: E402
 from uram_lib.seeding import initialise  # noqa: E402
 from uram_lib.training import Trained  # noqa: E402
 
@@ -208,3 +208,27 @@ def full_disk():
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limited
+
+
+def sources_of_book() -> list[Path]:
+    """What the book is made from."""
+    results = [path for path in RESULTS.rglob("*") if path.is_file() and RESULTS / "local" not in path.parents]
+    book = [path for path in (ROOT / "book").rglob("*") if path.is_file() and "_generated" not in path.parts]
+    named = [ROOT / "_config.yml", ROOT / "_toc.yml"]
+    made_by = [ROOT / "uram_lib" / f"{name}.py" for name in ("pages", "paper", "live")]
+    return [*named, *made_by, *book, *results, *(ROOT / "notebooks").glob("*.ipynb")]
+
+
+@pytest.fixture(scope="session")
+def built() -> Path:
+    """The strict build, reused where it is newer than all that it is made from."""
+    strict = ROOT / "_build" / ".strict"  # left by a build without a warning
+    if not strict.exists() or strict.stat().st_mtime < max(path.stat().st_mtime for path in sources_of_book()):
+        book = Path(sys.executable).parent / "jupyter-book"
+        subprocess.run([sys.executable, "-m", "uram_lib.pages"], cwd=ROOT, check=True, timeout=60)
+        command = [book, "build", ".", "--all", "-n", "-W", "--keep-going"]
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+        warnings = [line for line in (ran.stdout + ran.stderr).splitlines() if "WARNING" in line or "ERROR" in line]
+        assert ran.returncode == 0, "\n".join(warnings or [ran.stdout[-2000:], ran.stderr[-2000:]])
+        strict.touch()
+    return ROOT / "_build" / "html"

@@ -44,11 +44,9 @@ class Mutant:
         return f"{self.bug} in {self.file}: {self.change}"
 
 
-SAMPLE = "(mean + self.sigma * noise[:, t])"
-
 MUTANTS = (
     Mutant("T1", "the log-probability is that of a sample that still hangs on the mean", "models/ram.py",
-           (("samples.append(sample)", f"samples.append(mean if noise is None else {SAMPLE})"),),
+           (("samples.append(sample)", "samples.append(drawn)"),),
            (RAM,)),
     Mutant("T2", "the mean is detached as well as the sample", "models/ram.py",
            (("Normal(torch.stack(means, 1), ", "Normal(torch.stack(means, 1).detach(), "),),
@@ -57,10 +55,10 @@ MUTANTS = (
            (("samples.append(sample)", "samples.append(sample.clamp(-1, 1))"),),
            (RAM,)),
     Mutant("T4", "the location enters the glimpse network with its gradient", "models/ram.py",
-           (("location = sample.clamp(-1, 1)", f"location = (mean if noise is None else {SAMPLE}).clamp(-1, 1)"),),
+           (("location = (drawn if through_locations else sample)", "location = drawn"),),
            (RAM,)),
     Mutant("T4", "the sensor passes a gradient to the location", "glimpse.py",
-           (("location.detach().clamp(-1, 1)", "location.clamp(-1, 1)"),),
+           (("location if through_location else location.detach()", "location"),),
            (GLIMPSE,)),
     Mutant("T5", "the baseline keeps its gradient in the advantage", "objectives.py",
            (("baselines = baselines.detach()", "baselines = baselines * 1"),
@@ -70,8 +68,8 @@ MUTANTS = (
            (("reward = rewards[:, None]", "reward = rewards.repeat(log_probs.shape[1])[: log_probs.shape[1]]"),),
            (OBJECTIVES,)),
     Mutant("T6", "rollouts are averaged before they are rewarded", "objectives.py",
-           (("return (log_probs * advantage.detach()).sum(1).mean()",
-             "return (log_probs.mean(0) * advantage.detach().mean(0)).sum()"),),
+           (("objective = (log_probs * advantage.detach()).sum(1)",
+             "objective = (log_probs.mean(0) * advantage.detach().mean(0)).sum()[None]"),),
            (OBJECTIVES,)),
     Mutant("T7", "half of an odd size is rounded down", "glimpse.py",
            (("self.size / 2 * side", "self.size // 2 * side"),),
@@ -109,7 +107,7 @@ MUTANTS = (
            (CLUTTER,)),
     Mutant("T14", "one more location is drawn after the last glimpse", "models/ram.py",
            (("if t < self.glimpses - 1:", "if t < self.glimpses:"),
-            (f"else {SAMPLE}.detach()", f"else {SAMPLE.replace('t]', 't % noise.shape[1]]')}.detach()")),
+            ("noise[:, t]", "noise[:, t % noise.shape[1]]")),
            (RAM,)),
     Mutant("T15", "the core's arguments are swapped, which equal sizes hide", "models/ram.py",
            (("CORES[core](256, hidden)", "CORES[core](hidden, 256)"),),

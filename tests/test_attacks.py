@@ -269,6 +269,20 @@ def test_eot_breaks_a_randomised_model_that_one_draw_does_not(loss):
     assert torch.equal(fgsm(draws, images, labels, 0.1), found)
 
 
+def test_logits_of_several_draws_at_once_count_as_that_many_models():
+    images, labels = torch.full((2, 1, 2, 2), 0.5), torch.tensor([1, 0])
+    draws = [Randomised([1]), Randomised([-1])]
+
+    def both(x):
+        return torch.stack([model(x) for model in draws])  # (S, B, K)
+
+    for loss in LOSSES:
+        for one, other in zip(*(pgd_path(m, images, labels, 0.1, 3, loss=loss) for m in (both, draws)), strict=True):
+            for field, same in zip(one, other, strict=True):
+                torch.testing.assert_close(field, same)
+    assert torch.equal(pgd(both, images, labels, 0.1, 10), pgd(draws, images, labels, 0.1, 10))
+
+
 def test_draws_are_one_model_asked_often_or_a_sequence():
     images, labels = torch.full((1, 1, 2, 2), 0.5), torch.tensor([1])
     for model, draws in [([], 1), ([Randomised([1])], 2), (Randomised([1]), 0)]:
@@ -462,7 +476,8 @@ def test_attacks_refuse_bad_arguments():
         ({"one_step": 20.0, "many_steps": 30.0}, "One step beats many: accuracy is 20.0 % under FGSM and 30.0 %"),
         ({"white_box": 50.0, "black_box": {"transfer": 60.0, "Square": 40.0}}, "is 40.0 % under Square and 50.0 %"),
         ({"at_epsilon_one": 3.0}, "An attack that may paint any image (epsilon = 1) leaves accuracy at 3.0 %."),
-        ({"by_draws": {20: 44.0, 1: 60.0, 10: 47.0}}, "47.0 % with 10 draws, 44.0 % with 20."),
+        ({"by_draws": {20: 44.0, 1: 60.0, 10: 47.0}}, "EOT keeps lowering accuracy: 47.0 % with 10 draws, 44.0 %"),
+        ({"by_steps": {100: 44.0, 30: 47.0}}, "steps keep lowering accuracy: 47.0 % with 30 steps, 44.0 %"),
     ],
 )
 def test_each_flag_is_raised_by_a_planted_case(measured, sentence):
@@ -473,11 +488,13 @@ def test_each_flag_is_raised_by_a_planted_case(measured, sentence):
 
 def test_no_flag_on_a_sound_evaluation_and_all_on_a_masked_one():
     sound = {"one_step": 40.0, "many_steps": 35.0, "white_box": 35.0, "black_box": {"Square": 45.0, "noise": 70.0},
-             "at_epsilon_one": 0.0, "by_draws": {1: 50.0, 10: 35.0, 20: 35.0}}  # fmt: skip
+             "at_epsilon_one": 0.0, "by_draws": {1: 50.0, 10: 35.0, 20: 35.0},
+             "by_steps": {10: 40.0, 30: 35.0, 100: 35.0}}  # fmt: skip
     assert red_flags(**sound) == red_flags() == []
     masked = {"one_step": 40.0, "many_steps": 75.0, "white_box": 75.0, "black_box": {"Square": 45.0, "noise": 70.0},
-              "at_epsilon_one": 10.0, "by_draws": {10: 50.0, 20: 49.0}}  # fmt: skip
-    assert len(red_flags(**masked)) == 5
+              "at_epsilon_one": 10.0, "by_draws": {10: 50.0, 20: 49.0}, "by_steps": {30: 50.0, 100: 40.0}}  # fmt: skip
+    assert len(red_flags(**masked)) == 6
+    assert red_flags(by_draws={20: 30.0}, by_steps={30: 30.0}) == []  # one number tells of no convergence
     for bad in ({"one_step": 101.0}, {"black_box": {"noise": -1.0}}, {"at_epsilon_one": math.nan}):
         with pytest.raises(ValueError, match="percentages"):
             red_flags(**bad)

@@ -4,47 +4,21 @@ import functools
 import html
 import http.server
 import re
-import shutil
 import subprocess
-import sys
 import tempfile
 import threading
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from chromium import EXECUTABLE, OPTIONS
 
 from uram_lib import paper
-from uram_lib.paths import RESULTS, ROOT, TABLES
+from uram_lib.paths import ROOT, TABLES
 
 BUILT = ROOT / "_build" / "html"
-STRICT = ROOT / "_build" / ".strict"  # left by a build without a warning
-CHROMIUM = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
-
-
-def sources() -> list[Path]:
-    """What the book is made from."""
-    results = [path for path in RESULTS.rglob("*") if path.is_file() and RESULTS / "local" not in path.parents]
-    book = [path for path in (ROOT / "book").rglob("*") if path.is_file() and "_generated" not in path.parts]
-    named = [ROOT / "_config.yml", ROOT / "_toc.yml", ROOT / "uram_lib" / "pages.py", ROOT / "uram_lib" / "paper.py"]
-    return [*named, *book, *results, *(ROOT / "notebooks").glob("*.ipynb")]
-
-
-@pytest.fixture(scope="module")
-def built() -> Path:
-    """The strict build, reused where it is newer than all that it is made from."""
-    if not STRICT.exists() or STRICT.stat().st_mtime < max(path.stat().st_mtime for path in sources()):
-        book = Path(sys.executable).parent / "jupyter-book"
-        subprocess.run([sys.executable, "-m", "uram_lib.pages"], cwd=ROOT, check=True, timeout=60)
-        command = [book, "build", ".", "--all", "-n", "-W", "--keep-going"]
-        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-        warnings = [line for line in (ran.stdout + ran.stderr).splitlines() if "WARNING" in line or "ERROR" in line]
-        assert ran.returncode == 0, "\n".join(warnings or [ran.stdout[-2000:], ran.stderr[-2000:]])
-        STRICT.touch()
-    return BUILT
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +43,14 @@ def server(built):
 @pytest.fixture(scope="module")
 def read(server):
     """read(page): the page's document after its scripts ran, and what the browser's console said."""
-    if CHROMIUM is None:
+    if EXECUTABLE is None:
         pytest.skip("no Chromium on this machine")
 
     @functools.cache
     def document(page: str) -> tuple[str, list[str]]:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
             ran = subprocess.run(
-                [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-                 "--disable-dev-shm-usage", "--no-first-run", "--enable-logging=stderr", f"--user-data-dir={profile}",
-                 # No name resolves and no proxy is asked: only this machine's own address can be reached.
-                 "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--no-proxy-server",
+                [EXECUTABLE, *OPTIONS, "--enable-logging=stderr", f"--user-data-dir={profile}",
                  "--virtual-time-budget=20000", "--dump-dom", f"{server[0]}/{page}.html"],
                 capture_output=True, text=True, timeout=120,
             )  # fmt: skip

@@ -12,6 +12,7 @@ from uram_lib import compiled
 from uram_lib.data.clutter import compose
 from uram_lib.glimpse import GlimpseSensor, interpolate
 from uram_lib.models import build
+from uram_lib.models.topdown import QNetwork
 from uram_lib.replicas import Objective
 from uram_lib.seeding import initialise
 from uram_lib.training import use_wide_products
@@ -72,6 +73,32 @@ def test_canvases_are_those_that_paint_makes(seed, pieces, side, spread):
     assert torch.equal(fast[0], plain[0]) and torch.equal(fast[1], plain[1])
 
 
+@given(
+    seed=st.integers(0, 2**31),
+    height=st.integers(1, 9),
+    width=st.integers(1, 12),
+    channels=st.integers(1, 3),
+    features=st.integers(1, 4),
+)
+def test_region_vectors_and_their_gradients_are_those_of_pytorch(seed, height, width, channels, features):
+    """Of rows that fill whole vectors and of rows that do not; in float64."""
+    draw = torch.Generator().manual_seed(seed)
+    image = torch.rand(3, channels, 2 * height, 2 * width, generator=draw, dtype=torch.float64)
+    weights = torch.randn(3, 4, features, generator=draw, dtype=torch.float64)
+    network = initialise(QNetwork(channels, features), seed).double()
+
+    def vectors_and_gradients() -> list[torch.Tensor]:
+        vectors = network.region_vectors(image)
+        return [vectors.detach(), *torch.autograd.grad((vectors * weights).sum(), network.convolution.parameters())]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(compiled, "in_use", False)
+        plain = vectors_and_gradients()
+    found = network.region_vectors(image)
+    assert found.grad_fn.name() == "RegionMeansBackward"
+    torch.testing.assert_close(vectors_and_gradients(), plain, rtol=1e-9, atol=1e-12)
+
+
 def test_gradients_and_seeds_side_by_side_are_left_to_pytorch():
     level, first = torch.rand(2, 1, 5, 5), torch.zeros(2, 2)
     assert compiled.patch(level, first, 1, 3) is not None
@@ -81,6 +108,11 @@ def test_gradients_and_seeds_side_by_side_are_left_to_pytorch():
     refused = []
     torch.vmap(lambda one, f: refused.append(compiled.patch(one, f, 1, 3)) or one)(level[None], first[None])
     assert refused == [None]
+    image, weight, bias = torch.rand(2, 1, 4, 4), torch.rand(3, 1, 3, 3), torch.rand(3)
+    assert compiled.region_means(image, weight, bias) is not None
+    assert compiled.region_means(image.clone().requires_grad_(), weight, bias) is None
+    torch.vmap(lambda w, b: refused.append(compiled.region_means(image, w, b)) or w)(weight[None], bias[None])
+    assert refused == [None, None]
 
 
 def test_without_numba_there_is_a_notice_and_the_same_patch(monkeypatch):

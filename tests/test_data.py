@@ -125,6 +125,36 @@ def test_shapes_without_reading_agree_with_mnist(mnist):
     assert data.shape_of("mnist") == (mnist.image_shape, mnist.classes)
 
 
+def test_T13_digits_in_colour_are_the_digits_splits_painted(digits):
+    """No digit is in two splits, and its shape is to be seen: ink is brighter than any ground, in every channel."""
+    colour = data.load("digits-colour")
+    pairs = [(colour.train, digits.train), (colour.validation, digits.validation),
+             (colour.load_test(), digits.load_test())]  # fmt: skip
+    for painted, bare in pairs:
+        assert painted.images.shape == (len(bare), 3, 32, 32) and torch.equal(painted.labels, bare.labels)
+        assert (painted.centres == 16).all()
+        cover = torch.nn.functional.pad(bare.images, [2] * 4)[:, 0]
+        for channel in painted.images.unbind(1):
+            assert channel[cover == 255].min() >= 170 and channel[cover == 0].max() <= 128
+        assert painted.images.float().std((0, 1)).min() > 10  # every pixel's colour differs from image to image
+    assert data.shape_of("digits-colour") == (colour.image_shape, colour.classes) == data.shape_of("cifar10-jpeg")
+    assert data.is_embedded("digits-colour") and colour.describe()["variant"] == "colour"
+
+
+def test_where_cifar10_is_not_its_copy_is_taken_and_else_the_digits_in_colour(monkeypatch):
+    def missing():
+        raise data.DataUnavailable("none here")
+
+    known = data.loaders() | {"cifar10": missing}
+    copy = dataclasses.replace(data.load("digits-colour"), title="a copy")
+    monkeypatch.setattr(data, "loaders", lambda: known | {"cifar10-jpeg": lambda: copy})
+    with pytest.warns(UserWarning, match="none here Running on a copy instead"):
+        assert data.available("cifar10") == "cifar10-jpeg"
+    monkeypatch.setattr(data, "loaders", lambda: known | {"cifar10-jpeg": missing})
+    with pytest.warns(UserWarning, match="NOT comparable"):
+        assert data.available("cifar10") == "digits-colour"
+
+
 def test_training_batch_is_the_indexed_images_in_zero_to_one(digits):
     index = torch.tensor([5, 0, 5])
     images, labels, _ = digits.training_batch(index, torch.Generator())

@@ -9,8 +9,11 @@ from uram_lib.experiments import Config, experiment
 
 
 def test_every_row_of_the_paper_with_a_recipe_is_an_experiment():
+    """The paper's rows in its order, and after them, in Table 4, controls that it does not have."""
     for table, rows in experiments.ROWS.items():
-        assert list(rows) == [row.row for row in paper.ROWS if row.table == table]
+        theirs = [row.row for row in paper.ROWS if row.table == table]
+        assert list(rows)[: len(theirs)] == theirs
+        assert len(rows) == len(theirs) or table == "table4"
 
 
 def test_rows_that_are_compared_differ_in_nothing_else():
@@ -30,6 +33,21 @@ def test_rows_that_are_compared_differ_in_nothing_else():
                 assert {key for key in one if one[key] != other[key]} <= about, (claim.claim, contrast, preset)
 
 
+def test_rows_of_table4_differ_in_the_model_alone_and_two_of_them_are_not_defended():
+    about = {"model", "glimpses", "entropy", "context", "patch_size", "scales"}
+    for preset in experiments.RECIPES["table4"]:
+        first, *others = experiments.experiments("table4", preset)
+        plain = dataclasses.asdict(first.config)
+        assert plain["attack"] != "none" and first.protocol is not None
+        for e in others:
+            undefended = {"attack", "attack_steps"} if e.row.endswith("undefended") else set()
+            found = dataclasses.asdict(e.config)
+            assert {key for key in plain if plain[key] != found[key]} <= about | undefended, (e.row, preset)
+            assert found["attack"] == ("none" if undefended else plain["attack"]) and e.protocol == first.protocol
+    assert experiments.experiment("table4", "vgg16-pgd", "paper").config.width == 1
+    assert experiments.experiment("table1", "fc", "quick").protocol is None
+
+
 def test_published_records_are_of_the_present_configurations():
     """A recipe cannot be edited and its records left behind: `finished` would train all of it again."""
     found = records.load_records()
@@ -44,9 +62,10 @@ def test_a_later_field_at_its_default_leaves_the_hash_alone_and_counts_otherwise
     changed = {
         name: dataclasses.replace(config, **{name: value}).hash
         for name, value in {"curriculum_epochs": 3, "levels": 2, "q_hidden": 64, "region_start": "centre", "gamma": 0.5,
-                            "last_epsilon": 0.1, "start": "true-centre", "standardise": False, "width": 0.5,
-                            "reward": "whole", "explore_epochs": 2, "adam_epsilon": 1e-3,
-                            "epochs": 6}.items()
+                            "last_epsilon": 0.1, "start": "true-centre", "standardise": False,
+                            "context_form": "uniform", "last_sigma": 0.1, "epochs": 6, "width": 0.5, "augment": True,
+                            "attack": "fast", "attack_steps": 3, "attack_radius": 0.1, "reward": "whole",
+                            "explore_epochs": 2, "adam_epsilon": 1e-3}.items()
     }  # fmt: skip
     assert set(experiments.LATER) < set(changed)
     assert len({config.hash, *changed.values()}) == len(changed) + 1
@@ -87,6 +106,14 @@ def test_the_curriculum_widens_linearly_and_ends():
     steps = [after - before for before, after in zip(spreads[:7], spreads[1:8], strict=True)]
     assert steps == pytest.approx([0.1] * 7)
     assert Config("clutter100-10", "ram", 12).spread(1) == 1.0
+
+
+def test_the_policy_narrows_linearly_and_stays_without_a_last_sigma():
+    config = Config("mnist", "ram", 4, glimpses=2, patch_size=8, scales=1, sigma=0.25)
+    assert [config.sigma_at(epoch) for epoch in (1, 4)] == [0.25, 0.25]
+    narrowing = dataclasses.replace(config, last_sigma=0.1)
+    assert [narrowing.sigma_at(epoch) for epoch in (1, 2, 3, 4)] == pytest.approx([0.25, 0.2, 0.15, 0.1])
+    assert dataclasses.replace(narrowing, epochs=1).sigma_at(1) == 0.1
 
 
 def test_exploration_falls_linearly_over_the_first_half():

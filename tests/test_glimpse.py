@@ -204,6 +204,15 @@ def test_the_location_gets_no_gradient_from_the_sensor(generator):
     assert location.grad is None and images.grad.abs().sum() > 0
 
 
+def test_an_attack_may_ask_for_the_gradient_in_the_location(generator):
+    """Against central differences, at places where no box's edge lies on a pixel's."""
+    images = torch.rand(3, 2, 20, 17, generator=generator, dtype=torch.float64)
+    location = (torch.rand(3, 2, generator=generator, dtype=torch.float64) - 0.5).requires_grad_()
+    sensor = GlimpseSensor(4, 2)
+    look = lambda place: sensor(sensor.pyramid(images), place, through_location=True)  # noqa: E731
+    assert torch.autograd.gradcheck(look, location, eps=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("size, scales", [(0, 1), (8, 0), (-1, 1)])
 def test_sensor_refuses_impossible_sizes(size, scales):
     with pytest.raises(ValueError, match=f"size={size}, scales={scales}"):

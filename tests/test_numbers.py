@@ -313,7 +313,7 @@ def test_the_loss_of_numbers_is_eq14_place_by_place(inputs, entropy, reward):
             value = sum(worth[n:]) / ends if reward == "cumulative" else float(all(right))
             own = Trajectory(*(field[i : i + 1, 2 * n : 2 * n + 2] for field in trajectory))
             one, _ = hybrid_loss(
-                own, torch.tensor(label[n : n + 1]), model.context_network, *settings, torch.tensor([value])
+                own, torch.tensor(label[n : n + 1]), model.context_network, *settings, rewards=torch.tensor([value])
             )
             total = total + one / len(labels)
     torch.testing.assert_close(loss, total, rtol=1e-5, atol=1e-5)
@@ -619,7 +619,7 @@ def test_the_pages_say_that_published_numbers_are_generated_ones(made, tmp_path)
     composed = [on(record, "composed-jpeg") for record in made[0].values()]
     tables.table("table3", composed).to_csv(tmp_path / "table3.csv", index=False)
     ((name, frame),) = pages.tables_here(tmp_path).items()
-    assert (name, pages.stand_in(name, frame)) == ("table3", "composed-jpeg")
+    assert (name, pages.stand_in(name, frame)) == ("table3", "generated data, `composed-jpeg`")
     sentence = pages.table_sentence(name, frame, tables.claims(composed))
     assert "on generated data, `composed-jpeg`, with 1 seed a row, no row can be held against the paper's" in sentence
     shown = pages.headline_table(name, frame, tmp_path)

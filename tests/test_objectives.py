@@ -324,3 +324,23 @@ def test_oracle08_gradient_flows_through_the_weights_too(two_by_two):
     expected = [[q * 3 / 16, -q * 3 / 16], [q * 4 / 25, -q * 4 / 25]]
     torch.testing.assert_close(logits.grad[0], torch.tensor(expected))
     torch.testing.assert_close(hiddens.grad[0], torch.tensor([[0.75 * q, -0.75 * q], [0.2 * q, -0.2 * q]]))
+
+
+def test_the_controls_of_the_context_by_hand(two_by_two):
+    """Ledger K3, label 1: the detached form has Eq. 11's value but none of its gradient through alpha; equal weights
+    give C = (2, 3); each step's own cross entropy is the mean of -log 3/4 and -log 1/5."""
+    hiddens, logits, identity = two_by_two
+    label = torch.tensor([1])
+    detached = context_loss(hiddens, logits, label, identity, "detached")
+    assert detached.item() == context_loss(hiddens, logits, label, identity).item()
+    detached.backward()
+    q = 1 / (1 + math.exp(0.95))
+    torch.testing.assert_close(hiddens.grad[0], torch.tensor([[0.75 * q, -0.75 * q], [0.2 * q, -0.2 * q]]))
+    assert logits.grad is None
+    assert context_loss(hiddens, logits, label, identity, "uniform").item() == pytest.approx(
+        math.log(1 + math.exp(2 - 3)), abs=1e-6
+    )
+    each = context_loss(hiddens, logits, label, identity, "each-step")
+    assert each.item() == pytest.approx(-(math.log(3 / 4) + math.log(1 / 5)) / 2, abs=1e-6)
+    with pytest.raises(ValueError, match="unknown context form 'none'; one of: attended, detached, uniform, each-step"):
+        context_loss(hiddens, logits, label, identity, "none")

@@ -133,7 +133,9 @@ def test_commands_in_readme_and_book_are_real_targets():
     assert named <= set(targets())
 
 
-@pytest.mark.parametrize("target", ["reproduce-table1", "reproduce-table2", "test", "book", "tables"])
+@pytest.mark.parametrize(
+    "target", ["reproduce-table1", "reproduce-table2", "reproduce-table4", "test", "book", "tables"]
+)
 def test_a_target_builds_the_environment_first(target):
     """In a clone without .venv the first thing that make does is to make one."""
     plan = subprocess.run(

@@ -1,10 +1,13 @@
 """The book's and the README's sentences and tables say what the CSV files and records hold."""
 
+import json
+
 import pandas as pd
 import pytest
 import torch
 
 from uram_lib import UramError, pages, paper, records, tables
+from uram_lib.experiments import ABLATIONS
 
 
 @pytest.fixture
@@ -18,7 +21,7 @@ def published(tmp_path, monkeypatch, write_made):
         for seed in (0, 1)
     }
     write_made(root, outcomes)
-    tables.write_tables(root, tmp_path / "tables", tmp_path / "claims.csv")
+    tables.write_tables(root, tmp_path / "tables", tmp_path / "claims.csv", tmp_path / "bench.json")
     monkeypatch.setattr(pages, "CLAIMS", tmp_path / "claims.csv")
     monkeypatch.setattr(pages, "tables_here", lambda: real(tmp_path / "tables"))
     return tmp_path
@@ -62,7 +65,7 @@ def two_presets(tmp_path, monkeypatch, write_made):
         rows = ["ram-6", "ram-8", "ours-6", "ours-8"][: None if preset == "paper" else 3]
         outcomes = {(row, k): torch.rand(5, 400, generator=generator) > share for row in rows for k in (0, 1)}
         write_made(tmp_path / "runs", outcomes, preset=preset, table="table2", dataset="clutter100-10")
-    tables.write_tables(tmp_path / "runs", tmp_path / "tables", tmp_path / "claims.csv")
+    tables.write_tables(tmp_path / "runs", tmp_path / "tables", tmp_path / "claims.csv", tmp_path / "bench.json")
     monkeypatch.setattr(pages, "CLAIMS", tmp_path / "claims.csv")
     monkeypatch.setattr(pages, "tables_here", lambda: real(tmp_path / "tables"))
     return tmp_path
@@ -108,6 +111,34 @@ def test_claims_of_two_presets_stand_side_by_side(two_presets):
     assert len(widths) == len(lines.columns)
 
 
+def test_the_claim_on_cost_has_a_table_of_its_own(two_presets):
+    canvas = [{"side_px": side, "glimpse_ms": 1, "pyramid_ms": side, "unified_ms": side**2} for side in (10, 20, 40)]
+    (two_presets / "bench.json").write_text(json.dumps({"canvas": canvas}))
+    folder = two_presets / "generated"
+    tables.write_tables(two_presets / "runs", folder, two_presets / "claims.csv", two_presets / "bench.json")
+    text = pages.claims_fragment(pd.read_csv(two_presets / "claims.csv"), folder)
+    assert ":name: claims-cost" in text and "C9" not in (folder / "claims-measured.csv").read_text()
+    lines = pd.read_csv(folder / "claims-cost.csv")
+    assert [span.split()[0] for span in lines["Exponent"]] == ["+0.00", "+0.50", "+1.00"]
+    assert list(lines["Verdict"]) == ["**supported**, 3 sizes", "**opposite**, 3 sizes", "**opposite**, 3 sizes"]
+    assert not (folder / "claims-open.csv").exists() or "C9" not in (folder / "claims-open.csv").read_text()
+
+
+def test_the_table_of_arms_says_what_is_measured_and_what_is_not(two_presets, write_made):
+    generator = torch.Generator().manual_seed(5)
+    worse = {("ram-6-detached", seed): torch.rand(5, 400, generator=generator) > 0.9 for seed in (0, 1)}
+    write_made(two_presets / "runs", worse, table="ablations", preset="paper", dataset="clutter100-10")
+    folder = two_presets / "generated"
+    assert ":name: arms-measured" in pages.fragments(folder, two_presets / "runs")["arms.md"]
+    lines = pd.read_csv(folder / "arms-measured.csv").set_index("Taken otherwise")
+    measured = lines.loc["REINFORCE kept out of the core"]
+    assert measured["Entry"] == "B6" and measured["Against"] == "`ram-6` at `paper`"
+    assert measured["Difference (points)"].startswith("+") and measured["Verdict"] == "undecided, 2 pairs"
+    assert set(lines.drop("REINFORCE kept out of the core")["Verdict"]) == {"not measured"}
+    arms = {arm.label for arm in ABLATIONS.values() if arm.ledger not in ("G", "A8", "speed")}
+    assert arms < set(lines.index)
+
+
 def test_provenance_has_a_table_for_each_of_the_papers(two_presets, write_made):
     right = torch.ones(5, 50, dtype=torch.bool)
     write_made(two_presets / "runs", {("fc", 0): right[:1]})
@@ -131,8 +162,9 @@ def test_what_a_claim_awaits_names_the_data(published):
 def test_status_tells_a_whole_table_from_a_part_of_one():
     whole = pd.DataFrame({"row": [r.row for r in paper.ROWS if r.table == "table1"], "preset": "converged"})
     part = pd.DataFrame({"row": ["fc"], "preset": "paper"})
-    said = pages.status({"table1": whole, "table2": part})
-    assert said == "Done: Table 1. Under way: Table 2. To come: Table 3 and Table 4.\n"
+    said = pages.status({"table1": whole, "table2": part}, {"table1", "table2", "table4"})
+    where = "On other data than the paper's"  # records of Table 4 there are, and none on CIFAR-10 itself
+    assert said == f"Done: Table 1. Under way: Table 2. {where}: Table 4. To come: Table 3.\n"
 
 
 def test_provenance_leads_from_each_number_to_what_made_it(published):
@@ -237,3 +269,15 @@ def test_sentence_on_rows(verdicts, said):
 @pytest.mark.parametrize(("seeds", "said"), [([0], "0"), ([0, 1], "0, 1"), ([0, 1, 2], "0–2"), ([0, 2, 5], "0, 2, 5")])
 def test_seeds_in_words(seeds, said):
     assert pages.seeds_text(seeds) == said
+
+
+def test_the_landing_page_shows_a_path_of_the_published_model(monkeypatch):
+    found = pages.live.find()
+    if found is None:
+        pytest.skip("no checkpoint is published yet")
+    text = pages.path_fragment()
+    glimpses = found[1]["config"]["glimpses"]
+    assert text.count("<img ") == glimpses and text.count(" hidden>") == glimpses - 1
+    assert "not a selected one" in text and len(text) < 600_000
+    monkeypatch.setattr(pages.live, "find", lambda: None)
+    assert pages.path_fragment() == ""

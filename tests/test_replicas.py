@@ -22,6 +22,7 @@ MODELS = {
     "unified, two levels, from the centre": {"model": "unified", "levels": 2, "region_start": "centre", "core": "lstm"},
     "fc": {"model": "fc"},
     "cnn2": {"model": "cnn2"},
+    "cnn5": {"model": "cnn5"},
 }  # fmt: skip
 
 

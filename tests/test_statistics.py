@@ -12,6 +12,8 @@ from uram_lib.statistics import (
     crossed_interval,
     direction_verdict,
     estimate,
+    exponent,
+    growth_verdict,
     mean_over_seeds,
     paired_difference,
     row_verdict,
@@ -278,3 +280,22 @@ def test_no_change_of_spread_without_pairs_and_a_spread_to_compare_with(ours, th
 )
 def test_direction_verdicts(low, high, n, verdict):
     assert direction_verdict(Estimate((low + high) / 2, low, high, n)) == verdict
+
+
+def test_an_exponent_and_its_interval_are_those_of_scipy():
+    sizes, costs = [1, 3, 10, 50], [2.0, 5.0, 31.0, 90.0]
+    fit = scipy.stats.linregress(np.log(sizes), np.log(costs))
+    found = exponent(sizes, costs)
+    assert found.mean == pytest.approx(fit.slope)
+    assert found.high - found.low == pytest.approx(2 * fit.stderr * scipy.stats.t.ppf(0.975, 2))
+    constant = exponent([1, 10, 100], [5, 5, 5])
+    assert (constant.mean, constant.low, constant.high) == (0, 0, 0)
+    with pytest.raises(ValueError, match="at least three sizes"):
+        exponent([1, 2], [1, 2])
+
+
+def test_growth_is_judged_by_where_the_whole_interval_lies():
+    verdict = lambda *span: growth_verdict(Estimate(*span, 6))  # noqa: E731
+    assert verdict(0.01, -0.02, 0.04) == "supported"
+    assert verdict(0.8, 0.3, 1.3) == "opposite"
+    assert verdict(0.2, 0.05, 0.4) == "undecided"

@@ -1,6 +1,7 @@
 """Tables and claims: columns, values and verdicts from small made records, and the drift of what is published."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def written(tmp_path, write_made):
     """Tables made from MADE on MNIST, one smoke record on the digits beside them."""
     write_made(tmp_path / "runs", MADE)
     write_made(tmp_path / "runs", {("fc", 0): outcomes(10, passes=1)}, preset="smoke", dataset="digits")
-    said = tables.write_tables(tmp_path / "runs", tmp_path / "tables", tmp_path / "claims.csv")
+    said = tables.write_tables(tmp_path / "runs", tmp_path / "tables", tmp_path / "claims.csv", tmp_path / "bench.json")
     assert [name.rsplit("/", 1)[-1] for name in said] == ["claims.csv", "table1.csv", "table1_details.csv"]
     return tmp_path
 
@@ -142,7 +143,7 @@ def test_claims_are_paired_by_seed_and_image(written):
 def test_claims_that_nothing_is_shown_for(tmp_path, write_made, better, verdict):
     pairs = {("ram-6", k): outcomes(20) for k in range(3)} | {("entropy-6", k): better[k] for k in range(3)}
     write_made(tmp_path / "runs", pairs)
-    tables.write_tables(tmp_path / "runs", tmp_path / "tables", tmp_path / "claims.csv")
+    tables.write_tables(tmp_path / "runs", tmp_path / "tables", tmp_path / "claims.csv", tmp_path / "bench.json")
     assert line_of(read(tmp_path / "claims.csv")[1], claim="C1")["verdict"] == verdict
 
 
@@ -275,8 +276,22 @@ def test_tables_do_not_depend_on_the_order_in_which_records_are_found(written):
 
 
 def test_no_records_make_empty_claims_and_no_table(tmp_path):
-    tables.write_tables(tmp_path / "runs", tmp_path / "tables", tmp_path / "claims.csv")
+    tables.write_tables(tmp_path / "runs", tmp_path / "tables", tmp_path / "claims.csv", tmp_path / "bench.json")
     assert (tmp_path / "claims.csv").read_text() == CLAIM + "\n" and not (tmp_path / "tables").exists()
+
+
+def test_the_claim_on_cost_is_judged_by_the_growth_with_the_canvas(tmp_path):
+    """Flat up to a few percent, in proportion to the pixels, and flat at first and in proportion later."""
+    sides = (10, 100, 1000, 10000)
+    costs = {"glimpse_ms": (1.0, 1.02, 0.99, 1.03), "pyramid_ms": (1, 100, 10**4, 10**6), "unified_ms": (1, 1, 1, 100)}
+    canvas = [{"side_px": side} | {key: values[i] for key, values in costs.items()} for i, side in enumerate(sides)]
+    (tmp_path / "bench.json").write_text(json.dumps({"canvas": canvas}))
+    tables.write_tables(tmp_path / "runs", tmp_path / "tables", tmp_path / "claims.csv", tmp_path / "bench.json")
+    lines = {line["part"]: line for line in read(tmp_path / "claims.csv")[1]}
+    assert {line["claim"] for line in lines.values()} == {"C9"}
+    assert [line["verdict"] for line in lines.values()] == ["supported", "opposite", "undecided"]
+    assert numbers(lines["the pyramid, once an image"], "our_effect", "ci_low", "ci_high") == pytest.approx([1, 1, 1])
+    assert {line["n_pairs"] for line in lines.values()} == {"4"} and not lines["a glimpse"]["paper_effect"]
 
 
 def test_the_command_writes_them_where_the_library_stands(uram, copy_of_project, write_made):

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from uram_lib import UramError, experiments, records, training
 from uram_lib.evaluation import evaluate
+from uram_lib.models import RAM
 from uram_lib.paths import ROOT
 
 RUN = "run table1 --preset smoke --rows ram-6 --seeds 0 --device cpu".split()
@@ -43,7 +44,7 @@ def test_training_learns_the_embedded_digits(digits, small_config):
 
 
 def test_resuming_in_process_gives_the_same_bits(few_digits, small_config, tmp_path, stopped_after):
-    config = small_config(epochs=4, context=True, entropy="literal")
+    config = small_config(epochs=4, context=True, entropy="literal", sigma=0.3, last_sigma=0.1)
     whole = training.train(config, 0, few_digits)
     stopped_after(2, config, 0, few_digits, state_path=tmp_path / "state.pt")
     epochs = []
@@ -53,6 +54,22 @@ def test_resuming_in_process_gives_the_same_bits(few_digits, small_config, tmp_p
     assert epochs == [3, 4]  # it did go on and not start afresh
     assert equal_weights(whole.model, resumed.model) and whole.curves == resumed.curves
     assert whole.best_epoch == resumed.best_epoch
+
+
+def test_the_policy_is_as_wide_as_its_epoch_says_and_tested_as_wide_as_at_the_end(few_digits, small_config):
+    config = small_config(epochs=3, sigma=0.3, last_sigma=0.1, learning_rate=0.0)
+    widths = []
+    original = RAM.log_prob
+
+    def seen(ram, samples, means, like):
+        widths.append(ram.sigma)
+        return original(ram, samples, means, like)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(RAM, "log_prob", seen)
+        trained = training.train(config, 0, few_digits)
+    assert sorted(set(widths), reverse=True) == pytest.approx([0.3, 0.2, 0.1])
+    assert trained.model.sigma == pytest.approx(0.1)
 
 
 def test_the_kept_weights_are_those_of_the_best_epoch_and_not_of_the_last(few_digits, small_config):

@@ -203,6 +203,34 @@ def test_gradient_reaches_the_pixels_by_both_paths(inputs):
     torch.testing.assert_close(gradient(False), through_glimpses)
 
 
+@pytest.mark.parametrize("sampled", [False, True])
+def test_through_locations_the_gradient_is_whole(inputs, sampled):
+    """Under fixed draws the logits are a function of the pixels, so their slopes can be measured: by central
+    differences along 20 directions. A change of a pixel also moves the glimpses; the gradient that leaves this out is
+    another one, and the predictions are the same."""
+    images, start, noise, labels = inputs
+    model = warmed(attentive(), images, start, noise).double()
+    images, start, noise = images.double(), start.double(), noise.double() if sampled else None
+    with torch.no_grad():
+        model.location_network.weight.mul_(10)
+
+    def value(x, whole):
+        logits = FixedRollout(model, start, noise, through_locations=whole)(x)
+        return logits.gather(1, labels[:, None]).sum()
+
+    # Patches may come from a compiled loop where no gradient is asked for.
+    torch.testing.assert_close(value(images, True), value(images, False), rtol=1e-9, atol=1e-9)
+    point = images.clone().requires_grad_()
+    whole, partial = (torch.autograd.grad(value(point, through), point)[0] for through in (True, False))
+    directions = torch.randn(20, *images.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    step = 1e-8
+    with torch.no_grad():
+        slopes = [(value(images + step * d, False) - value(images - step * d, False)) / (2 * step) for d in directions]
+    slopes, along = torch.stack(slopes), lambda gradient: (gradient * directions).sum((1, 2, 3, 4))
+    torch.testing.assert_close(along(whole), slopes, rtol=1e-4, atol=1e-6)
+    assert (along(partial) - slopes).norm() > 0.01 * slopes.norm()
+
+
 def test_the_full_gradient_is_the_stronger_attack(inputs):
     """Ledger H5, with EOT over two starts: each attack raises the margin, the one that sees the glimpses' pixels more
     so. The model leans on its glimpses, so that the difference is no accident."""
@@ -220,6 +248,25 @@ def test_the_full_gradient_is_the_stronger_attack(inputs):
     full, features_only = (mean_margin(pgd(draws[only], images, labels, 8 / 255, 5)) for only in (False, True))
     assert clean < features_only < full
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind", [AttentiveVGG, RandomGlimpseVGG])
+def test_several_rollouts_of_an_image_share_its_features_and_nothing_else(inputs, kind):
+    """Three rollouts at once give what each gives alone, gradients in the pixels included."""
+    images, start, noise, labels = inputs
+    model = warmed(attentive(kind), images, start, noise).double()
+    images, starts, noises = images.double(), start.double().repeat(3, 1), noise.double().repeat(3, 1, 1)
+    starts[5:], noises[10:] = -starts[5:], -noises[10:]
+    images.requires_grad_()
+    asked = []
+    model.features.register_forward_hook(lambda *_: asked.append(1))
+    logits = FixedRollout(model, starts, noises)(images)  # (S, B, K)
+    assert logits.shape == (3, 5, 7) and asked == [1]
+    one_by_one = [FixedRollout(model, starts[i : i + 5], noises[i : i + 5])(images) for i in (0, 5, 10)]
+    torch.testing.assert_close(logits, torch.stack(one_by_one))
+    assert not torch.equal(logits[0], logits[1]) and not torch.equal(logits[1], logits[2])
+    gradients = [torch.autograd.grad(sum(draw.sum() for draw in part), images)[0] for part in (logits, one_by_one)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_features_only_changes_no_prediction(inputs):

@@ -4,7 +4,8 @@ ledger H).
 A model is any function from images (B, C, H, W) in [0, 1] to class logits (B, K). One that is an `nn.Module` is put in
 evaluation mode, and its parameters get no gradients, while it is attacked (`frozen`); around any other callable do so
 yourself. A randomised model is attacked over its draws (expectation over transformation, EOT; Athalye et al., 2018):
-give a sequence of models, one a draw, or one model that draws anew whenever it is called, with `draws` calls a step.
+give a sequence of models, one a draw, or one model that draws anew whenever it is called, with `draws` calls a step, or
+one whose logits are (S, B, K), of S draws at once.
 
 Every attack returns images within `epsilon` of the clean ones in every pixel, and within [0, 1]. A transfer attack is
 any of them run on another model; an attack through the features alone, on a model whose glimpse pixels are detached.
@@ -98,6 +99,12 @@ def _loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     return LOSSES[name]
 
 
+def _over_draws(criterion: Callable[[Tensor, Tensor], Tensor], logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean of `criterion` over the draws in logits, (B, K) or (S, B, K). Returns (B,)."""
+    draws = logits.numel() // (len(labels) * logits.shape[-1])
+    return criterion(logits.reshape(-1, logits.shape[-1]), labels.repeat(draws)).view(draws, -1).mean(0)
+
+
 def _ascent(models: list[Model], images: Tensor, labels: Tensor, loss: str) -> tuple[Tensor, Point]:
     """The loss's gradient in the images, (B, C, H, W), and the point; means over `models`, one after the other."""
     criterion = _loss(loss)
@@ -105,11 +112,11 @@ def _ascent(models: list[Model], images: Tensor, labels: Tensor, loss: str) -> t
     with frozen(*models), torch.enable_grad():
         point = images.detach().requires_grad_()
         for model in models:
-            logits = model(point)  # (B, K)
-            value = criterion(logits, labels)  # (B,)
+            logits = model(point)  # (B, K) or (S, B, K)
+            value = _over_draws(criterion, logits, labels)  # (B,)
             gradient += torch.autograd.grad(value.sum(), point)[0] / len(models)
             losses += value.detach() / len(models)
-            margins += margin(logits.detach(), labels) / len(models)
+            margins += _over_draws(margin, logits.detach(), labels) / len(models)
     return gradient, Point(images, losses, margins)
 
 
@@ -119,7 +126,8 @@ def _measure(models: list[Model], images: Tensor, labels: Tensor, loss: str) -> 
     with frozen(*models):
         logits = [model(images) for model in models]
     losses, margins = (
-        sum(criterion(values, labels) for values in logits) / len(models) for criterion in (_loss(loss), margin)
+        sum(_over_draws(criterion, values, labels) for values in logits) / len(models)
+        for criterion in (_loss(loss), margin)
     )
     return Point(images, losses, margins)
 
@@ -341,6 +349,7 @@ def red_flags(
     black_box: Mapping[str, float] | None = None,
     at_epsilon_one: float | None = None,
     by_draws: Mapping[int, float] | None = None,
+    by_steps: Mapping[int, float] | None = None,
     tolerance: float = 0.0,
 ) -> list[str]:
     """Signs that an evaluation is too weak to be believed (ledger H7), one sentence each; none is no proof.
@@ -348,11 +357,14 @@ def red_flags(
     All accuracies are percent on the same images, each attack by itself, None where not measured. one_step,
     many_steps: under FGSM and PGD of one epsilon; white_box: under the strongest gradient attack; black_box: by name,
     under attacks without the model's gradients (transfer, Square, noise); at_epsilon_one: under a white-box attack
-    that may paint any image; by_draws: under EOT with so many draws. tolerance: points within which two accuracies
-    count as equal. Raises ValueError for what is not a percentage.
+    that may paint any image; by_draws, by_steps: under EOT with so many draws and under PGD with so many steps, which
+    must have converged. tolerance: points within which two accuracies count as equal. Raises ValueError for what is
+    not a percentage.
     """
-    black_box, by_draws = black_box or {}, by_draws or {}
-    measured = [one_step, many_steps, white_box, at_epsilon_one, *black_box.values(), *by_draws.values()]
+    black_box = black_box or {}
+    efforts = {("More EOT keeps", "draws"): by_draws or {}, ("More steps keep", "steps"): by_steps or {}}
+    measured = [one_step, many_steps, white_box, at_epsilon_one, *black_box.values()]
+    measured += [accuracy for by_effort in efforts.values() for accuracy in by_effort.values()]
     if wrong := [value for value in measured if value is not None and not 0 <= value <= 100]:
         raise ValueError(f"accuracies are percentages, got {wrong[0]}")
     flags = []
@@ -366,11 +378,13 @@ def red_flags(
             )
     if at_epsilon_one is not None and at_epsilon_one > 0:
         flags.append(f"An attack that may paint any image (epsilon = 1) leaves accuracy at {at_epsilon_one:.1f} %.")
-    if len(by_draws) > 1:
-        fewer, most = sorted(by_draws)[-2:]
-        if by_draws[most] < by_draws[fewer] - tolerance:
+    for (more, unit), by_effort in efforts.items():
+        if len(by_effort) < 2:
+            continue
+        fewer, most = sorted(by_effort)[-2:]
+        if by_effort[most] < by_effort[fewer] - tolerance:
             flags.append(
-                f"More EOT keeps lowering accuracy: {by_draws[fewer]:.1f} % with {fewer} draws, "
-                f"{by_draws[most]:.1f} % with {most}."
+                f"{more} lowering accuracy: {by_effort[fewer]:.1f} % with {fewer} {unit}, "
+                f"{by_effort[most]:.1f} % with {most}."
             )
     return flags

@@ -4,6 +4,7 @@ numbers, which choose their start, one pass."""
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .data import Split
@@ -22,6 +23,31 @@ EVALUATION_SEED = 0  # test-time draws do not depend on the run's seed, so that 
 def uniform_start(count: int, generator: torch.Generator) -> Tensor:
     """(count, 2) start locations, uniform over the image, as RAM starts."""
     return torch.rand(count, 2, generator=generator, device=generator.device) * 2 - 1
+
+
+def draws_in_testing(model: nn.Module, images: Tensor, start_seed: int = 0, sampled: bool = False) -> tuple:
+    """What `model` draws in testing on all of `images` (N, C, H, W), on their device: nothing, or where it has glimpses
+    its uniform starts, (N, 2), and the noise of its policy, (N, T - 1, 2), or None for the mean policy."""
+    if (ram := bottom_up(model)) is None:
+        return ()
+    starts = uniform_start(len(images), stream(EVALUATION_SEED, "start", start_seed)).to(images.device)
+    if not (sampled or ram.always_sampled):
+        return starts, None
+    generator = stream(EVALUATION_SEED, "policy", start_seed)
+    actions = ram.glimpses - (0 if isinstance(ram, DRAM) else 1)
+    return starts, torch.randn(len(images), actions, 2, generator=generator).to(images.device)
+
+
+def stratified(labels: Tensor, count: int = 0) -> Tensor:
+    """Indices of `count` of the images that have these labels, (N,), or of all where count is 0 or too many.
+
+    The order is fixed and the classes take turns, so every prefix holds them as evenly as it can.
+    """
+    order = torch.randperm(len(labels), generator=stream(EVALUATION_SEED, "stratified"))
+    shuffled = labels.cpu()[order]
+    rank = F.one_hot(shuffled).cumsum(0).gather(1, shuffled[:, None])[:, 0]  # (N,), 1 for the first of its class
+    turns = (rank * (shuffled.max() + 1) + shuffled).argsort()
+    return order[turns][: count or None].to(labels.device)
 
 
 @dataclass(frozen=True)
@@ -48,27 +74,56 @@ class Evaluation:
         """Percent, mean over start seeds."""
         return 100 * (1 - self.correct.float().mean().item())
 
+    def metrics(self) -> dict:
+        """The record's entries."""
+        errors = (100 * (1 - self.correct.float().mean(1))).tolist()
+        passes = "one pass" if self.error_by_length else f"{len(errors)} uniform start(s)"
+        found = {
+            "test_error": self.error,
+            "test_error_by_start": errors,
+            "test": f"mean policy, {passes} an image, whole test set",
+        }
+        if self.monte_carlo_correct is not None:
+            found["test_error_monte_carlo"] = 100 * (1 - self.monte_carlo_correct.float().mean().item())
+        if self.error_by_length:
+            found["test_error_by_length"] = {str(n): error for n, error in self.error_by_length.items()}
+        return found | self.glimpses()
+
+    def glimpses(self) -> dict:
+        """The record's entries on where the model looks; none for models without glimpses."""
+        if not self.glimpse_distance_px:
+            return {}
+        return {
+            "glimpse_distance_px": self.glimpse_distance_px,
+            "patch_entropy_bits": self.patch_entropy_bits,
+            "blank_patch_percent": self.blank_patch_percent,
+            **({"top_down": self.top_down} if self.top_down else {}),
+        }
+
 
 @torch.no_grad()
 def rollouts(
-    model: RAM | Unified, images: Tensor, start_seed: int, sampled: bool = False, centres: Tensor | None = None
+    model: RAM | Unified,
+    images: Tensor,
+    start_seed: int,
+    sampled: bool = False,
+    centres: Tensor | None = None,
+    start: str | None = None,
 ) -> Trajectory:
     """Roll the policy out from uniform start `start_seed`, on all of `images` (N, C, H, W) in batches; of the unified
     model from a place in the region that it chooses, with the same draws; of the reader of numbers from the place that
     it chooses.
 
-    The mean policy, or with `sampled` the Gaussian one. centres: (N, 2), the objects' in pixels, for a RAM that starts
-    where they tell it to. Returns the trajectory of all N.
+    The mean policy, or with `sampled`, and where there is none, the sampled one. centres: (N, 2), the objects' in
+    pixels, for a RAM that starts where they tell it to. start: one of `models.ram.STARTS`, to put the bottom-up model
+    there in place of its own start (with centres). Returns the trajectory of all N.
     """
-    generator = stream(EVALUATION_SEED, "start", start_seed)
-    starts = uniform_start(len(images), generator).to(images.device)
-    noise, ram = None, bottom_up(model)
+    ram = bottom_up(model)
+    if start is not None:
+        model = ram
+    starts, noise = draws_in_testing(model, images, start_seed, sampled)
     if centres is not None:
-        starts = start_location(ram.start, starts, centres, *images.shape[-2:])
-    if sampled:
-        generator = stream(EVALUATION_SEED, "policy", start_seed)
-        actions = ram.glimpses - (0 if isinstance(ram, DRAM) else 1)
-        noise = torch.randn(len(images), actions, 2, generator=generator).to(images.device)
+        starts = start_location(start or ram.start, starts, centres, *images.shape[-2:])
     parts = []
     size = BATCH.get(images.device.type, OTHER_BATCH)
     for i in range(0, len(images), size):
@@ -81,6 +136,12 @@ def rollouts(
         else:
             parts.append(model(images[part], start, own))
     return Trajectory(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+
+def distances_px(trajectory: Trajectory, split: Split) -> Tensor:
+    """From each glimpse to the object's centre, (N, T), in pixels. trajectory: of all images of `split`."""
+    pixels = location_to_pixel(trajectory.locations, *split.images.shape[-2:])  # (N, T, 2)
+    return (pixels - split.centres[:, None]).norm(dim=-1)
 
 
 @torch.no_grad()
@@ -103,8 +164,7 @@ def evaluate(model: nn.Module, split: Split, start_seeds: int = 1, monte_carlo: 
     for k in range(start_seeds):
         trajectory = rollouts(model, images, k, centres=split.centres)
         correct.append(trajectory.class_logits[:, -1].argmax(-1) == labels)
-        pixels = location_to_pixel(trajectory.locations, *images.shape[-2:])  # (N, T, 2)
-        distances.append((pixels - split.centres[:, None]).norm(dim=-1).mean(0))  # (T,)
+        distances.append(distances_px(trajectory, split).mean(0))  # (T,)
         entropies.append(trajectory.patch_entropies.mean(0))
         blanks.append((trajectory.patch_entropies == 0).float().mean(0) * 100)
         if monte_carlo:

@@ -55,14 +55,16 @@ class GlimpseSensor:
             levels.append(box)
         return levels
 
-    def __call__(self, pyramid: list[Tensor], location: Tensor) -> Tensor:
+    def __call__(self, pyramid: list[Tensor], location: Tensor, through_location: bool = False) -> Tensor:
         """pyramid: of `pyramid()`; location: (B, 2), x then y, in [-1, 1] (values beyond are clamped).
 
         Returns patches (B, scales, C, size, size), finest scale first. Differentiable in the image, not in the
-        location: where to look is learned by REINFORCE alone.
+        location: where to look is learned by REINFORCE alone. An attack may ask for that gradient, too
+        (`through_location`); it exists wherever the box's edges lie between whole pixels.
         """
         height, width = pyramid[0].shape[-2:]
-        centre = location_to_pixel(location.detach().clamp(-1, 1), height, width)  # (B, 2)
+        location = location if through_location else location.detach()
+        centre = location_to_pixel(location.clamp(-1, 1), height, width)  # (B, 2)
         patches = []
         for k, level in enumerate(pyramid):
             side = 2**k

@@ -133,7 +133,8 @@ def comparison(plan: sweep.Plan) -> str:
     frame = tables.compare(list(plan.experiments), records.load_records(table=first.table), mine, first.preset)
     frame = frame.rename(columns={"this machine": f"this machine ({first.preset}, {first.config.dataset})"})
     frame["model"] = frame["model"].str.ljust(frame["model"].str.len().max())
-    title = f"Table {first.table.removeprefix('table')}: {paper.CAPTIONS[first.table]}, test error in % [95 % interval]"
+    metric = {"error": "test error", "robust_accuracy": "robust accuracy"}[paper.metric(first.table)]
+    title = f"Table {first.table.removeprefix('table')}: {paper.CAPTIONS[first.table]}, {metric} in % [95 % interval]"
     lines = [title, frame.rename_axis(None).to_string(na_rep="–")]
     return "\n".join([data.BANNER, *lines] if plan.embedded else lines)
 

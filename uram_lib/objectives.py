@@ -11,6 +11,7 @@ from .models.number_cnns import LengthAndDigits, most_probable
 from .models.ram import Trajectory
 
 ENTROPY_FORMS = ("none", "literal", "intent")
+CONTEXT_FORMS = ("attended", "detached", "uniform", "each-step")
 REWARDS = ("cumulative", "whole")
 
 
@@ -75,14 +76,28 @@ def context_loss(
     class_logits: Tensor,
     labels: Tensor,
     context_network: nn.Module,
+    form: str = "attended",
     example_weights: Tensor | None = None,
 ) -> Tensor:
-    """Cross entropy of the class predicted from the attended context (Eq. 11).
+    """Cross entropy of the class predicted from the attended context (Eq. 11), or a control of it (ledger K3).
 
     hiddens: (B, T, D) core states; class_logits: (B, T, K); labels: (B,) in [0, K); example_weights: (B,) or None.
+    Forms: "attended", the weights being alpha_{t,y}; "detached", the same without a gradient through them; "uniform",
+    the weights being 1 / T; "each-step", no context at all: the mean cross entropy of the T predictions alpha_t.
     Returns a scalar. Uses the true label, so it is a training loss and never a prediction (ledger K1).
+    Raises ValueError on an unknown form.
     """
-    weights = class_logits.softmax(-1).gather(-1, labels[:, None, None].expand(-1, hiddens.shape[1], 1))  # (B, T, 1)
+    if form not in CONTEXT_FORMS:
+        raise ValueError(f"unknown context form {form!r}; one of: {', '.join(CONTEXT_FORMS)}")
+    steps = hiddens.shape[1]
+    if form == "each-step":
+        each = None if example_weights is None else example_weights.repeat_interleave(steps)
+        return cross_entropy(class_logits.flatten(0, 1), labels.repeat_interleave(steps), each)
+    if form == "uniform":
+        return cross_entropy(context_network(hiddens.mean(1)), labels, example_weights)
+    weights = class_logits.softmax(-1).gather(-1, labels[:, None, None].expand(-1, steps, 1))  # (B, T, 1)
+    if form == "detached":
+        weights = weights.detach()
     context = (weights * hiddens).sum(1)  # (B, D)
     return cross_entropy(context_network(context), labels, example_weights)
 
@@ -95,21 +110,22 @@ def hybrid_loss(
     beta2: float,
     entropy: str,
     entropy_offset: float,
+    context_form: str = "attended",
     rewards: Tensor | None = None,
     weights: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of Eq. 14: -y log alpha_T - beta1 y log z - beta2 J, plus the baseline's regression.
 
     labels: (B,). J enters with a minus sign: the printed plus would lower the reward (ledger D8).
-    `context_network=None` leaves out the beta1 term. rewards: (B,), `correctness` where None; weights: (B,), of each
-    image in every term, 1 where None. Returns the loss and its detached parts, each a scalar:
-    `cross_entropy`, `context`, `policy`, `baseline`, and the mean `reward`.
+    `context_network=None` leaves out the beta1 term; `context_form` is that of `context_loss`. rewards: (B,),
+    `correctness` where None; weights: (B,), of each image in every term, 1 where None. Returns the loss and its
+    detached parts, each a scalar: `cross_entropy`, `context`, `policy`, `baseline`, and the mean `reward`.
     """
     last = trajectory.class_logits[:, -1]  # (B, K)
     rewards = correctness(trajectory, labels) if rewards is None else rewards  # (B,)
     classes = cross_entropy(last, labels, weights)
     context = (
-        context_loss(trajectory.hiddens, trajectory.class_logits, labels, context_network, weights)
+        context_loss(trajectory.hiddens, trajectory.class_logits, labels, context_network, context_form, weights)
         if context_network is not None
         else torch.zeros_like(classes)
     )

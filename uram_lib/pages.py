@@ -5,23 +5,23 @@
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 
 import pandas as pd
 
-from . import UramError, paper
+from . import UramError, ablations, data, live, paper
 from .cli import exit_status
+from .data import COPIES, cifar10
 from .experiments import PRESETS
-from .paths import CLAIMS, FIGURES, PUBLISHED, RESULTS, ROOT, TABLES, relative, write_atomically
+from .paths import BENCH, CLAIMS, FIGURES, PUBLISHED, RESULTS, ROOT, TABLES, relative, write_atomically
 from .records import load_records
 from .statistics import estimate, paired_difference
-from .tables import BESIDE, CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes, published_on
+from .tables import BENCHMARK, BESIDE, CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes, published_on
+from .wording import count, listed, signed, span
 
 GENERATED = ROOT / "book" / "_generated"
 README = ROOT / "README.md"
-BENCH = RESULTS / "bench.json"
 MUTANTS = RESULTS / "mutants.json"
 BEGIN, END = "<!-- headline: begin (made by `make tables`) -->", "<!-- headline: end -->"
 CLAIM_VERDICTS = ("supported", "opposite", "not supported", "undecided", "not testable here")
@@ -44,31 +44,16 @@ def tables_here(folder: Path = TABLES) -> dict[str, pd.DataFrame]:
 
 
 def stand_in(name: str, frame: pd.DataFrame) -> str:
-    """The generated data set that a published table rests on; empty where it rests on the paper's own."""
+    """What a published table rests on where that is not the paper's own data, in words; else empty."""
     (dataset,) = set(frame["dataset"])
-    return "" if dataset == paper.DATASETS[name] else dataset
+    if dataset == paper.DATASETS[name]:
+        return ""
+    return f"{'a re-encoded copy of the images' if dataset in COPIES else 'generated data'}, `{dataset}`"
 
 
 def title(name: str) -> str:
     """`table1` or `ablations` as a reader says it."""
     return f"Table {name.removeprefix('table')}" if name.startswith("table") else name.capitalize()
-
-
-def signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−") if math.isfinite(value) else "–"
-
-
-def span(low: float, high: float, form=lambda value: f"{value:.2f}") -> str:
-    return f"[{form(low)},\u00a0{form(high)}]"  # never broken over two lines
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def listed(parts: list[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def tally(verdicts: list[str], order: tuple[str, ...] = CLAIM_VERDICTS) -> str:
@@ -109,8 +94,8 @@ def table_sentence(name: str, frame: pd.DataFrame, claims: pd.DataFrame) -> str:
         seeds = count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
         judged = list(lines["verdict"].dropna())
         came_out = rows_sentence(judged) if judged else "no row can be held against the paper's"
-        generated = f" on generated data, `{stand_in(name, frame)}`" if stand_in(name, frame) else ""
-        text = f"At the preset `{preset}`{generated}, with {seeds} a row, {came_out}"
+        where = f" on {stand_in(name, frame)}" if stand_in(name, frame) else ""
+        text = f"At the preset `{preset}`{where}, with {seeds} a row, {came_out}"
         missing = lacking(name, lines)
         text += f"; {missing} of the paper's rows {'is' if missing == 1 else 'are'} to come." if missing else "."
         mine = claims[claims["evidence"].str.contains(f"/{name}/{preset}/", regex=False)] if len(claims) else claims
@@ -160,6 +145,17 @@ def claim_lines(claims: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def cost_lines(claims: pd.DataFrame) -> pd.DataFrame:
+    """The claim on cost, a line a part."""
+    return pd.DataFrame([
+        {
+            "Claim": f"**{line.claim}** {line.statement}" if i == 0 else "", "Part": line.part,
+            "Exponent": effect_text(line), "Verdict": f"**{line.verdict}**, {count(int(line.n_pairs), 'size')}",
+        }
+        for i, line in enumerate(claims.itertuples())
+    ])  # fmt: skip
+
+
 # Parts of claims whose effect is not in percentage points but a change in percent.
 RELATIVE = {(c.claim, part.part) for c in paper.CLAIMS for part in c.contrasts if part.measure == "spread over seeds"}
 
@@ -176,7 +172,8 @@ def open_claims(claims: pd.DataFrame) -> pd.DataFrame:
     """Claims, or parts of them, without a comparison yet, and what will make it."""
     lines = []
     for claim in paper.CLAIMS:
-        measured = set(claims.loc[claims["claim"] == claim.claim, "part"])
+        found = claims.loc[claims["claim"] == claim.claim, "part"]
+        measured = {part.removesuffix(f", {copy}") for part in found for copy in map(cifar10.TITLES.get, COPIES)}
         parts = [(c.part, awaited(c)) for c in claim.contrasts if c.part not in measured]
         if claim.how and not measured:
             parts.append(("", claim.how))
@@ -272,8 +269,10 @@ def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
         "provenance.md": provenance_fragment(records, folder),
         "speed-parity.md": parity_sentence(by_cell(records)),
         "mutants.md": mutants_fragment(json.loads(MUTANTS.read_text()) if MUTANTS.exists() else None, folder),
-        "status.md": status(published),
+        "status.md": status(published, {record["table"] for record in records}),
     }
+    made |= {"arms.md": arms_fragment(records, folder)}
+    made |= live.fragments(live.find(records_root=records_root))
     return made | speed_fragments(json.loads(BENCH.read_text()) if BENCH.exists() else None, folder)
 
 
@@ -283,7 +282,7 @@ def headline_table(name: str, frame: pd.DataFrame, folder: Path) -> str:
     unit = "robust accuracy" if (frame["metric"] == "robust_accuracy").all() else "test error"
     caption = f"The paper's {title(name)}, {paper.CAPTIONS[name]}: {unit} in percent, ours with 95 % intervals"
     if stand_in(name, frame):
-        caption += f". Ours are on generated data, `{stand_in(name, frame)}`, and not comparable with the paper's"
+        caption += f". Ours are on {stand_in(name, frame)}, and not comparable with the paper's"
     shown = csv_table(f"headline-{name}", caption, widths(lines, 34, 8), lines, folder)
     if headline_figure(name).exists():
         alt = f"{title(name)}, the paper's values and ours with intervals"
@@ -300,10 +299,14 @@ def claims_fragment(claims: pd.DataFrame, folder: Path) -> str:
     """The claims that were measured, and those that are open."""
     text = f"{claims_sentence(claims)}\n"
     if len(claims):
-        lines = claim_lines(claims)
-        caption = "The claims measured so far: effects in percentage points (a change of spread: in percent) with 95 % "
-        caption += "intervals. A dash stands where the paper gives no number and the sign alone is judged"
-        text += "\n" + csv_table("claims-measured", caption, widths(lines, 26, 18, 8), lines, folder)
+        costs = claims["preset"] == BENCHMARK
+        if len(lines := claim_lines(claims[~costs])):
+            caption = "The claims measured so far: effects in percentage points (a change of spread: in percent) with "
+            caption += "95 % intervals. A dash stands where the paper gives no number and the sign alone is judged"
+            text += "\n" + csv_table("claims-measured", caption, widths(lines, 26, 18, 8), lines, folder)
+        if len(lines := cost_lines(claims[costs])):
+            caption = "The claim on cost, by `make bench`: the exponent with which it grows with the number of pixels"
+            text += "\n" + csv_table("claims-cost", caption, "36 24 22 18", lines, folder)
     if len(lines := open_claims(claims)):
         text += "\n" + csv_table("claims-open", "Claims not measured yet", "50 28 22", lines, folder)
     return text
@@ -322,12 +325,27 @@ def provenance_fragment(records: list[dict], folder: Path) -> str:
     return text + "".join(f"- Machine {letter(i)}: {m}\n" for i, m in enumerate(machines))
 
 
-def status(published: dict[str, pd.DataFrame]) -> str:
-    """Which tables are done, under way and to come. A table is done where some preset has all of the paper's rows."""
-    stages: dict[str, list[str]] = {"Done": [], "Under way": [], "To come": []}
+def arms_fragment(records: list[dict], folder: Path) -> str:
+    """What other readings of the paper do to the error, a line an arm; those that are not measured, too."""
+    lines = ablations.legible(ablations.decisions(records, "paper"))
+    judged = zip(lines["verdict"], lines["pairs"], strict=True)
+    shown = pd.DataFrame({
+        "Entry": lines["ledger"], "Taken otherwise": lines["arm"],
+        "Against": [f"`{row}` at `{preset}`" for row, preset in zip(lines["row"], lines["preset"], strict=True)],
+        "Difference (points)": lines["difference (points)"],
+        "Verdict": [f"{verdict}, {count(pairs, 'pair')}" if pairs else verdict for verdict, pairs in judged],
+    })  # fmt: skip
+    return csv_table("arms-measured", "Other readings against ours: error minus error", "8 36 24 18 14", shown, folder)
+
+
+def status(published: dict[str, pd.DataFrame], recorded: set[str]) -> str:
+    """Which tables are done, under way and to come. A table is done where some preset has all of the paper's rows.
+    recorded: tables with records, on whatever data."""
+    elsewhere = "On other data than the paper's"
+    stages: dict[str, list[str]] = {"Done": [], "Under way": [], elsewhere: [], "To come": []}
     for name in paper.CAPTIONS:
         frame = published.get(name)
-        stage = "To come"
+        stage = elsewhere if name in recorded else "To come"
         if frame is not None:
             whole = any(lacking(name, lines) == 0 for _, lines in frame.groupby("preset"))
             stage = "Done" if whole else "Under way"
@@ -454,21 +472,54 @@ def figure(name: str, alt: str, caption: str) -> str:
     return f"\n:::{{figure}} /results/figures/{name}.png\n:name: figure-{name}\n:alt: {alt}\n{caption}\n:::\n"
 
 
+def path_fragment() -> str:
+    """The first image of the test set, not a selected one, read by the live page's model: an animation that a reader
+    starts. Empty where no checkpoint is published."""
+    if (found := live.find()) is None:
+        return ""
+    use_agg()
+    from . import gallery, plotting
+
+    plotting.use_style()
+    model, config = live.load(*found)
+    dataset = data.load(data.available(config.dataset))
+    test = dataset.load_test()
+    (reading,) = gallery.readings(model, data.Split(test.images[:1], test.labels[:1], test.centres[:1]))
+    said = int(reading.probabilities[-1].argmax())
+    frame = dataset.train.images.shape[-1]
+    steps = range(1, model.ram.glimpses + 1)
+    frames = (gallery.draw(reading, model.ram, frame, glimpses=t) for t in steps)
+    alt = "A canvas read glimpse by glimpse: the chosen quadrant, the path, what is seen, and what is believed"
+    player = plotting.player(frames, "landing-path", alt, dpi=72)
+    return (
+        f"```{{raw}} html\n{player}\n```\n\n"
+        f"*The first canvas of the test set, not a selected one: a {reading.label}, which the model reads as {said}. "
+        "Top left, what the top-down part sees, and its value of each quadrant; top right, the path of the glimpses; "
+        "below, what each glimpse sees, and the class probabilities after it. [Try it yourself](live.md).*\n"
+    )
+
+
+def use_agg() -> None:
+    """Draw without a screen."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+
+
 def write_pages(folder: Path = GENERATED) -> list[str]:
-    """Fill `folder`; returns what was written, as a reader sees it."""
-    texts = fragments(folder)
+    """Fill `folder` with fragments of pages, and its `static` with the live page's scripts; returns what was written,
+    as a reader sees it."""
+    texts = fragments(folder) | {"path.md": path_fragment()}
     for name, text in texts.items():
         path = folder / name
         if not path.exists() or path.read_text() != text:  # unchanged files keep their date, and pages their cache
             write_atomically(path, lambda temporary, text=text: temporary.write_text(text))
-    return [relative(folder / name) for name in texts]
+    return [relative(path) for path in (*(folder / name for name in texts), *live.write_scripts(folder / "static"))]
 
 
 def write_figures(folder: Path = FIGURES) -> list[str]:
     """Draw each published table against the paper's values, and the benchmark, for the README and the book."""
-    import matplotlib
-
-    matplotlib.use("Agg")
+    use_agg()
     from matplotlib import pyplot as plt
 
     from . import plotting

@@ -12,6 +12,8 @@ ENTROPY_OFFSET = 0.5  # lambda of Eq. 12
 BETA1 = 1.0  # weight of the context term in Eq. 14
 BETA2 = 0.01  # weight of the policy term in Eq. 14
 SIGMA = 0.15  # called "variance"; read as the standard deviation (ledger B4)
+GLIMPSES, PATCH_SIZE = 6, 12  # of Table 4's model
+PGD_STEPS, PGD_EPSILON = 30, 0.3  # "step = 30 and epsilon = 0.3 in Eq. 15", without a unit (ledger H2)
 GLIMPSES_A_PLACE = 3  # of a number, at each digit and at its end: 18 for five digits
 TRAIN_SIZE, VALIDATION_SIZE, TEST_SIZE = 54_000, 6_000, 10_000  # MNIST
 
@@ -137,6 +139,11 @@ CLAIMS = (
            Contrast("8 to 10 pieces, RAM against CNN", "table2", "cnn5", "ram-6", "harm of clutter"),
            Contrast("8 to 10 pieces, RAM against FC", "table2", "fc", "ram-6", "harm of clutter"))),
 )  # fmt: skip
+
+
+def metric(table: str) -> str:
+    """What a table's numbers are, in percent: `error`, or `robust_accuracy`, of which more is better."""
+    return next((row.metric for row in ROWS if row.table == table), "error")
 
 
 def place(table: str, name: str) -> int:

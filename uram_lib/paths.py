@@ -14,6 +14,7 @@ CHECKPOINTS = RESULTS / "checkpoints"
 FIGURES = RESULTS / "figures"
 TABLES = RESULTS / "tables"
 CLAIMS = RESULTS / "claims.csv"
+BENCH = RESULTS / "bench.json"
 
 
 def local() -> Path:

@@ -5,7 +5,10 @@ text, and the colours of Okabe and Ito, which people with any colour vision can 
 axes it is given (or the current ones) and returns them. Call `use_style()` once at the top of a notebook.
 """
 
-from collections.abc import Sequence
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from html import escape
 
 import matplotlib as mpl
 import matplotlib.patheffects as effects_of_paths
@@ -21,6 +24,8 @@ from torch import Tensor
 from . import paper
 from .data.sequences import PLACES, TERMINAL
 from .glimpse import GlimpseSensor, binary_entropy_of_patch, location_to_pixel, pixel_to_location
+from .statistics import FEWEST, mean_over_seeds
+from .tables import paired_curves
 
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#222222",
@@ -65,6 +70,7 @@ QUANTITIES = {
     "glimpse_distance_px": "distance to the digit's centre (px)",
     "patch_entropy_bits": "entropy of the patch (bits)",
     "blank_patch_percent": "blank patches (%)",
+    "error_percent": "error if read then (%)",
 }
 
 
@@ -87,13 +93,27 @@ def show_image(image: Tensor, ax: Axes | None = None, title: str = "") -> Axes:
     return ax
 
 
+def object_frame(centre: Tensor, side: float, ax: Axes | None = None) -> Axes:
+    """Draw the square of `side` px around an object's `centre`, (2,), x then y, in px. No model sees it."""
+    ax = ax or plt.gca()
+    ax.add_patch(Rectangle((centre - side / 2).tolist(), side, side, fill=False, ec=GREEN, lw=2, zorder=2))
+    return ax
+
+
 def glimpse_path(
-    image: Tensor, locations: Tensor, patch_size: int, scales: int = 1, ax: Axes | None = None, title: str = ""
+    image: Tensor,
+    locations: Tensor,
+    patch_size: int,
+    scales: int = 1,
+    ax: Axes | None = None,
+    title: str = "",
+    last_boxes_only: bool = False,
 ) -> Axes:
     """Draw where a model looked: the image, a numbered dot a glimpse, the path between them and each glimpse's boxes.
 
     image: (C, H, W) in [0, 1]; locations: (T, 2), x then y, in [-1, 1]; number 0 is the start. Boxes have side
-    `patch_size` * 2**k px for scale k: the finest is a full line, the coarser ones are thin and dashed. Axes in pixels.
+    `patch_size` * 2**k px for scale k: the finest is a full line, the coarser ones are thin and dashed; with
+    last_boxes_only, those of the last glimpse alone. Axes in pixels.
     """
     ax = show_image(image, ax, title)
     height, width = image.shape[-2:]
@@ -102,7 +122,8 @@ def glimpse_path(
     ax.plot(pixels[:, 0], pixels[:, 1], color=YELLOW, lw=1.3, path_effects=outline, zorder=3)
     for t, (x, y) in enumerate(pixels):
         colour = SKY if t == 0 else ORANGE
-        for k in reversed(range(scales)):
+        boxes = 0 if last_boxes_only and t < len(pixels) - 1 else scales
+        for k in reversed(range(boxes)):
             side = patch_size * 2**k
             box = Rectangle((x - side / 2, y - side / 2), side, side, fill=False, edgecolor=colour, zorder=2)
             box.set(linewidth=1.3 if k == 0 else 0.6, linestyle="-" if k == 0 else "--", alpha=1 if k == 0 else 0.7)
@@ -141,11 +162,18 @@ def reading_path(
 
 
 def patches(
-    image: Tensor, locations: Tensor, patch_size: int, scales: int = 1, ax: Axes | None = None, title: str = ""
+    image: Tensor,
+    locations: Tensor,
+    patch_size: int,
+    scales: int = 1,
+    ax: Axes | None = None,
+    title: str = "",
+    columns: int | None = None,
 ) -> Axes:
     """Draw what each glimpse saw: a column a glimpse in time order, a row a scale, finest first.
 
-    image: (C, H, W) in [0, 1]; locations: (T, 2) in [-1, 1]. Row labels give the side of the square covered, in px.
+    image: (C, H, W) in [0, 1]; locations: (T, 2) in [-1, 1]; columns: glimpses to leave room for, by default T. Row
+    labels give the side of the square covered, in px.
     """
     ax = ax or plt.gca()
     sensor = GlimpseSensor(patch_size, scales)
@@ -157,14 +185,101 @@ def patches(
             picture = patch[0] if len(patch) == 1 else patch.permute(1, 2, 0)
             x, y = t * step, k * step
             ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(x, x + patch_size, y + patch_size, y))
-    ax.set(xlim=(-0.5, len(seen) * step), ylim=(scales * step, -0.5), xlabel="glimpse t", title=title, aspect="equal")
-    ax.set_xticks([t * step + patch_size / 2 for t in range(len(seen))], range(len(seen)))
+    columns = columns or len(seen)
+    ax.set(xlim=(-0.5, columns * step), ylim=(scales * step, -0.5), xlabel="glimpse t", title=title, aspect="equal")
+    ax.set_xticks([t * step + patch_size / 2 for t in range(columns)], range(columns))
     ax.set_yticks(
         [k * step + patch_size / 2 for k in range(scales)], [f"{patch_size * 2**k} px" for k in range(scales)]
     )
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return ax
+
+
+def region_values(image: Tensor, values: Tensor, ax: Axes | None = None, title: str = "") -> Axes:
+    """Draw one decision of the top-down model: what it sees, Q of each of the four regions, and the frame of the best.
+
+    image: (C, h, w) in [0, 1], a level of the pyramid; values: (4,), row by row from the top left.
+    """
+    ax = show_image(image, ax, title)
+    height, width = image.shape[-2:]
+    outline = [effects_of_paths.withStroke(linewidth=2.5, foreground="black")]
+    chosen = int(values.argmax())
+    for region, value in enumerate(values.tolist()):
+        x, y = region % 2 * width / 2, region // 2 * height / 2
+        colour, line, z = (ORANGE, 2.5, 3) if region == chosen else (SKY, 0.8, 2)
+        ax.add_patch(Rectangle((x, y), width / 2, height / 2, fill=False, ec=colour, lw=line, zorder=z))
+        ax.text(x + width / 4, y + height / 4, f"{value:.3f}", color=colour, ha="center", va="center", fontsize=12,
+                fontweight="bold", zorder=4, path_effects=outline)  # fmt: skip
+    ax.set(xlim=(0, width), ylim=(height, 0), xlabel="x (px)", ylabel="y (px)")
+    return ax
+
+
+def class_probabilities(
+    probabilities: Tensor, label: int, ax: Axes | None = None, title: str = "", columns: int | None = None
+) -> Axes:
+    """Draw what a model believes after each glimpse: a column a glimpse, a row a class, the darker the likelier, with
+    the likeliest class's probability in percent, and a frame around the row of the true class.
+
+    probabilities: (T, K), each row summing to 1; columns: glimpses to leave room for, by default T.
+    """
+    ax = ax or plt.gca()
+    columns = columns or len(probabilities)
+    ax.imshow(probabilities.T, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for t, (sure, best) in enumerate(zip(*map(Tensor.tolist, probabilities.max(-1)), strict=True)):
+        colour = "white" if sure > 0.6 else BLACK
+        ax.text(t, best, f"{100 * sure:.0f}", ha="center", va="center", fontsize=8, color=colour)
+    ax.add_patch(Rectangle((-0.5, label - 0.5), columns, 1, fill=False, ec=GREEN, lw=2, clip_on=False))
+    ax.set(xlim=(-0.5, columns - 0.5), xlabel="glimpse t", ylabel="class", title=title)
+    ax.set(xticks=range(columns), yticks=range(probabilities.shape[1]))
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+PLAYER = """<div id="{name}" class="player">
+{frames}
+<p><button type="button">Play</button>
+<input type="range" min="1" max="{last}" value="1" aria-label="frame" style="width: 55%; vertical-align: middle">
+<output>1 / {last}</output></p>
+</div>
+<script>
+(() => {{
+  const box = document.getElementById("{name}"), frames = box.querySelectorAll("img");
+  const [button, slider, count] = ["button", "input", "output"].map((tag) => box.querySelector(tag));
+  let timer = null;
+  const show = (frame) => {{
+    slider.value = frame;
+    count.value = `${{frame}} / ${{frames.length}}`;
+    frames.forEach((image, i) => {{ image.hidden = i + 1 != frame; }});
+  }};
+  const stop = () => {{ clearInterval(timer); timer = null; button.textContent = "Play"; }};
+  slider.addEventListener("input", () => {{ stop(); show(slider.value); }});
+  button.addEventListener("click", () => {{
+    if (timer) return stop();
+    button.textContent = "Pause";
+    timer = setInterval(() => show(slider.value % frames.length + 1), {pause});
+  }});
+}})();
+</script>"""
+
+
+def player(figures: Iterable[Figure], name: str, alt: str, seconds: float = 1.2, dpi: int = 80) -> str:
+    """The figures as an animation that a reader starts, stops and steps through, in HTML that needs nothing else;
+    without scripts, the first of them is seen.
+
+    Each is closed once it is drawn, so `figures` may make them when asked. name: the player's own in its page; alt:
+    describes the frames; seconds: a frame.
+    """
+    frames = []
+    for figure in figures:
+        file = io.BytesIO()
+        figure.savefig(file, format="webp", dpi=dpi, pil_kwargs={"quality": 80, "method": 6})
+        plt.close(figure)
+        picture = base64.b64encode(file.getvalue()).decode()
+        text = escape(f"{alt}; frame {len(frames) + 1}")
+        frames.append(f'<img src="data:image/webp;base64,{picture}" alt="{text}"{" hidden" * bool(frames)}>')
+    return PLAYER.format(name=name, frames="\n".join(frames), last=len(frames), pause=round(1000 * seconds))
 
 
 def learning_curves(groups: dict[str, list[dict]], quantity: str = "val_error", ax: Axes | None = None) -> Axes:
@@ -190,21 +305,29 @@ def learning_curves(groups: dict[str, list[dict]], quantity: str = "val_error", 
 
 
 def gain_curve(
-    better: list[dict], worse: list[dict], quantity: str = "val_error", ax: Axes | None = None, label: str = ""
+    better: list[dict],
+    worse: list[dict],
+    quantity: str = "val_error",
+    ax: Axes | None = None,
+    label: str = "",
+    interval: bool = False,
 ) -> Axes:
     """Draw what `better` gains over `worse` against the epoch, paired by seed: the mean of the differences, in a band
-    from the lowest seed to the highest, and a line at 0.
+    from the lowest seed to the highest, and a line at 0. With interval the band is the 95 % interval over seeds, where
+    there are at least FEWEST pairs, and there is none where there are fewer.
 
     Both hold run records (anything with `seed` and `curves`); at least one seed in common. Cut to the shortest run.
     """
     ax = ax or plt.gca()
-    ours, theirs = ({r["seed"]: r["curves"][quantity] for r in records} for records in (better, worse))
-    pairs = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
-    epochs = min(len(curve) for pair in pairs for curve in pair)
-    gains = np.array([np.subtract(one[:epochs], other[:epochs]) for one, other in pairs])  # (seeds, epochs)
-    x = np.arange(1, epochs + 1)
-    (line,) = ax.plot(x, gains.mean(0), label=f"{label}, {len(pairs)} pair{'s' * (len(pairs) > 1)}")
-    ax.fill_between(x, gains.min(0), gains.max(0), color=line.get_color(), alpha=0.2, lw=0)
+    gains = paired_curves(better, worse, quantity)  # (pairs, epochs)
+    x = np.arange(1, gains.shape[1] + 1)
+    (line,) = ax.plot(x, gains.mean(0), label=f"{label}, {len(gains)} pair{'s' * (len(gains) > 1)}")
+    low, high = gains.min(0), gains.max(0)
+    if interval:
+        low = high = gains.mean(0)
+        if len(gains) >= FEWEST:
+            low, high = np.transpose([(e.low, e.high) for e in map(mean_over_seeds, gains.T)])
+    ax.fill_between(x, low, high, color=line.get_color(), alpha=0.2, lw=0)
     ax.axhline(0, color=GREY, lw=1, zorder=0)
     ax.set(xlabel="epoch", ylabel=f"difference of {QUANTITIES.get(quantity, quantity).replace('(%)', '(points)')}")
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -286,7 +409,7 @@ def comparison(table: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
     accuracy = (table["metric"] == "robust_accuracy").all()
     several = table["dataset"].nunique() > 1
     lines = pd.DataFrame({
-        "name": table["label"], "arm": "preset " + table["preset"] + (", " + table["dataset"] if several else ""),
+        "name": table["label"], "arm": "ours, preset " + table["preset"] + (", " + table["dataset"] if several else ""),
         "mean": table["ours_mean"], "low": table["ours_ci_low"], "high": table["ours_ci_high"], "paper": table["paper"],
     })  # fmt: skip
     ax = _forest(lines, "the paper", ax)
@@ -301,13 +424,38 @@ def effects(claims: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Ax
     claims: rows of `results/claims.csv` as a DataFrame. A difference of errors below 0 means that the method helps.
     """
     lines = pd.DataFrame({
-        "name": claims["claim"] + "  " + claims["part"].fillna(""), "arm": "preset " + claims["preset"],
+        "name": claims["claim"] + "  " + claims["part"].fillna(""), "arm": "ours, preset " + claims["preset"],
         "mean": claims["our_effect"], "low": claims["ci_low"], "high": claims["ci_high"],
         "paper": claims["paper_effect"],
     })  # fmt: skip
     ax = _forest(lines, "the paper's effect", ax)
     ax.axvline(0, color=GREY, lw=1, zorder=0)
     ax.set(xlabel="difference (percentage points)", title=title)
+    return ax
+
+
+def errors(lines: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Axes:
+    """Draw test errors as a forest plot: a line a `name`, a dot an `arm` with its 95 % interval, one colour an arm.
+
+    lines: columns `name`, `arm`, and `mean`, `low`, `high` in percent, empty where nothing is measured.
+    """
+    ax = _forest(lines.assign(paper=None), "", ax)
+    ax.set(xlabel="test error (%)", title=title)
+    return ax
+
+
+def by_distance(lines: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Axes:
+    """Draw the error of each start against how far it is from the digit, with 95 % intervals.
+
+    lines: of `ablations.starts`; those without `mean` are left out.
+    """
+    ax = ax or plt.gca()
+    for line, colour in zip(lines.itertuples(), COLOURS, strict=False):
+        if np.isfinite(float(line.mean)):
+            spread = [[line.mean - line.low], [line.high - line.mean]]
+            ax.errorbar(line.distance_px, line.mean, spread, fmt="o", ms=6, capsize=2.5, color=colour, label=line.start)
+    ax.set(xlabel="mean distance from the start to the digit's centre (px)", ylabel="test error (%)", title=title)
+    ax.set(xlim=(-2, 1.06 * ax.dataLim.xmax if ax.containers else None), ylim=(0, None))
     return ax
 
 
@@ -323,7 +471,7 @@ def _forest(lines: pd.DataFrame, mark: str, ax: Axes | None) -> Axes:
         y = part["name"].map(names.index) + (i - (len(arms) - 1) / 2) * gap
         spread = np.stack([part["mean"] - part["low"], part["high"] - part["mean"]]).clip(min=0)
         ax.errorbar(part["mean"], y, xerr=spread, fmt="o", ms=5, lw=1.6, capsize=2.5, color=COLOURS[i % len(COLOURS)],
-                    label=f"ours, {arm}")  # fmt: skip
+                    label=arm)  # fmt: skip
     reported = lines.dropna(subset=["paper"]).drop_duplicates("name")
     if len(reported):
         y = reported["name"].map(names.index)

@@ -9,13 +9,13 @@ import re
 import subprocess
 import zlib
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from . import UramError
-from .evaluation import Evaluation
 from .experiments import Experiment
 from .paths import CHECKPOINTS, PUBLISHED, ROOT, local, relative, write_atomically
 from .training import Trained
@@ -40,6 +40,12 @@ def checkpoint_path(experiment: Experiment, seed: int, published: bool) -> Path:
     root = CHECKPOINTS if published else local() / "checkpoints"
     name = f"seed-{seed}.safetensors"
     return root / experiment.table / experiment.preset / experiment.config.dataset / experiment.row / name
+
+
+def weights_path(experiment: Experiment, seed: int) -> Path:
+    """Where weights lie that other rows' attacks start from (Table 4): with the states, and named as they are, but kept
+    after the run. They are too large to be published."""
+    return state_path(experiment, seed).with_suffix(".safetensors")
 
 
 def state_path(experiment: Experiment, seed: int) -> Path:
@@ -98,29 +104,18 @@ def cpu_name() -> str:
     return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
-def make_record(
-    experiment: Experiment, seed: int, dataset: dict, trained: Trained, test: Evaluation, run: dict
-) -> dict:
+class Tested(Protocol):
+    """What a record holds of how a run was tested: `evaluation.Evaluation` or `robustness.Robustness`."""
+
+    correct: Tensor
+    """(S, N) bool: whether each of S passes read each test image rightly."""
+
+    def metrics(self) -> dict: ...
+
+
+def make_record(experiment: Experiment, seed: int, dataset: dict, trained: Trained, test: Tested, run: dict) -> dict:
     """The record of a finished run. dataset: `Dataset.describe()`; run: `provenance()`."""
-    errors = (100 * (1 - test.correct.float().mean(1))).tolist()
-    passes = "one pass" if test.error_by_length else f"{len(errors)} uniform start(s)"
-    metrics = {
-        "test_error": test.error,
-        "test_error_by_start": errors,
-        "test": f"mean policy, {passes} an image, whole test set",
-        "val_error": trained.val_error,
-        "best_epoch": trained.best_epoch,
-    }
-    if test.glimpse_distance_px:
-        metrics |= {
-            "test_error_monte_carlo": 100 * (1 - test.monte_carlo_correct.float().mean().item()),
-            "glimpse_distance_px": test.glimpse_distance_px,
-            "patch_entropy_bits": test.patch_entropy_bits,
-            "blank_patch_percent": test.blank_patch_percent,
-            **({"top_down": test.top_down} if test.top_down else {}),
-        }
-    if test.error_by_length:
-        metrics["test_error_by_length"] = {str(n): error for n, error in test.error_by_length.items()}
+    metrics = test.metrics() | {"val_error": trained.val_error, "best_epoch": trained.best_epoch}
     return {
         "schema": SCHEMA,
         "table": experiment.table,

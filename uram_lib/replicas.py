@@ -48,7 +48,7 @@ class Objective(nn.Module):
         else:
             trajectory = self.model(images, *draws)
         loss, parts = hybrid_loss(
-            trajectory, labels, ram.context_network, c.beta1, c.beta2, c.entropy, c.entropy_offset
+            trajectory, labels, ram.context_network, c.beta1, c.beta2, c.entropy, c.entropy_offset, c.context_form
         )
         if outcome is not None:
             rewards = correctness(trajectory, labels)

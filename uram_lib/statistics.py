@@ -13,6 +13,9 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+FLAT = (
+    0.1  # exponent below which a cost counts as not growing: a hundredfold size then costs less than 1.6 times as much
+)
 FEWEST = 3  # pairs of runs that a verdict takes: two that happen to agree make a narrow interval of next to nothing
 
 
@@ -101,6 +104,26 @@ def spread_change(better: Sequence[float], worse: Sequence[float]) -> Estimate:
     ratio = np.std(better) / np.std(worse)
     factor = math.sqrt(stats.f.ppf(0.5 + CONFIDENCE / 2, n - 1, n - 1))  # its lower quantile is one over this
     return Estimate(*(100 * (value - 1) for value in (ratio, ratio / factor, ratio * factor)), n)
+
+
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> Estimate:
+    """The p of cost ~ size**p, with the t interval of a least squares fit on logarithmic axes: 0 where the cost does
+    not depend on the size, 1 where it grows in proportion. n: measurements; at least three."""
+    if len(sizes) < 3:
+        raise ValueError("the interval of an exponent needs at least three sizes")
+    freedom = len(sizes) - 2
+    x, y = (values - values.mean() for values in (np.log(sizes), np.log(costs)))
+    slope = x @ y / (x @ x)
+    # By hand: scipy's linregress gives no interval where all costs are equal.
+    half = stats.t.ppf(0.5 + CONFIDENCE / 2, freedom) * np.linalg.norm(y - slope * x) / math.sqrt(freedom * (x @ x))
+    return Estimate(slope, slope - half, slope + half, len(sizes))
+
+
+def growth_verdict(ours: Estimate) -> str:
+    """Judge the claim that a cost does not grow, from its `exponent`: `supported` below FLAT, `opposite` above."""
+    if ours.low <= FLAT <= ours.high:
+        return "undecided"
+    return "supported" if ours.high < FLAT else "opposite"
 
 
 def row_verdict(ours: Estimate, paper: float, test_size: int, higher_is_better: bool = False) -> str:

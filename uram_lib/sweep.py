@@ -20,16 +20,20 @@ from pathlib import Path
 from typing import TextIO
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from . import UramError, checkpoints, data, records
 from .evaluation import evaluate
-from .experiments import Experiment, experiments
+from .experiments import TRANSFER_FROM, Experiment, experiment, experiments
+from .models import build
 from .paths import relative
-from .training import load_state, pick_device, train_together
+from .robustness import evaluate_robustness
+from .training import Trained, load_state, pick_device, train_together
 
 RETRIES = 1  # of a child process that was killed; a run that says why it failed is not tried again
 CHECKPOINT_SEED = 0  # the weights of this seed's runs are kept, for pictures
+PATIENCE = 5  # seconds between two looks at a lock that is waited for
 # Seeds in one process. On a CPU more than one gains nothing (`make bench`); on an accelerator 16 is a guess.
 TOGETHER = {"cpu": 1, "mps": 1, "cuda": 16}
 
@@ -46,7 +50,9 @@ class Job:
     def cost(self) -> float:
         """Relative cost, for starting the longest first: epochs times the work of an image."""
         c = self.experiment.config
-        feedforward = {"fc": 1, "cnn2": 40, "cnn5": 80, "cnn10": 36, "cnn11": 59}
+        feedforward = {
+            "fc": 1, "cnn2": 40, "cnn5": 80, "cnn10": 36, "cnn11": 59, "vgg16": 5, "vgg16-mlp": 5,
+        }  # fmt: skip
         return c.epochs * feedforward.get(c.model, 1 + c.glimpses * (1 + 0.2 * c.scales))
 
     @property
@@ -58,6 +64,19 @@ class Job:
         return records.state_path(self.experiment, self.seed)
 
     @property
+    def lock(self) -> Path:
+        return self.state.with_suffix(".lock")
+
+    @property
+    def weights(self) -> Path | None:
+        """Where the weights are kept: for pictures, of one seed; where attacks start from them, of all."""
+        if self.experiment.protocol:
+            return records.weights_path(self.experiment, self.seed)
+        return (
+            records.checkpoint_path(self.experiment, self.seed, self.publish) if self.seed == CHECKPOINT_SEED else None
+        )
+
+    @property
     def finished(self) -> bool:
         """Whether a record of this very configuration and seed exists."""
         return records.finished(self.experiment, self.seed, self.publish)
@@ -66,17 +85,21 @@ class Job:
     def progress(self) -> float:
         """The share of its epochs that a run has behind it, as it notes in its lock file."""
         try:
-            done, total = self.state.with_suffix(".lock").read_text().split("/")
+            done, total = self.lock.read_text().split("/")
             return int(done) / int(total)
         except (OSError, ValueError):
             return 0.0
 
 
+class Busy(UramError):
+    """Another process is at a run."""
+
+
 @contextlib.contextmanager
-def only_one(path: Path) -> Iterator[TextIO]:
+def only_one(path: Path, wait: bool = False) -> Iterator[TextIO]:
     """Hold `path` as a lock for the time of a run; the system frees it when the process ends, however it ends.
 
-    Raises UramError where another process holds it, or where the file cannot be made.
+    Where another process holds it, waits or raises Busy; raises UramError where the file cannot be made.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,10 +107,14 @@ def only_one(path: Path) -> Iterator[TextIO]:
     except OSError as error:
         raise UramError(f"cannot write to {relative(path.parent)}: {error.strerror}") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UramError(f"{path.stem} is being trained by another process; wait for it or stop it") from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not wait:
+                    raise Busy(f"{path.stem} is being trained by another process; wait for it or stop it") from None
+                time.sleep(PATIENCE)
         yield file
 
 
@@ -111,7 +138,7 @@ def progress_of(group: Group) -> float:
 def run_group(group: Group, device: str = "auto") -> None:
     """Train, test once, and write the record of every run of a group. Finished runs are left as they are.
 
-    Shows a bar where a person watches. Raises UramError where another process is at one of these runs.
+    Shows a bar where a person watches. Raises Busy where another process is at one of these runs.
     """
     experiment = group[0].experiment
     chosen = pick_device(device)
@@ -122,7 +149,8 @@ def run_group(group: Group, device: str = "auto") -> None:
                 job.record.parent.mkdir(parents=True, exist_ok=True)  # found out now, not after an hour of training
             except OSError as error:
                 raise UramError(f"cannot write to {relative(job.record.parent)}: {error.strerror}") from error
-            locks[job] = held.enter_context(only_one(job.state.with_suffix(".lock")))
+            # A row of Table 4 may be in training as the source of another one's attack, in a process of this very plan.
+            locks[job] = held.enter_context(only_one(job.lock, wait=experiment.protocol is not None))
         # Runs that were cut at different epochs cannot take their steps together.
         alike: dict[int, list[Job]] = defaultdict(list)
         for job in group:
@@ -134,10 +162,30 @@ def run_group(group: Group, device: str = "auto") -> None:
 
 def train_and_test(jobs: list[Job], device: torch.device, locks: dict[Job, TextIO]) -> None:
     """Train runs of one row together, test each once, and write their records, the weights first."""
-    e, seeds = jobs[0].experiment, [job.seed for job in jobs]
+    e = jobs[0].experiment
     dataset = data.load(e.config.dataset)
     code = records.git_state()
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    outcome = train(jobs, device, locks)
+    split = dataset.load_test().to(device)
+    for job, trained in zip(jobs, outcome, strict=True):
+        run = records.provenance(device, started, code, trained, together=len(jobs))
+        if e.protocol:
+            kept = job.state.with_suffix(".attacks.pt")
+            test = evaluate_robustness(
+                trained.model, split, e.protocol, sources(job, device), (kept, e.config, job.seed)
+            )
+            run["attack_seconds"] = test.seconds
+        else:
+            kept, test = None, evaluate(trained.model, split, e.start_seeds, monte_carlo=True)
+        records.write_record(job.record, records.make_record(e, job.seed, dataset.describe(), trained, test, run))
+        for path in filter(None, (kept, job.state)):
+            path.unlink(missing_ok=True)
+
+
+def train(jobs: list[Job], device: torch.device, locks: dict[Job, TextIO]) -> list[Trained]:
+    """Train runs of one row together and keep the weights that are to be kept."""
+    e, seeds = jobs[0].experiment, [job.seed for job in jobs]
     with tqdm(total=e.config.epochs, desc=f"{e.table} {name_of(tuple(jobs))}", unit="epoch", disable=None) as bar:
 
         def on_epoch(epoch: int, rows: list[dict[str, float]]) -> None:
@@ -149,15 +197,33 @@ def train_and_test(jobs: list[Job], device: torch.device, locks: dict[Job, TextI
             error = sum(row["val_error"] for row in rows) / len(rows)
             bar.set_postfix_str(f"validation error {error:.2f} %")
 
+        dataset = data.load(e.config.dataset)
         outcome = train_together(e.config, seeds, dataset, device, [job.state for job in jobs], on_epoch)
-    split = dataset.load_test().to(device)
     for job, trained in zip(jobs, outcome, strict=True):
-        test = evaluate(trained.model, split, e.start_seeds, monte_carlo=True)
-        run = records.provenance(device, started, code, trained, together=len(jobs))
-        if job.seed == CHECKPOINT_SEED:
-            checkpoints.save(records.checkpoint_path(e, job.seed, job.publish), trained.model, e.config, job.seed)
-        records.write_record(job.record, records.make_record(e, job.seed, dataset.describe(), trained, test, run))
-        job.state.unlink(missing_ok=True)
+        if job.weights:
+            checkpoints.save(job.weights, trained.model, e.config, job.seed)
+    return outcome
+
+
+def sources(job: Job, device: torch.device) -> dict[str, nn.Module]:
+    """The networks that a transfer attack on a run of Table 4 starts from, by row: of its preset, data set and seed.
+
+    One that has no weights yet is trained first, or waited for where another process trains it.
+    """
+    e, found = job.experiment, {}
+    for row in TRANSFER_FROM:
+        if row == e.row:
+            continue
+        source = Job(experiment(e.table, row, e.preset, e.config.dataset), job.seed, job.publish)
+        while not source.weights.exists():
+            try:
+                with only_one(source.lock) as lock:
+                    if not source.weights.exists():
+                        train([source], device, {source: lock})
+            except Busy:
+                time.sleep(PATIENCE)
+        found[row] = checkpoints.load(source.weights, source.experiment.config)[0].to(device)
+    return found
 
 
 @dataclass(frozen=True)
@@ -197,21 +263,22 @@ class Plan:
         groups = [
             tuple(jobs[i : i + self.together]) for jobs in rows.values() for i in range(0, len(jobs), self.together)
         ]
-        # Equals in order of seed, so that early seeds are complete across rows.
-        return sorted(groups, key=lambda group: (-cost_of(group), group[0].seed))
+        # What others wait for comes first; equals in order of seed, so that early seeds are complete across rows.
+        waited_for = lambda group: group[0].experiment.row in TRANSFER_FROM  # noqa: E731
+        return sorted(groups, key=lambda group: (not waited_for(group), -cost_of(group), group[0].seed))
 
     def announce(self) -> str:
         """What is about to be done: rows, seeds, data set, device, expected minutes."""
         first, waiting = self.experiments[0], self.waiting
-        seconds = [seconds_an_epoch(job.experiment) for job in waiting]
+        seconds = [seconds_a_run(job.experiment) for job in waiting]
         minutes = "unknown (no published record to go by)"
         if not waiting:
             minutes = "0"
         elif self.embedded:
             minutes = f"about {max(1, round(len(waiting) / self.parallel / 8))}"
         elif None not in seconds:
-            total = sum(s * job.experiment.config.epochs for s, job in zip(seconds, waiting, strict=True))
-            minutes = f"about {max(1, round(total / self.parallel / 60))} where the published records were made"
+            total = sum(seconds) / self.parallel
+            minutes = f"about {max(1, round(total / 60))} where the published records were made"
         where = f"on the cluster at {self.scheduler}" if self.scheduler else f"{self.parallel} at a time"
         return (
             f"{first.table}, preset {first.preset}: rows {', '.join(e.row for e in self.experiments)}; "
@@ -266,12 +333,19 @@ def plan(
         raise UramError(f"together must be a whole number from 0 on, got {together!r}")
     if scheduler and "://" not in scheduler:
         raise UramError(f"scheduler must be an address such as tcp://host:8786, got {scheduler!r}")
-    together = together or TOGETHER[pick_device(device).type]
+    chosen_device = pick_device(device).type
+    # One VGG16 has enough to do for any device.
+    together = together or (1 if chosen[0].protocol else TOGETHER[chosen_device])
     wanted = chosen[0].config.dataset
     held, read = data.holds_numbers(wanted), data.holds_numbers(experiments(table, preset)[0].config.dataset)
     if held != read:
         kinds = {True: "whole numbers", False: "single digits"}
         raise UramError(f"{table} reads {kinds[read]}, and {wanted} holds {kinds[held]}")
+    try:
+        with torch.device("meta"):
+            build(chosen[0].config, *data.shape_of(wanted))
+    except ValueError as error:
+        raise UramError(f"{table} cannot read {wanted}: {error}") from None
     found = data.available(wanted)
     if found != wanted:
         if publish:
@@ -361,8 +435,15 @@ def run_on_cluster(plan: Plan) -> None:
         raise UramError("; ".join(f"{name}: {why}" for name, why in failed.items()))
 
 
-def seconds_an_epoch(experiment: Experiment) -> float | None:
-    """From published records of this row: seconds an epoch where they were made; None without records."""
+def seconds_a_run(experiment: Experiment) -> float | None:
+    """From published records of this row: seconds of as many epochs where they were made, and of the attacks; None
+    without records."""
     found = records.load_records(table=experiment.table)
-    times = [r["provenance"]["wall_seconds"] / r["config"]["epochs"] for r in found if r["row"] == experiment.row]
+    alike = [r for r in found if r["row"] == experiment.row and r["config"].get("width", 1) == experiment.config.width]
+    times = [
+        made["wall_seconds"] / r["config"]["epochs"] * experiment.config.epochs
+        + sum(made.get("attack_seconds", {}).values())
+        for r in alike
+        for made in [r["provenance"]]
+    ]
     return sum(times) / len(times) if times else None

@@ -1,5 +1,6 @@
 """Tables and claims, derived from run records: `results/tables/*.csv` and `results/claims.csv`."""
 
+import json
 from itertools import groupby
 from pathlib import Path
 
@@ -7,17 +8,19 @@ import numpy as np
 import pandas as pd
 
 from . import data, paper, statistics
+from .data import cifar10
 from .experiments import PRESETS, Config, Experiment, label_of, rows_of
 from .models import build
 from .models.cost import multiply_adds
 from .models.vgg import count_parameters
-from .paths import CLAIMS, PUBLISHED, TABLES, relative, write_atomically
+from .paths import BENCH, CLAIMS, PUBLISHED, TABLES, relative, write_atomically
 from .records import dataset_name, load_records, wrong
 
 TABLE_COLUMNS = (
     "table,row,label,metric,paper,dataset,preset,n_seeds,ours_mean,ours_ci_low,ours_ci_high,delta,verdict".split(",")
 )
 DETAIL_COLUMNS = "row,preset,dataset,quantity,value,ci_low,ci_high,n".split(",")
+BENCHMARK = "bench"  # what stands for a preset where `make bench` measured
 PUBLISHED_AT = ("converged", "paper")  # presets of published records, those that a reader's own resemble first
 CLAIM_COLUMNS = "claim,part,preset,statement,paper_effect,our_effect,ci_low,ci_high,n_pairs,verdict,evidence".split(",")
 
@@ -28,15 +31,15 @@ def by_cell(records: list[dict]) -> dict[tuple[str, str, str, str], list[dict]]:
     return {cell: sorted(group, key=lambda r: r["seed"]) for cell, group in groupby(sorted(records, key=key), key)}
 
 
+def outcomes(records: list[dict]) -> np.ndarray:
+    """(seeds, images): shares of wrong answers, or of right ones where the metric is an accuracy."""
+    return wrong(records) if paper.metric(records[0]["table"]) == "error" else 1 - wrong(records)
+
+
 def published_on(table: str, present: set[str]) -> str:
     """The data set that a table is published on, of those `present`: the paper's own, or else what stands in for it."""
     own = paper.DATASETS[table]
     return next((name for name in (own, *data.STAND_INS.get(own, ())) if name in present), own)
-
-
-def outcomes(records: list[dict]) -> np.ndarray:
-    """(seeds, images): shares of wrong answers, or of right ones where the metric is an accuracy."""
-    return 1 - wrong(records) if records[0]["table"] == "table4" else wrong(records)
 
 
 def table(name: str, records: list[dict]) -> pd.DataFrame:
@@ -48,8 +51,7 @@ def table(name: str, records: list[dict]) -> pd.DataFrame:
     for (owner, preset, dataset, row), group in by_cell(records).items():
         if owner != name:
             continue
-        reported = paper.row(name, row)
-        metric = reported.metric if reported else ("robust_accuracy" if name == "table4" else "error")
+        reported, metric = paper.row(name, row), paper.metric(name)
         ours = statistics.estimate(outcomes(group))
         comparable = reported is not None and dataset == paper.DATASETS[name]
         test_size = group[0]["dataset"]["sizes"]["test"]
@@ -97,10 +99,30 @@ def series_of(record: dict) -> dict[str, float]:
         if len(metrics["test_error_by_start"]) > 1:
             numbers["spread over start seeds"] = np.std(metrics["test_error_by_start"], ddof=1)
             numbers["answers that hang on the start, percent"] = 100 * hang_on_start([record]).mean()
-        for quantity in ("glimpse_distance_px", "patch_entropy_bits", "blank_patch_percent"):
-            numbers |= {f"{quantity}, glimpse {t}": value for t, value in enumerate(metrics[quantity])}
+    for quantity in ("glimpse_distance_px", "patch_entropy_bits", "blank_patch_percent"):
+        numbers |= {f"{quantity}, glimpse {t}": value for t, value in enumerate(metrics.get(quantity, []))}
+    numbers |= series_of_attacks(record) if "accuracy_under" in metrics else {}
     numbers |= series_of_lengths(record) if "test_error_by_length" in metrics else {}
     return numbers | (series_of_choices(metrics) if "top_down" in metrics else {})
+
+
+def series_of_attacks(record: dict) -> dict[str, float]:
+    """Of a row of Table 4: accuracies without an attack, under each, and where the start is a secret; the curves over
+    epsilon, over steps and over the rollouts of EOT; how many warnings there are; what the evaluation cost."""
+    metrics = record["metrics"]
+    numbers = {
+        "clean accuracy, whole test set": metrics["clean_accuracy"],
+        "clean accuracy, attacked images": metrics["clean_accuracy_attacked_images"],
+        "robust accuracy, start unknown": metrics["robust_accuracy_start_unknown"],
+        "red flags": len(metrics["flags"]),
+        "evaluation minutes": sum(record["provenance"]["attack_seconds"].values()) / 60,
+    }
+    numbers |= {f"accuracy under {name}": value for name, value in metrics["accuracy_under"].items()}
+    for point in metrics["by_epsilon"]:
+        of_epsilon = {name: value for name, value in point.items() if name != "epsilon"}
+        numbers |= {f"accuracy under {name}, epsilon {point['epsilon']:.4f}": v for name, v in of_epsilon.items()}
+    numbers |= {f"accuracy under PGD, {p['steps']} steps": p["accuracy"] for p in metrics["by_steps"]}
+    return numbers | {f"accuracy under EOT-PGD, {p['draws']} rollouts": p["accuracy"] for p in metrics["by_draws"]}
 
 
 def series_of_choices(metrics: dict) -> dict[str, float]:
@@ -135,8 +157,9 @@ def over_seeds(values: list[float]) -> tuple[float, float | None, float | None]:
     return found.mean, found.low, found.high
 
 
-def claims(records: list[dict]) -> pd.DataFrame:
-    """One line per claim, part and preset that published records on the paper's data set bear on; `CLAIM_COLUMNS`.
+def claims(records: list[dict], bench: dict | None = None) -> pd.DataFrame:
+    """One line per claim, part and preset that published records on the paper's data set, or on a copy that `part` then
+    names, bear on; `CLAIM_COLUMNS`. bench: of `make bench`, for the claim on cost.
 
     Effects are `better` minus `worse`, in percentage points (a change of spread is in percent). Where the paper gives
     no number to compare with, `paper_effect` is empty and the verdict rests on the sign. Where there are records on
@@ -150,7 +173,26 @@ def claims(records: list[dict]) -> pd.DataFrame:
             for preset in sorted(there, key=list(PRESETS).index):
                 line = judged(contrast, preset, cells)
                 lines += [{"claim": claim.claim, "statement": claim.statement, **line}] if line else []
+        if claim.claim == "C9" and bench is not None:
+            lines += [{"claim": claim.claim, "statement": claim.statement, **line} for line in growth(bench)]
     return pd.DataFrame(lines, columns=CLAIM_COLUMNS)
+
+
+COSTS = {"glimpse_ms": "a glimpse", "pyramid_ms": "the pyramid, once an image", "unified_ms": "the whole unified model"}
+
+
+def growth(bench: dict) -> list[dict]:
+    """How the cost of each part grows with the number of pixels (claim C9): the effect is an exponent, and what is
+    counted are sizes of the canvas."""
+    lines = []
+    pixels = [line["side_px"] ** 2 for line in bench["canvas"]]
+    for key, part in COSTS.items():
+        ours = statistics.exponent(pixels, [line[key] for line in bench["canvas"]])
+        lines.append({
+            "part": part, "preset": BENCHMARK, "our_effect": ours.mean, "ci_low": ours.low, "ci_high": ours.high,
+            "n_pairs": ours.n, "verdict": statistics.growth_verdict(ours), "evidence": "results/bench.json",
+        })  # fmt: skip
+    return lines
 
 
 def judged(contrast: paper.Contrast, preset: str, cells: dict) -> dict | None:
@@ -166,14 +208,26 @@ def judged(contrast: paper.Contrast, preset: str, cells: dict) -> dict | None:
     if contrast.measure == "outcome":
         better, worse = (paper.row(contrast.table, row).value for row in (contrast.better, contrast.worse))
         effect, verdict = round(better - worse, 4), statistics.claim_verdict(ours, better - worse)
-    if main != own:
+    part = f"{contrast.part}, {cifar10.TITLES[main]}" if main in data.COPIES else contrast.part
+    if main not in (own, *data.COPIES):
         verdict = "not testable here"
     where = datasets[0] if len(datasets) == 1 else f"{{{','.join(datasets)}}}"
     return {
-        "part": contrast.part, "preset": preset, "paper_effect": effect, "our_effect": ours.mean, "ci_low": ours.low,
+        "part": part, "preset": preset, "paper_effect": effect, "our_effect": ours.mean, "ci_low": ours.low,
         "ci_high": ours.high, "n_pairs": ours.n, "verdict": verdict,
-        "evidence": f"results/runs/{contrast.table}/{preset}/{where}/{{{contrast.worse},{contrast.better}}}",
+        "evidence": f"results/runs/{contrast.table}/{preset}/{where}/{{{contrast.worse},{contrast.better}}}"
+        + deciding_attacks(cells, contrast, preset, main),
     }  # fmt: skip
+
+
+def deciding_attacks(cells: dict, contrast: paper.Contrast, preset: str, dataset: str) -> str:
+    """For rows that are attacked, which attacks broke the most images of each; else nothing."""
+    decided = {
+        row: sorted({r["metrics"]["decided_by"] for r in cells[contrast.table, preset, dataset, row]})
+        for row in (contrast.worse, contrast.better)
+        if contrast.table == "table4"
+    }
+    return "".join(f"; {row} broken most by {' or '.join(names)}" for row, names in decided.items())
 
 
 def paired_groups(cells: dict, contrast: paper.Contrast, preset: str, datasets: list[str]) -> list[list[dict]]:
@@ -183,8 +237,23 @@ def paired_groups(cells: dict, contrast: paper.Contrast, preset: str, datasets: 
         for dataset in datasets
         for row in (contrast.better, contrast.worse)
     ]
+    return in_common(*groups)
+
+
+def in_common(*groups: list[dict]) -> list[list[dict]]:
+    """Each group's records of the seeds that all groups have."""
     shared = set.intersection(*({r["seed"] for r in group} for group in groups))
     return [[r for r in group if r["seed"] in shared] for group in groups]
+
+
+def paired_curves(better: list[dict], worse: list[dict], quantity: str) -> np.ndarray:
+    """(pairs, epochs): `better` minus `worse` in a quantity of `curves`, epoch by epoch, a line a seed that both have.
+
+    Cut to the shortest run. Both hold run records (anything with `seed` and `curves`), at least one seed in common.
+    """
+    ours, theirs = ({r["seed"]: r["curves"][quantity] for r in group} for group in in_common(better, worse))
+    epochs = min(len(curve) for curves in (ours, theirs) for curve in curves.values())
+    return np.array([np.subtract(ours[seed][:epochs], theirs[seed][:epochs]) for seed in sorted(ours)])
 
 
 # What a contrast may be measured in. Each function takes the records of the better and the worse row, paired by seed,
@@ -249,10 +318,13 @@ def blank_percent(record: dict) -> float:
     return float(np.mean(record["metrics"]["blank_patch_percent"][1:]))
 
 
-def write_tables(records_root: Path = PUBLISHED, tables_folder: Path = TABLES, claims_path: Path = CLAIMS) -> list[str]:
-    """Rebuild every table and the claims from the records; returns the paths written, as a reader sees them."""
+def write_tables(
+    records_root: Path = PUBLISHED, tables_folder: Path = TABLES, claims_path: Path = CLAIMS, bench_path: Path = BENCH
+) -> list[str]:
+    """Rebuild every table and the claims, from the records and the benchmark; returns the paths written, as a reader
+    sees them."""
     records = load_records(records_root)
-    frames = {claims_path: claims(records)}
+    frames = {claims_path: claims(records, json.loads(bench_path.read_text()) if bench_path.exists() else None)}
     for name in sorted({record["table"] for record in records}):
         frames[tables_folder / f"{name}.csv"] = table(name, records)
         frames[tables_folder / f"{name}_details.csv"] = details(name, records)
@@ -274,11 +346,13 @@ def compare(experiments: list[Experiment], published: list[dict], local: list[di
         reported = paper.row(e.table, e.row)
         dataset = published_on(e.table, {name for table, _, name, _ in theirs if table == e.table})
         book = [(at, theirs.get((e.table, at, dataset, e.row))) for at in (preset, *PUBLISHED_AT)]
-        entry = next((f"{interval_text(statistics.estimate(outcomes(r)))}, {at}" for at, r in book if r), "–")
+        copy = lambda name: f", {cifar10.TITLES[name]}" if name in data.COPIES else ""  # noqa: E731
+        text = lambda records: interval_text(statistics.estimate(outcomes(records)))  # noqa: E731
+        entry = next((f"{text(r)}, {at}{copy(dataset)}" for at, r in book if r), "–")
         here = mine.get((e.table, preset, e.config.dataset, e.row))
         lines.append({
             "row": e.row, "model": e.label, "paper": reported.value if reported else None, "published": entry,
-            "this machine": interval_text(statistics.estimate(outcomes(here))) if here else "–",
+            "this machine": text(here) + copy(e.config.dataset) if here else "–",
         })  # fmt: skip
     return pd.DataFrame(lines).set_index("row")
 

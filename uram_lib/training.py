@@ -13,17 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from . import UramError, compiled
+from .adversarial import prepared, robust_error
 from .data import Dataset
 from .evaluation import evaluate, uniform_start
 from .experiments import Config
-from .models import DRAM, Unified, bottom_up, build
+from .models import DRAM, VGG16, Unified, bottom_up, build
 from .models.unified import start_location
 from .paths import relative, write_atomically
 from .replicas import Replicas, weights
 from .seeding import initialise, stream
 
 CALIBRATION_IMAGES = 2_000
-STREAMS = ("data", "start", "policy", "explore")  # what a run draws in an epoch, but for the order of its images
+# What a run draws in an epoch, but for the order of its images.
+STREAMS = ("data", "start", "policy", "explore", "augment", "attack")
 
 
 @dataclass
@@ -109,12 +111,12 @@ def new_model(config: Config, seed: int, dataset: Dataset) -> nn.Module:
         initialise(model.topdown, seed).sync_target()
     else:
         initialise(model, seed)
-    if (ram := bottom_up(model)) is not None:
+    if (ram := bottom_up(model)) is not None or isinstance(model, VGG16):
         # The same calibration for every seed and row of a data set: constants of the data, not of the run.
         index = torch.randperm(len(dataset.train), generator=stream(0, "calibration", "images"))[:CALIBRATION_IMAGES]
         device = dataset.train.labels.device
         images, *_ = dataset.training_batch(index.to(device), stream(0, "calibration", "data", device=device))
-        ram.calibrate(images.cpu(), uniform_start(len(index), stream(0, "calibration", "locations")))
+        (ram or model).calibrate(images.cpu(), uniform_start(len(index), stream(0, "calibration", "locations")))
     return model
 
 
@@ -159,6 +161,8 @@ def train_epoch(replicas: Replicas, seeds: Sequence[int], epoch: int, dataset: D
     ]
     streams = [{name: stream(seed, name, epoch, device=device) for name in STREAMS} for seed in seeds]
     for model in replicas.models:
+        if (ram := bottom_up(model)) is not None:
+            ram.sigma = config.sigma_at(epoch)
         if isinstance(model, Unified):
             model.topdown.sync_target()  # once an epoch (ledger A3)
     replicas.objective.config = config.at(epoch)
@@ -167,10 +171,10 @@ def train_epoch(replicas: Replicas, seeds: Sequence[int], epoch: int, dataset: D
     for i, indices in enumerate(zip(*orders, strict=True)):
         step, steps = (epoch - 1) * count + i, config.epochs * count
         batches = []
-        for index, own in zip(indices, streams, strict=True):
+        for model, index, own in zip(replicas.models, indices, streams, strict=True):
             images, labels, centres = dataset.training_batch(index, own["data"], spread)
-            draws = draws_of(replicas.models[0], images, centres, own, config.epsilon(step, steps))
-            batches.append((images, labels, *draws))
+            draws = draws_of(model, images, centres, own, config.epsilon(step, steps))
+            batches.append((prepared(model, config, images, labels, draws, own), labels, *draws))
         losses, parts = replicas.loss(batches)
         replicas.descend(losses, learning_rate_at(config, step, steps))
         history.append({"loss": losses.detach(), **parts})
@@ -205,8 +209,8 @@ def train_together(
     state_paths: Sequence[Path] | None = None,
     on_epoch: Callable[[int, list[dict[str, float]]], None] | None = None,
 ) -> list[Trained]:
-    """Train `config` with each of `seeds`, side by side, choosing each one's epoch by validation error; the test split
-    is not touched.
+    """Train `config` with each of `seeds`, side by side, choosing each one's epoch by validation error, in adversarial
+    training by that under attack; the test split is not touched.
 
     state_paths: where the state of each seed is kept after an epoch; where the files exist, training goes on from
     there: for one seed on the same CPU to the same final weights, bit for bit. A seed may be gone on with in other
@@ -241,9 +245,11 @@ def train_together(
         for model, row, state in zip(replicas.models, rows, states, strict=True):
             row["train_error"] = 100 * (1 - row["reward"])
             row["val_error"] = evaluate(model, dataset.validation).error
+            if config.attack != "none":
+                row["val_robust_error"] = robust_error(model, config, dataset.validation)
             for name, value in row.items():
                 state["curves"].setdefault(name, []).append(value)
-            errors = state["curves"]["val_error"]
+            errors = state["curves"]["val_error" if config.attack == "none" else "val_robust_error"]
             if errors[-1] == min(errors):  # of equals the later one, which is trained longer
                 state |= {"best_epoch": epoch, "best_model": weights(model)}
             state["epoch"] = epoch

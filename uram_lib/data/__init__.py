@@ -4,6 +4,7 @@ Images are kept as bytes and reach the models as floats in [0, 1]. The test spli
 read once, at the end of a run.
 """
 
+import contextlib
 import functools
 import warnings
 from collections.abc import Callable
@@ -79,24 +80,29 @@ class Dataset:
 
 
 EMBEDDED = "digits"
-# Generated data on which results are published where the paper's own is not at hand. Never compared with the paper.
-STAND_INS = {"svhn": ("composed", "composed-jpeg")}
-DIGITS = 10  # classes of a data set of single digits; one of whole numbers has one more, which ends a number
+DIGITS = 10  # classes of a data set of single objects; one of whole numbers has one more, which ends a number
+
+# Data on which results are published where the paper's own is not at hand: no verdict against the paper's values then.
+STAND_INS = {"svhn": ("composed", "composed-jpeg"), "cifar10": ("cifar10-jpeg",)}
+# Those of them that hold the paper's own images, re-encoded: effects between rows are judged on them, by name. Composed
+# numbers are generated, so that an effect on them decides nothing about the paper's.
+COPIES = ("cifar10-jpeg",)
 
 
 def loaders() -> dict[str, Callable[[], Dataset]]:
     """Loader by data set name."""
-    from . import clutter, composed, digits, mnist, svhn
+    from . import cifar10, clutter, colour, composed, digits, mnist, svhn
 
     made = {name: functools.partial(clutter.load, name) for name in clutter.TEST_MD5}
     made |= {name: functools.partial(composed.load, name) for name in composed.BACKGROUNDS}
-    return {"mnist": mnist.load, "digits": digits.load, "svhn": svhn.load, **made}
+    made |= {name: functools.partial(cifar10.load, name) for name in cifar10.TITLES}
+    return {"mnist": mnist.load, "digits": digits.load, colour.NAME: colour.load, "svhn": svhn.load, **made}
 
 
 def shape_of(name: str) -> tuple[tuple[int, int, int], int]:
     """(C, H, W) and the number of classes of data set `name`, without reading it: for building a model where the data
     is not at hand. Raises UramError as `load` does."""
-    from . import sequences
+    from . import cifar10, colour, sequences
     from .clutter import VARIANTS
     from .composed import BACKGROUNDS
 
@@ -104,6 +110,8 @@ def shape_of(name: str) -> tuple[tuple[int, int, int], int]:
         raise UramError(f"unknown data set {name!r}; one of: {', '.join(sorted(loaders()))}")
     if name == "svhn" or name in BACKGROUNDS:
         return (1, sequences.CROP, sequences.CROP), sequences.CLASSES
+    if name == colour.NAME or name in cifar10.TITLES:
+        return (3, 32, 32), DIGITS
     side = VARIANTS.get(name.removeprefix("digits-"), (28, 0))[0]
     return (1, side, side), DIGITS
 
@@ -126,14 +134,22 @@ def load(name: str) -> Dataset:
 
 
 def available(name: str) -> str:
-    """`name` if its files can be had here, else the same made from the embedded digits, with a warning that says so."""
+    """`name` if its files can be had here, else a JPEG re-encoded copy of it, else the same made from the embedded
+    digits; with a warning that says so."""
     try:
         load(name)
         return name
     except DataUnavailable as error:
-        warnings.warn(f"{error} Running on the embedded digits instead. {BANNER}", stacklevel=2)
-        made = f"{EMBEDDED}-composed" if holds_numbers(name) else f"{EMBEDDED}-{name}"
-        return made if made in loaders() else EMBEDDED
+        reason = error
+    copy = f"{name}-jpeg"
+    if copy in loaders():
+        with contextlib.suppress(DataUnavailable):
+            warnings.warn(f"{reason} Running on {load(copy).title} instead.", stacklevel=2)
+            return copy
+    warnings.warn(f"{reason} Running on the embedded digits instead. {BANNER}", stacklevel=2)
+    channels = shape_of(name)[0][0]
+    kind = "composed" if holds_numbers(name) else "colour" if channels == 3 else name
+    return f"{EMBEDDED}-{kind}" if f"{EMBEDDED}-{kind}" in loaders() else EMBEDDED
 
 
 def is_embedded(name: str) -> bool:

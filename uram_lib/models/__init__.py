@@ -1,5 +1,6 @@
 """The models, and `build`, which makes the one that a configuration names."""
 
+import torch
 from torch import nn
 
 from ..glimpse import GlimpseSensor
@@ -9,7 +10,7 @@ from .number_cnns import ElevenLayerCNN, TenLayerCNN
 from .ram import RAM, Trajectory
 from .topdown import TopDown, TopDownOutcome
 from .unified import Unified
-from .vgg import MLPVGG, VGG16, AttentiveVGG, FixedRollout, RandomGlimpseVGG
+from .vgg import MLPVGG, VGG16, AttentiveVGG, FixedRollout, RandomGlimpseVGG, count_parameters, under
 
 __all__ = [
     "DRAM",
@@ -31,16 +32,30 @@ __all__ = [
     "Unified",
     "bottom_up",
     "build",
+    "under",
 ]
 
 FEEDFORWARD = {"fc": FullyConnected, "cnn2": TwoLayerCNN, "cnn5": FiveLayerCNN}
+ATTENTIVE = {"vgg16-attention": AttentiveVGG, "vgg16-random-glimpses": RandomGlimpseVGG}
 NUMBER_CNNS = {"cnn10": TenLayerCNN, "cnn11": ElevenLayerCNN}
 
 
 def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """The model of `config` (an `experiments.Config`) for images of (C, H, W); its weights are yet to be drawn."""
+    """The model of `config` (an `experiments.Config`) for images of (C, H, W); its weights are yet to be drawn,
+    and its policy is as wide as at the end of training.
+
+    Raises ValueError where VGG16 is asked to read images of another size than 32 x 32.
+    """
     if config.model in FEEDFORWARD:
         return FEEDFORWARD[config.model](image_shape, classes)
+    if config.model == "vgg16":
+        return VGG16(image_shape, classes, config.width)
+    if config.model in ATTENTIVE:
+        return _attentive(config, image_shape, classes)
+    if config.model == "vgg16-mlp":
+        with torch.device("meta"):  # only to be counted
+            size = count_parameters(_attentive(config, image_shape, classes))
+        return MLPVGG(image_shape, classes, size, width=config.width)
     if config.model in NUMBER_CNNS:
         return NUMBER_CNNS[config.model](image_shape, classes, config.width)
     if config.model == "dram":
@@ -50,7 +65,7 @@ def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
             glimpses=config.glimpses,
             patch_size=config.patch_size,
             scales=config.scales,
-            sigma=config.sigma,
+            sigma=config.sigma_at(config.epochs),
             context=config.context,
             reinforce_into_core=config.reinforce_into_core,
             width=config.width,
@@ -61,7 +76,7 @@ def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
         glimpses=config.glimpses,
         patch_size=config.patch_size,
         scales=config.scales,
-        sigma=config.sigma,
+        sigma=config.sigma_at(config.epochs),
         core=config.core,
         context=config.context,
         reinforce_into_core=config.reinforce_into_core,
@@ -71,6 +86,20 @@ def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
     if config.model == "ram":
         return ram
     return Unified(TopDown(image_shape, config.levels, hidden=config.q_hidden), ram, config.region_start == "centre")
+
+
+def _attentive(config, image_shape: tuple[int, int, int], classes: int) -> AttentiveVGG:
+    return ATTENTIVE.get(config.model, AttentiveVGG)(
+        image_shape,
+        classes,
+        glimpses=config.glimpses,
+        sigma=config.sigma_at(config.epochs),
+        patch_size=config.patch_size,
+        core=config.core,
+        context=config.context,
+        reinforce_into_core=config.reinforce_into_core,
+        width=config.width,
+    )
 
 
 def bottom_up(model: nn.Module) -> RAM | None:

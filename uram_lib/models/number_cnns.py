@@ -119,8 +119,7 @@ class ElevenLayerCNN(nn.Module):
 
     def forward(self, images: Tensor) -> LengthAndDigits:
         """images: (B, C, H, W) in [0, 1]."""
-        centred = (images - images.mean((1, 2, 3), keepdim=True)).contiguous(memory_format=torch.channels_last)
-        features = self.layers(centred)  # (B, dense)
+        features = self.layers(images - images.mean((1, 2, 3), keepdim=True))  # (B, dense)
         return LengthAndDigits(self.length(features), self.digits(features).unflatten(1, (LONGEST, -1)))
 
 

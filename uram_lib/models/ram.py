@@ -107,6 +107,9 @@ class RAM(nn.Module):
     standardise: whether patches are brought to comparable magnitude (ledger B9).
     """
 
+    always_sampled = False
+    """Whether the policy has no mean to test it by (ledger B7)."""
+
     def __init__(
         self,
         image_shape: tuple[int, int, int],
@@ -157,15 +160,18 @@ class RAM(nn.Module):
         self.patch_mean.copy_(patch.mean((0, 2, 3, 4)).view(-1, 1, 1, 1))
         self.patch_std.copy_(patch.std((0, 2, 3, 4)).clamp_min(1e-3).view(-1, 1, 1, 1))
 
-    def forward(self, images: Tensor, start: Tensor, noise: Tensor | None = None) -> Trajectory:
+    def forward(
+        self, images: Tensor, start: Tensor, noise: Tensor | None = None, through_locations: bool = False
+    ) -> Trajectory:
         """images: (B, C, H, W) in [0, 1]; start: (B, 2) in [-1, 1]; noise: (B, T - 1, 2) standard normal, or None for
-        the mean policy, as in testing (ledger B7)."""
+        the mean policy, as in testing (ledger B7). through_locations: whether gradients pass through the chosen
+        locations: an attack on the images may use them, training must not (T4)."""
         pyramid = self.sensor.pyramid(images)
         state = self.core.initial_state(len(images), images)
         location = start
         locations, patches, hiddens, means, samples = [], [], [], [], []
         for t in range(self.glimpses):
-            patch = self.sensor(pyramid, location)  # (B, S, C, g, g)
+            patch = self.sensor(pyramid, location, through_locations)  # (B, S, C, g, g)
             standardised = (patch - self.patch_mean) / self.patch_std
             glimpse = self.glimpse_network(standardised.flatten(1), location)  # (B, 256), Eq. 10a
             hidden, state = self.core(glimpse, state)  # (B, D), Eq. 10b
@@ -174,11 +180,12 @@ class RAM(nn.Module):
             hiddens.append(hidden)
             if t < self.glimpses - 1:
                 mean = self.locate(hidden)  # (B, 2), Eq. 10c
-                sample = mean.detach() if noise is None else (mean + self.sigma * noise[:, t]).detach()
+                drawn = mean if noise is None else mean + self.sigma * noise[:, t]
+                sample = drawn.detach()
                 means.append(mean)
                 samples.append(sample)
                 # Clamped only after its log-probability is fixed: the density is the sample's, not the border's (T3).
-                location = sample.clamp(-1, 1)
+                location = (drawn if through_locations else sample).clamp(-1, 1)
         hiddens = torch.stack(hiddens, 1)  # (B, T, D)
         return Trajectory(
             torch.stack(locations, 1),

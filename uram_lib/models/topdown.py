@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import compiled
+
 REGIONS = 4  # |A|
 
 
@@ -100,7 +102,13 @@ class QNetwork(nn.Module):
         )
 
     def region_vectors(self, image: Tensor) -> Tensor:
-        """v_1 ... v_4 of Eq. 6: (B, 4, N), from images (B, C, h, w) with even h and w."""
+        """v_1 ... v_4 of Eq. 6: (B, 4, N), from images (B, C, h, w) with even h and w.
+
+        `compiled.region_means` does the same, faster, where it can.
+        """
+        found = compiled.region_means(image, self.convolution.weight, self.convolution.bias)
+        if found is not None:
+            return found
         features = F.relu(self.convolution(image))  # (B, N, h, w)
         return grid(features).mean((-3, -1)).flatten(2).transpose(1, 2)
 

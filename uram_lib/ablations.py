@@ -1,0 +1,214 @@
+"""The ablations: rows of the tables with one decision taken otherwise, judged from records by seed and test image.
+
+An effect is the arm's error minus its row's, in percentage points. What has no pair of records is "not measured".
+"""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+
+from . import paper
+from .experiments import ABLATIONS, RECIPES, ROWS, Arm, experiment, label_of
+from .statistics import Estimate, direction_verdict, estimate, mean_over_seeds, paired_difference
+from .tables import BESIDE, by_cell, effect_on_outcome, in_common, outcomes, paired_curves
+from .wording import signed, span
+
+NOT_MEASURED, REFERENCE = "not measured", "the reference"
+VERDICTS = {"supported": "lowers the error", "opposite": "raises the error", "undecided": "undecided"}
+ORDER = (*VERDICTS.values(), NOT_MEASURED)
+
+# What the ledger's entries ask; an entry without a line here is shown without its question.
+QUESTIONS = {
+    "A1": "Do two decisions, the second on the chosen quadrant, do better than one?",
+    "A7": "Is the centre of the chosen region a better start than a random place in it?",
+    "B4": "How far should the location policy explore?",
+    "B6": "Does it matter that REINFORCE's gradient reaches the core?",
+    "B9": "Does it matter that each scale is brought to comparable magnitude?",
+    "D3": "Does the entropy constraint act as intended when it scales the reward, not the advantage?",
+    "F1": "How much do two pieces of clutter less make the task easier?",
+    "K3": "Is it the context of Eq. 11 that helps, or would something simpler do as well?",
+}
+ELSEWHERE = ("G", "A8", "speed")  # arms that are no decision of the ledger, or have a section of their own
+FACTORS = ("top-down", "entropy", "context")
+FIELDS = "our_effect,ci_low,ci_high,n_pairs,verdict".split(",")
+
+
+def preset_of(table: str, preset: str) -> str:
+    """`preset`, or "converged" for a table that does not have it (Table 1 is published at that preset alone)."""
+    return preset if preset in RECIPES[table] else "converged"
+
+
+def rows_at(records: list[dict], table: str, preset: str, dataset: str | None = None) -> dict[str, list[dict]]:
+    """Row -> records by seed, of a table and of the arms that vary it, at `preset_of` the table and on one data set
+    (by default the paper's)."""
+    preset, dataset = preset_of(table, preset), dataset or paper.DATASETS[table]
+    return {
+        row: group
+        for (owner, at, on, row), group in by_cell(records).items()
+        if (at, on) == (preset, dataset) and owner in (table, "ablations")
+    }
+
+
+def judged(effect: Estimate | None) -> dict:
+    """The `FIELDS` of a line. An effect of fewer than FEWEST pairs is shown, but stands undecided."""
+    if effect is None:
+        return dict.fromkeys(FIELDS) | {"n_pairs": 0, "verdict": NOT_MEASURED}
+    verdict = VERDICTS[direction_verdict(effect)]
+    return dict(zip(FIELDS, (effect.mean, effect.low, effect.high, effect.n, verdict), strict=True))
+
+
+def legible(lines: pd.DataFrame) -> pd.DataFrame:
+    """`lines` with their `FIELDS` as a reader sees them: `difference (points)`, `pairs` and `verdict`."""
+    texts = [
+        "–" if pd.isna(line.our_effect) else effect_text(line.our_effect, line.ci_low, line.ci_high)
+        for line in lines.itertuples()
+    ]
+    return lines.drop(columns=FIELDS).assign(
+        **{"difference (points)": texts, "pairs": lines["n_pairs"], "verdict": lines["verdict"]}
+    )
+
+
+def effect_text(mean: float, low: float, high: float) -> str:
+    """As in `−0.69 [−1.37, −0.01]`."""
+    return f"{signed(mean)} {span(low, high, signed)}"
+
+
+def effect_of(rows: dict[str, list[dict]], better: str, worse: str) -> Estimate | None:
+    """The error of `better` minus that of `worse` over the seeds that both have; None where there are none."""
+    return effect_on_outcome(*in_common(rows.get(better, []), rows.get(worse, [])))
+
+
+def decisions(records: list[dict], preset: str) -> pd.DataFrame:
+    """The ledger's decisions, a line an arm in the ledger's order: `ledger`, `question`, `arm` (what is taken
+    otherwise), `row` (what it is compared with), `preset`, and `FIELDS`."""
+    lines = [decision(arm, name, records, preset) for name, arm in ABLATIONS.items() if arm.ledger not in ELSEWHERE]
+    lines += fewer_pieces(records, preset)
+    return pd.DataFrame(sorted(lines, key=lambda line: line["ledger"]))
+
+
+def decision(arm: Arm, name: str, records: list[dict], preset: str) -> dict:
+    """One arm's line of `decisions`."""
+    effect = effect_of(rows_at(records, arm.table, preset), name, arm.row)
+    return {
+        "ledger": arm.ledger, "question": QUESTIONS.get(arm.ledger, ""), "arm": arm.label, "row": arm.row,
+        "preset": preset_of(arm.table, preset), **judged(effect),
+    }  # fmt: skip
+
+
+def fewer_pieces(records: list[dict], preset: str) -> list[dict]:
+    """Lines of `decisions` for canvases with RAM's own 8 pieces in place of 10, for the rows that claim C14 compares;
+    paired by seed and test digit, for the test sets hold the same digits in the same order."""
+    (contrasts,) = (claim.contrasts for claim in paper.CLAIMS if claim.claim == "C14")
+    used = {row for contrast in contrasts for row in (contrast.worse, contrast.better)}
+    (eight,) = BESIDE["harm of clutter"]
+    ten, fewer = (rows_at(records, "table2", preset, dataset) for dataset in (None, eight))
+    lines = []
+    for row in filter(used.__contains__, ROWS["table2"]):
+        effect = effect_on_outcome(*in_common(fewer.get(row, []), ten.get(row, [])))
+        lines.append({"ledger": "F1", "question": QUESTIONS["F1"], "arm": f"8 pieces, {row}", "row": row,
+                      "preset": preset, **judged(effect)})  # fmt: skip
+    return lines
+
+
+def factorial_rows() -> dict[tuple[bool, bool, bool], str]:
+    """(top-down, entropy, context) -> the row or arm with 6 glimpses of 12 x 12 at 4 scales that has just these."""
+    named = [("table2", row) for row in ROWS["table2"]]
+    named += [("ablations", name) for name, arm in ABLATIONS.items() if arm.ledger == "G"]
+    configs = {row: experiment(table, row, "paper").config for table, row in named}
+    return {
+        (c.model == "unified", c.entropy != "none", c.context): row
+        for row, c in configs.items()
+        if (c.glimpses, c.patch_size, c.scales) == (6, 12, 4)
+    }
+
+
+def factorial_cells(rows: dict[str, list[dict]]) -> pd.DataFrame:
+    """The eight cells, a line each: the factors, `row`, and the error in percent (`mean`, `low`, `high`, `n`, empty
+    where it is not measured). rows: of `rows_at`."""
+    lines = []
+    for levels, row in sorted(factorial_rows().items()):
+        found = estimate(outcomes(rows[row])) if row in rows else None
+        measured = vars(found) if found else dict.fromkeys(("mean", "low", "high", "n"))
+        lines.append(dict(zip(FACTORS, levels, strict=True)) | {"row": row} | measured)
+    return pd.DataFrame(lines)
+
+
+def in_words(levels: dict[str, bool]) -> str:
+    """As in `entropy and context`, or `neither` of two factors."""
+    return " and ".join(factor for factor, on in levels.items() if on) or "neither"
+
+
+def factorial_effects(rows: dict[str, list[dict]]) -> pd.DataFrame:
+    """What each factor does: `factor`, `with` (which of the other two are on), and `FIELDS`; first its main effect
+    (`with`: "all four, mean"), the mean over the other factors' four settings, which takes all eight cells."""
+    named = factorial_rows()
+    lines = []
+    for i, factor in enumerate(FACTORS):
+        others = [f for f in FACTORS if f != factor]
+        pairs = {}  # what else is on -> (row with the factor, row without)
+        for levels in itertools.product((False, True), repeat=len(others)):
+            on, off = ((*levels[:i], value, *levels[i:]) for value in (True, False))
+            pairs[in_words(dict(zip(others, levels, strict=True)))] = named[on], named[off]
+        lines.append({"factor": factor, "with": "all four, mean", **judged(main_effect(rows, list(pairs.values())))})
+        lines += [{"factor": factor, "with": w, **judged(effect_of(rows, *pair))} for w, pair in pairs.items()]
+    return pd.DataFrame(lines)
+
+
+def main_effect(rows: dict[str, list[dict]], pairs: list[tuple[str, str]]) -> Estimate | None:
+    """The mean of several differences (row with, row without) over the seeds that all of these rows have."""
+    groups = in_common(*(rows.get(row, []) for pair in pairs for row in pair))
+    if not groups[0]:
+        return None
+    shares = np.stack([outcomes(group) for group in groups])  # (2 pairs, seeds, images), with and without in turn
+    return paired_difference(shares[::2].mean(0), shares[1::2].mean(0))
+
+
+def starts(rows: dict[str, list[dict]]) -> pd.DataFrame:
+    """Where RAM with 6 glimpses starts, and what it errs: RAM's own start, top-down's, and the arms that bound it
+    (ledger A8). A line a start: `start`, `row`, `distance_px` (mean from the start to the digit's centre), `mean`,
+    `low`, `high` and `n` of the error in percent, empty where it is not measured, and the `FIELDS` of its difference
+    from the first line, RAM's own."""
+    arms = [name for name, arm in ABLATIONS.items() if arm.ledger == "A8"]
+    names = {"ram-6": "Start anywhere (RAM)", "ours-6": "Start where top-down says"}
+    lines = []
+    for row in (*names, *arms):
+        group = rows.get(row)
+        line = {"start": names.get(row) or label_of("ablations", row), "row": row}
+        line["distance_px"] = np.mean([r["metrics"]["glimpse_distance_px"][0] for r in group]) if group else None
+        line |= vars(estimate(outcomes(group))) if group else dict.fromkeys(("mean", "low", "high", "n"))
+        compared = judged(None if row == "ram-6" else effect_of(rows, row, "ram-6"))
+        lines.append(line | compared | ({"verdict": REFERENCE} if row == "ram-6" else {}))
+    return pd.DataFrame(lines)
+
+
+def starts_sentence(lines: pd.DataFrame) -> str:
+    """What top-down's start is worth, and what a perfect one would be. lines: of `starts`."""
+    by_row = lines.set_index("row")
+    ram, ours, perfect = by_row.loc["ram-6"], by_row.loc["ours-6"], by_row.loc["start-true-centre"]
+    parts = []
+    for line, name in ((ours, "Top-down's start"), (perfect, "A start at the digit's centre, which nobody knows,")):
+        if line["verdict"] == NOT_MEASURED:
+            parts.append(f"{name} is not measured at this preset.")
+            continue
+        effect = effect_text(line["our_effect"], line["ci_low"], line["ci_high"])
+        what = "Its effect on the error is undecided" if line["verdict"] == "undecided" else f"It {line['verdict']}"
+        parts.append(
+            f"{name} lies {line['distance_px']:.0f} px from the digit's centre on average, RAM's own start "
+            f"{ram['distance_px']:.0f} px. {what}: {effect} points."
+        )
+    return " ".join(parts)
+
+
+def gain_by_epoch(better: list[dict], worse: list[dict], epochs: list[int]) -> pd.DataFrame:
+    """The difference of the validation errors at some epochs (from 1; those beyond the shortest run are left out), in
+    points with its t interval over the seeds that both have: columns `epoch`, `difference (points)`, `pairs`."""
+    gains = paired_curves(better, worse, "val_error")  # (pairs, epochs)
+    lines = []
+    for epoch in [e for e in epochs if e <= gains.shape[1]]:
+        text = signed(gains[:, epoch - 1].mean())
+        if len(gains) > 1:
+            found = mean_over_seeds(gains[:, epoch - 1])
+            text = effect_text(found.mean, found.low, found.high)
+        lines.append({"epoch": epoch, "difference (points)": text, "pairs": len(gains)})
+    return pd.DataFrame(lines)
