@@ -136,6 +136,21 @@ def small_ram():
 
 
 @pytest.fixture
+def gradients():
+    """A function for the gradients of one part of a model."""
+
+    def compute(model, loss, part: str) -> list[torch.Tensor]:
+        """The gradients of one part's parameters after a fresh backward pass; zeros where there is none."""
+        model.zero_grad(set_to_none=True)
+        loss.backward(retain_graph=True)
+        parameters = list(getattr(model, part).parameters())
+        assert parameters
+        return [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+
+    return compute
+
+
+@pytest.fixture
 def rollout_inputs(generator):
     """(images, start, noise, labels) for `small_ram`."""
 

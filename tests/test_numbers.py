@@ -38,15 +38,6 @@ BATCH, GLIMPSES = 5, 12  # two glimpses a place
 PLAIN = (1.0, 0.01, "none", 0.5, "cumulative")  # beta1, beta2, entropy, lambda, reward
 
 
-def gradients(model, loss, part: str) -> list[torch.Tensor]:
-    """The gradients of one part's parameters after a fresh backward pass; zeros where there is none."""
-    model.zero_grad(set_to_none=True)
-    loss.backward(retain_graph=True)
-    parameters = list(getattr(model, part).parameters())
-    assert parameters
-    return [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-
-
 def small_dram(seed: int = 0, **changes) -> DRAM:
     """A reader whose sizes all differ, so that swapped arguments cannot hide."""
     sizes = {"glimpses": GLIMPSES, "patch_size": 9, "scales": 2, "sigma": 0.15, "width": 0.05} | changes
@@ -92,7 +83,9 @@ def test_T01_score_through_the_whole_model_is_exact_and_not_zero(inputs):
 
 
 @pytest.mark.parametrize("into_core", [True, False])
-def test_T02_reinforce_reaches_start_network_and_upper_layer_always_and_the_lower_as_configured(inputs, into_core):
+def test_T02_reinforce_reaches_start_network_and_upper_layer_always_and_the_lower_as_configured(
+    inputs, into_core, gradients
+):
     """Ledger B6: the upper layer is the policy's own; the lower one is shared with the classes."""
     model = small_dram(reinforce_into_core=into_core)
     trajectory = model(*inputs[:2])
@@ -105,7 +98,7 @@ def test_T02_reinforce_reaches_start_network_and_upper_layer_always_and_the_lowe
 
 
 @pytest.mark.parametrize("sampled", [True, False])
-def test_T04_classes_teach_nothing_about_where_to_look(inputs, sampled):
+def test_T04_classes_teach_nothing_about_where_to_look(inputs, sampled, gradients):
     """Locations are detached, and the coarse image does not leak into the classes but through where the model looks."""
     model = small_dram()
     images, noise, labels = inputs
@@ -117,7 +110,7 @@ def test_T04_classes_teach_nothing_about_where_to_look(inputs, sampled):
         assert all(g.any() for g in gradients(model, loss, part)), part
 
 
-def test_T05_the_baseline_learns_from_its_regression_alone_and_teaches_nothing_else(inputs):
+def test_T05_the_baseline_learns_from_its_regression_alone_and_teaches_nothing_else(inputs, gradients):
     model = small_dram()
     loss = (model(*inputs[:2]).baselines - 1).square().mean()
     assert all(g.any() for g in gradients(model, loss, "baseline_network"))

@@ -12,15 +12,6 @@ from uram_lib.models import RAM, build
 from uram_lib.objectives import hybrid_loss, policy_objective
 
 
-def gradients(model, loss, part: str) -> list[torch.Tensor]:
-    """The gradients of one part's parameters after a fresh backward pass; zeros where there is none."""
-    model.zero_grad(set_to_none=True)
-    loss.backward(retain_graph=True)
-    parameters = list(getattr(model, part).parameters())
-    assert parameters
-    return [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-
-
 def test_oracle01_score_of_the_policy_is_l_minus_mu_over_variance(small_ram):
     """Independent truth: the derivative of the normal log-density on paper, and scipy for its value."""
     model = small_ram(sigma=0.15)
@@ -51,7 +42,7 @@ def test_T01_score_through_the_whole_model_is_exact_and_not_zero(small_ram, roll
 
 
 @pytest.mark.parametrize("core", ["relu", "lstm"])
-def test_T02_reinforce_reaches_every_parameter_of_the_location_network(small_ram, rollout_inputs, core):
+def test_T02_reinforce_reaches_every_parameter_of_the_location_network(small_ram, rollout_inputs, core, gradients):
     model = small_ram(core=core)
     images, start, noise, _ = rollout_inputs()
     trajectory = model(images, start, noise)
@@ -64,7 +55,7 @@ def test_T02_reinforce_reaches_every_parameter_of_the_location_network(small_ram
 
 
 @pytest.mark.parametrize("into_core", [True, False])
-def test_T02_reinforce_reaches_the_core_as_configured(small_ram, rollout_inputs, into_core):
+def test_T02_reinforce_reaches_the_core_as_configured(small_ram, rollout_inputs, into_core, gradients):
     """Ledger B6."""
     model = small_ram(reinforce_into_core=into_core)
     images, start, noise, _ = rollout_inputs()
@@ -98,7 +89,7 @@ def test_T03_score_has_mean_zero_near_the_border(small_ram):
 
 
 @pytest.mark.parametrize("sampled", [True, False])
-def test_T04_location_is_detached_before_it_enters_the_glimpse_network(small_ram, rollout_inputs, sampled):
+def test_T04_location_is_detached_before_it_enters_the_glimpse_network(small_ram, rollout_inputs, sampled, gradients):
     """Cross entropy alone leaves the location network's gradients exactly 0, and moves everything else it should."""
     model = small_ram()
     images, start, noise, labels = rollout_inputs()
@@ -110,7 +101,9 @@ def test_T04_location_is_detached_before_it_enters_the_glimpse_network(small_ram
         assert all(g.any() for g in gradients(model, loss, part)), part
 
 
-def test_T05_the_baseline_learns_from_its_regression_alone_and_teaches_nothing_else(small_ram, rollout_inputs):
+def test_T05_the_baseline_learns_from_its_regression_alone_and_teaches_nothing_else(
+    small_ram, rollout_inputs, gradients
+):
     """Ledger B8."""
     model = small_ram()
     images, start, noise, _ = rollout_inputs()
@@ -120,7 +113,7 @@ def test_T05_the_baseline_learns_from_its_regression_alone_and_teaches_nothing_e
         assert not any(g.any() for g in gradients(model, loss, part)), part
 
 
-def test_context_loss_reaches_its_network_only_when_there_is_one(small_ram, rollout_inputs):
+def test_context_loss_reaches_its_network_only_when_there_is_one(small_ram, rollout_inputs, gradients):
     images, start, noise, labels = rollout_inputs()
     model = small_ram(context=True)
     loss, _ = hybrid_loss(model(images, start, noise), labels, model.context_network, 1.0, 0.01, "literal", 0.5)
