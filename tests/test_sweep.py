@@ -2,7 +2,8 @@
 
 import pytest
 
-from uram_lib import UramError, cli, experiments, records, sweep
+from uram_lib import UramError, checkpoints, cli, experiments, records, sweep
+from uram_lib.paths import CHECKPOINTS
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,23 @@ def test_a_sweep_of_two_processes_makes_every_record_and_a_second_one_none(uram,
     assert cli.main(words) == 0
     assert "0 of 2 runs to do" in capsys.readouterr().out
     assert [path.stat().st_mtime_ns for path in paths] == stamps
+
+
+def test_weights_are_published_of_small_networks_alone(uram, copy_of_project):
+    """A fully connected layer on the whole canvas has 10 MB of them; its record is published all the same."""
+    words = "run table2 --preset smoke --rows fc,ram-1-8x8 --dataset digits-clutter100-10 --device cpu --publish"
+    done = uram(*words.split(), cwd=copy_of_project)
+    assert done.returncode == 0, done.stderr
+    results = copy_of_project / "results"
+    of_rows = lambda pattern: sorted(path.parent.name for path in results.glob(pattern))  # noqa: E731
+    assert of_rows("runs/**/seed-0.json") == ["fc", "ram-1-8x8"]
+    assert of_rows("checkpoints/**/seed-0.safetensors") == ["ram-1-8x8"]
+
+
+def test_no_published_checkpoint_is_too_large_for_git():
+    header = 10_000
+    sizes = {path.relative_to(CHECKPOINTS): path.stat().st_size for path in CHECKPOINTS.rglob("*.safetensors")}
+    assert {path: size for path, size in sizes.items() if size > checkpoints.LARGEST + header} == {}
 
 
 def test_a_data_set_of_whole_numbers_is_refused_where_single_digits_are_read():

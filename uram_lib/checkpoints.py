@@ -14,6 +14,13 @@ from .experiments import Config
 from .models import build
 from .paths import relative, write_atomically
 
+LARGEST = 4_000_000  # bytes of weights that are published; of a larger network the records alone are
+
+
+def small_enough(model: nn.Module) -> bool:
+    """Whether the model's weights may be published."""
+    return sum(value.nbytes for value in model.state_dict().values()) <= LARGEST
+
 
 def save(path: Path, model: nn.Module, config: Config, seed: int) -> None:
     """Write the model's weights with its configuration and seed, whole or not at all."""

@@ -69,7 +69,8 @@ class Job:
 
     @property
     def weights(self) -> Path | None:
-        """Where the weights are kept: for pictures, of one seed; where attacks start from them, of all."""
+        """Where the weights are kept: for pictures, of one seed; where attacks start from them, of all, on this machine
+        alone."""
         if self.experiment.protocol:
             return records.weights_path(self.experiment, self.seed)
         return (
@@ -200,7 +201,8 @@ def train(jobs: list[Job], device: torch.device, locks: dict[Job, TextIO]) -> li
         dataset = data.load(e.config.dataset)
         outcome = train_together(e.config, seeds, dataset, device, [job.state for job in jobs], on_epoch)
     for job, trained in zip(jobs, outcome, strict=True):
-        if job.weights:
+        too_large = job.publish and e.protocol is None and not checkpoints.small_enough(trained.model)
+        if job.weights and not too_large:
             checkpoints.save(job.weights, trained.model, e.config, job.seed)
     return outcome
 

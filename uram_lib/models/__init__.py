@@ -58,31 +58,14 @@ def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
         return MLPVGG(image_shape, classes, size, width=config.width)
     if config.model in NUMBER_CNNS:
         return NUMBER_CNNS[config.model](image_shape, classes, config.width)
+    looking = {
+        "glimpses": config.glimpses, "patch_size": config.patch_size, "scales": config.scales,
+        "sigma": config.sigma_at(config.epochs), "context": config.context,
+        "reinforce_into_core": config.reinforce_into_core,
+    }  # fmt: skip
     if config.model == "dram":
-        return DRAM(
-            image_shape,
-            classes,
-            glimpses=config.glimpses,
-            patch_size=config.patch_size,
-            scales=config.scales,
-            sigma=config.sigma_at(config.epochs),
-            context=config.context,
-            reinforce_into_core=config.reinforce_into_core,
-            width=config.width,
-        )
-    ram = RAM(
-        image_shape,
-        classes,
-        glimpses=config.glimpses,
-        patch_size=config.patch_size,
-        scales=config.scales,
-        sigma=config.sigma_at(config.epochs),
-        core=config.core,
-        context=config.context,
-        reinforce_into_core=config.reinforce_into_core,
-        start=config.start,
-        standardise=config.standardise,
-    )
+        return DRAM(image_shape, classes, **looking, width=config.width)
+    ram = RAM(image_shape, classes, **looking, core=config.core, start=config.start, standardise=config.standardise)
     if config.model == "ram":
         return ram
     return Unified(TopDown(image_shape, config.levels, hidden=config.q_hidden), ram, config.region_start == "centre")
