@@ -12,6 +12,7 @@ from uram_lib.attacks import pgd
 from uram_lib.evaluation import draws_in_testing, stratified
 from uram_lib.experiments import Config
 from uram_lib.models import under
+from uram_lib.replicas import Replicas
 from uram_lib.seeding import stream
 
 KINDS = ("vgg16", "vgg16-attention", "vgg16-random-glimpses", "vgg16-mlp")
@@ -175,3 +176,30 @@ def test_seeds_together_train_as_each_alone(colours):
         for name, value in alone.model.state_dict().items():
             if "running" in name:
                 torch.testing.assert_close(found.model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", KINDS)
+def test_low_precision_is_of_the_training_steps_products_alone(colours, model):
+    """Gradients point where single precision's do; weights, statistics and whatever is reported stay in it. Before the
+    first steps they need not: batch normalisation of features that hardly differ enlarges any rounding."""
+    c = config(model, width=1 / 8, epochs=8, augment=False)
+    network = training.train(c, 0, colours).model.train()
+    single, low = (gradient(network, dataclasses.replace(c, precision=p), colours) for p in ("float32", "bfloat16"))
+    assert not torch.equal(single, low) and torch.cosine_similarity(single, low, dim=0) > 0.95
+    trained = training.train(config(model, epochs=1, precision="bfloat16"), 0, colours)
+    assert all(value.dtype in (torch.float32, torch.int64) for value in trained.model.state_dict().values())
+    images = colours.validation.floats()
+    with torch.no_grad():
+        assert under(trained.model.eval(), *draws_in_testing(trained.model, images))(images).dtype == torch.float32
+
+
+def gradient(network: nn.Module, c: Config, dataset: data.Dataset) -> torch.Tensor:
+    """Of the loss of one fixed batch of 32, over all parameters."""
+    replicas = Replicas([network], c)
+    network.zero_grad()
+    images, labels, centres = dataset.training_batch(torch.arange(32), stream(0, "data"))
+    draws = training.draws_of(network, images, centres, {name: stream(0, name) for name in training.STREAMS})
+    with training.mixed_precision(c, torch.device("cpu")):
+        losses, _ = replicas.loss([(images, labels, *draws)])
+    losses.sum().backward()
+    return torch.cat([p.grad.flatten().clone() for p in network.parameters() if p.grad is not None])

@@ -65,7 +65,7 @@ def test_a_later_field_at_its_default_leaves_the_hash_alone_and_counts_otherwise
                             "last_epsilon": 0.1, "start": "true-centre", "standardise": False,
                             "context_form": "uniform", "last_sigma": 0.1, "epochs": 6, "width": 0.5, "augment": True,
                             "attack": "fast", "attack_steps": 3, "attack_radius": 0.1, "reward": "whole",
-                            "explore_epochs": 2, "adam_epsilon": 1e-3}.items()
+                            "explore_epochs": 2, "adam_epsilon": 1e-3, "precision": "bfloat16"}.items()
     }  # fmt: skip
     assert set(experiments.LATER) < set(changed)
     assert len({config.hash, *changed.values()}) == len(changed) + 1

@@ -120,6 +120,11 @@ def new_model(config: Config, seed: int, dataset: Dataset) -> nn.Module:
     return model
 
 
+def mixed_precision(config: Config, device: torch.device) -> torch.autocast:
+    """Where the forward passes of training run: their matrix products and convolutions in `config.precision`."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+
+
 def learning_rate_at(config: Config, step: int, steps: int) -> float:
     """The step size of Adam at `step` of `steps`."""
     if config.schedule == "constant":
@@ -174,8 +179,11 @@ def train_epoch(replicas: Replicas, seeds: Sequence[int], epoch: int, dataset: D
         for model, index, own in zip(replicas.models, indices, streams, strict=True):
             images, labels, centres = dataset.training_batch(index, own["data"], spread)
             draws = draws_of(model, images, centres, own, config.epsilon(step, steps))
-            batches.append((prepared(model, config, images, labels, draws, own), labels, *draws))
-        losses, parts = replicas.loss(batches)
+            with mixed_precision(config, device):
+                images = prepared(model, config, images, labels, draws, own)
+            batches.append((images, labels, *draws))
+        with mixed_precision(config, device):
+            losses, parts = replicas.loss(batches)
         replicas.descend(losses, learning_rate_at(config, step, steps))
         history.append({"loss": losses.detach(), **parts})
     # Read once an epoch: asking for the numbers at each step would make an accelerator wait.
