@@ -38,10 +38,10 @@ def test_fragments_hold_the_numbers_of_the_csv_files(published):
     for line in table.itertuples():
         assert f"{line.ours_mean:.2f}" in shown and f"[{line.ours_ci_low:.2f}, {line.ours_ci_high:.2f}]" in shown
         assert line.label in shown and f"{line.paper:.2f}" in shown
-    assert "with 2 seeds a row" in made["verdicts.md"] and "Table 1" in made["verdicts.md"]
-    assert "1 of 2 rows" in made["verdicts.md"]  # entropy-6 is far off, ram-6 is not
-    assert "is worse" in made["verdicts.md"]
-    assert "; 4 of the paper's rows are to come" in made["verdicts.md"]
+    assert "with 2 seeds a row" in made["tables.md"] and "Table 1" in made["tables.md"]
+    for text in (made["verdicts.md"], made["tables.md"]):
+        assert "1 of 2 rows" in text and "is worse" in text  # entropy-6 is far off, ram-6 is not
+    assert "; 4 of the paper's rows are to come" in made["tables.md"] and "(4 to come)" in made["verdicts.md"]
     assert made["status.md"] == "Under way: Table 1. To come: Table 2, Table 3 and Table 4.\n"
 
 
@@ -95,6 +95,17 @@ def test_the_headline_says_one_preset_after_the_other(two_presets):
     assert f"The {len(drawn)} comparisons that the paper draws" in block
     columns = {line.count("|") for line in block.splitlines() if line.startswith("|")}
     assert columns == {7}  # every line of the table has all six cells
+
+
+def test_the_landing_page_has_one_sentence_a_table_with_every_preset_in_it(two_presets):
+    (frame,), claims = pages.tables_here().values(), pd.read_csv(two_presets / "claims.csv")
+    said = pages.verdict_sentence("table2", frame, claims)
+    assert said.startswith("**Table 2**, 100 × 100 ") and said.endswith(".") and said.count(".") == 1
+    first, second = said.split("; ")
+    assert "at the preset `paper` " in first and "(8 to come), and the " in first
+    assert second.startswith("at the preset `converged` ") and "(9 to come), and the " in second
+    drawn = claims[(claims["preset"] == "paper") & claims["paper_effect"].notna()]
+    assert f"the {len(drawn)} comparisons that the paper draws from it came out {len(drawn)} undecided" in first
 
 
 def test_claims_of_two_presets_stand_side_by_side(two_presets):

@@ -84,25 +84,51 @@ def lacking(name: str, lines: pd.DataFrame) -> int:
     return len({row.row for row in paper.ROWS if row.table == name} - set(lines["row"]))
 
 
+def comparisons(name: str, preset: str, claims: pd.DataFrame) -> str:
+    """The comparisons for which the paper draws a number from a table, as in `The 5 comparisons ... came out 5
+    supported`; empty where none is judged at the preset."""
+    mine = claims[claims["evidence"].str.contains(f"/{name}/{preset}/", regex=False)] if len(claims) else claims
+    mine = mine[mine["paper_effect"].notna()]
+    if not len(mine):
+        return ""
+    drawn = f"the {count(len(mine), 'comparison')} that the paper draws from it"
+    return f"{drawn} came out {tally(list(mine['verdict']))}"
+
+
+def rows_came_out(name: str, frame: pd.DataFrame, lines: pd.DataFrame) -> tuple[str, str]:
+    """Of a table's lines at one preset: on what data, where that is not the paper's, and how the rows came out."""
+    judged = list(lines["verdict"].dropna())
+    where = f" on {stand_in(name, frame)}" if stand_in(name, frame) else ""
+    return where, rows_sentence(judged) if judged else "no row can be held against the paper's"
+
+
+def verdict_sentence(name: str, frame: pd.DataFrame, claims: pd.DataFrame) -> str:
+    """The verdict on one table in one sentence, the presets divided by semicolons."""
+    parts = []
+    for preset in presets_of(frame):
+        lines = frame[frame["preset"] == preset]
+        where, came_out = rows_came_out(name, frame, lines)
+        missing = lacking(name, lines)
+        to_come = f" ({missing} to come)" if missing else ""
+        effects = comparisons(name, preset, claims)
+        parts.append(f"at the preset `{preset}`{where} {came_out}{to_come}{effects and ', and '}{effects}")
+    return f"**{title(name)}**, {paper.CAPTIONS[name]}: {'; '.join(parts)}."
+
+
 def table_sentence(name: str, frame: pd.DataFrame, claims: pd.DataFrame) -> str:
-    """The verdict on one table, preset by preset: how its rows came out, and the claims for which the paper draws a
-    number from it."""
+    """The verdict on one table at more length, preset by preset: how its rows came out, over how many seeds, and the
+    claims for which the paper draws a number from it."""
     sentences = []
     for preset in presets_of(frame):
         lines = frame[frame["preset"] == preset]
         seeds = sorted({int(n) for n in lines["n_seeds"]})
         seeds = count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-        judged = list(lines["verdict"].dropna())
-        came_out = rows_sentence(judged) if judged else "no row can be held against the paper's"
-        where = f" on {stand_in(name, frame)}" if stand_in(name, frame) else ""
+        where, came_out = rows_came_out(name, frame, lines)
         text = f"At the preset `{preset}`{where}, with {seeds} a row, {came_out}"
         missing = lacking(name, lines)
         text += f"; {missing} of the paper's rows {'is' if missing == 1 else 'are'} to come." if missing else "."
-        mine = claims[claims["evidence"].str.contains(f"/{name}/{preset}/", regex=False)] if len(claims) else claims
-        mine = mine[mine["paper_effect"].notna()]
-        if len(mine):
-            judged = tally(list(mine["verdict"]))
-            text += f" The {count(len(mine), 'comparison')} that the paper draws from it came out {judged}."
+        if effects := comparisons(name, preset, claims):
+            text += f" {effects[0].upper()}{effects[1:]}."
         sentences.append(text)
     return f"**{title(name)}, {paper.CAPTIONS[name]}.** {' '.join(sentences)}"
 
@@ -260,11 +286,10 @@ def headline_figure(name: str) -> Path:
 def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
     """Name of each Markdown fragment and its text; the CSV files that they show are written on the way."""
     published, claims = tables_here(), read(CLAIMS, CLAIM_COLUMNS)
-    verdicts = "\n\n".join(table_sentence(name, frame, claims) for name, frame in published.items())
     records = load_records(records_root)
     made = {
-        "verdicts.md": f"{verdicts or NOTHING}\n",
-        "tables.md": "\n".join(headline_table(*item, folder) for item in published.items()) or f"{NOTHING}\n",
+        "verdicts.md": "\n".join(verdict(*item, claims) for item in published.items()) or f"{NOTHING}\n",
+        "tables.md": "\n".join(headline_table(*item, claims, folder) for item in published.items()) or f"{NOTHING}\n",
         "claims.md": claims_fragment(claims, folder),
         "provenance.md": provenance_fragment(records, folder),
         "speed-parity.md": parity_sentence(by_cell(records)),
@@ -276,18 +301,24 @@ def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
     return made | speed_fragments(json.loads(BENCH.read_text()) if BENCH.exists() else None, folder)
 
 
-def headline_table(name: str, frame: pd.DataFrame, folder: Path) -> str:
-    """One table of the paper beside ours, and its picture."""
+def verdict(name: str, frame: pd.DataFrame, claims: pd.DataFrame) -> str:
+    """What a reader sees first of a table: one sentence and one picture."""
+    shown = f"{verdict_sentence(name, frame, claims)}\n"
+    if headline_figure(name).exists():
+        alt = f"{title(name)}, the paper's values and ours with intervals"
+        shown += figure(name, alt, f"{title(name)}: the paper's values and ours, with 95 % intervals.")
+    return shown
+
+
+def headline_table(name: str, frame: pd.DataFrame, claims: pd.DataFrame, folder: Path) -> str:
+    """One table of the paper beside ours, below what is to be said of it."""
     lines = table_lines(frame)
     unit = "robust accuracy" if (frame["metric"] == "robust_accuracy").all() else "test error"
     caption = f"The paper's {title(name)}, {paper.CAPTIONS[name]}: {unit} in percent, ours with 95 % intervals"
     if stand_in(name, frame):
         caption += f". Ours are on {stand_in(name, frame)}, and not comparable with the paper's"
     shown = csv_table(f"headline-{name}", caption, widths(lines, 34, 8), lines, folder)
-    if headline_figure(name).exists():
-        alt = f"{title(name)}, the paper's values and ours with intervals"
-        shown += figure(name, alt, f"{title(name)}: the paper's values and ours, with 95 % intervals.")
-    return shown
+    return f"{table_sentence(name, frame, claims)}\n\n{shown}"
 
 
 def widths(lines: pd.DataFrame, *first: int) -> str:
