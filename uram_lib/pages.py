@@ -152,14 +152,14 @@ def table_lines(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def claim_lines(claims: pd.DataFrame) -> pd.DataFrame:
-    """The comparisons that were made, in the paper's order: a line a part, two columns a preset; a claim's statement
-    stands at its first line."""
+    """The comparisons that were made, in the paper's order: a line a part, two columns a preset. A claim's statement
+    stands at its first line, its name at all of them, so that whoever sorts the lines still knows whose they are."""
     lines = []
     presets = presets_of(claims)
     for claim in paper.CLAIMS:
         mine = claims[claims["claim"] == claim.claim]
         for i, (part, same) in enumerate(mine.groupby("part", sort=False)):
-            statement = f"**{claim.claim}** {claim.statement}" if i == 0 else ""
+            statement = claim_cell(claim, i)
             line = {"Claim": statement, "Part": part, "Paper": signed(same["paper_effect"].iloc[0])}
             for preset in presets:
                 ours = verdict = "–"
@@ -171,11 +171,16 @@ def claim_lines(claims: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def claim_cell(line, i: int) -> str:
+    """The name of a claim at its i-th line, and its statement at the first."""
+    return f"**{line.claim}** {line.statement}" if i == 0 else f"**{line.claim}**"
+
+
 def cost_lines(claims: pd.DataFrame) -> pd.DataFrame:
     """The claim on cost, a line a part."""
     return pd.DataFrame([
         {
-            "Claim": f"**{line.claim}** {line.statement}" if i == 0 else "", "Part": line.part,
+            "Claim": claim_cell(line, i), "Part": line.part,
             "Exponent": effect_text(line), "Verdict": f"**{line.verdict}**, {count(int(line.n_pairs), 'size')}",
         }
         for i, line in enumerate(claims.itertuples())
@@ -205,7 +210,7 @@ def open_claims(claims: pd.DataFrame) -> pd.DataFrame:
             parts.append(("", claim.how))
         for i, (part, where) in enumerate(parts):
             lines.append({
-                "Claim": f"**{claim.claim}** {claim.statement}" if i == 0 else "", "Part": part or "–",
+                "Claim": claim_cell(claim, i), "Part": part or "–",
                 "Awaits": where,
             })  # fmt: skip
     return pd.DataFrame(lines)
@@ -245,7 +250,7 @@ def provenance_lines(records: list[dict]) -> tuple[pd.DataFrame, list[str]]:
             "Records": f"`{preset}/{dataset}/{row}`", "Seeds": seeds_text([r["seed"] for r in group]),
             "Ours": f"{estimate(outcomes(group)).mean:.2f}\u00a0%", "Commit": ", ".join(commits),
             "Machine": ", ".join(letter(machines.index(name)) for name in used),
-            "Minutes": f"{len(minutes)}\u00a0×\u00a0{sum(minutes) / len(minutes):.1f}",
+            "Minutes a run": f"{sum(minutes) / len(minutes):.1f}",
         })  # fmt: skip
     lines.sort(key=lambda line: line.pop("place"))
     return pd.DataFrame(lines), machines
