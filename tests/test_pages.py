@@ -127,7 +127,9 @@ def test_the_claim_on_cost_has_a_table_of_its_own(two_presets):
     (two_presets / "bench.json").write_text(json.dumps({"canvas": canvas}))
     folder = two_presets / "generated"
     tables.write_tables(two_presets / "runs", folder, two_presets / "claims.csv", two_presets / "bench.json")
-    text = pages.claims_fragment(pd.read_csv(two_presets / "claims.csv"), folder)
+    bench = {"machine": {"git_commit": "0123456789ab", "dirty": True}}
+    text = pages.claims_fragment(pd.read_csv(two_presets / "claims.csv"), [], bench, folder)
+    assert "Made by `make bench`, at commit `01234567`\u00a0†." in text
     assert ":name: claims-cost" in text and "C9" not in (folder / "claims-measured.csv").read_text()
     lines = pd.read_csv(folder / "claims-cost.csv")
     assert [span.split()[0] for span in lines["Exponent"]] == ["+0.00", "+0.50", "+1.00"]
@@ -162,6 +164,25 @@ def test_provenance_has_a_table_for_each_of_the_papers(two_presets, write_made):
     places = [text.strip("`").split("/") for text in lines["Records"]]
     assert [preset for preset, *_ in places] == ["paper"] * 4 + ["converged"] * 3
     assert [row for *_, row in places][:4] == ["ram-6", "ram-8", "ours-6", "ours-8"]
+
+
+def test_every_table_and_picture_says_what_made_it(two_presets):
+    folder = two_presets / "generated"
+    made = pages.fragments(folder, two_presets / "runs")
+    shown = [text.count(":::{csv-table}") + text.count(":::{figure}") for text in made.values()]
+    assert sum(shown) > 8 and [text.count("\nMade by `make ") for text in made.values()] == shown
+    commit = pages.commit_of(records.git_state())
+    assert f"`make tables`, from [14 records](provenance.md) of commit {commit}." in made["tables.md"]
+
+
+def test_many_commits_are_named_by_the_first_and_the_last(made_record):
+    made = [made_record("ram-6", seed, torch.ones(5, 50, dtype=torch.bool)) for seed in range(5)]
+    for record, (commit, started) in zip(made, zip("bacde", "21345", strict=True), strict=True):
+        record["provenance"] |= {"git_commit": commit * 40, "dirty": commit == "e", "started": started}
+    of = lambda group: pages.made_from(group).split("(provenance.md) of ")[1]  # noqa: E731
+    assert of(made) == f"5 commits, `{'a' * 8}` to `{'e' * 8}`\u00a0†"
+    assert of(made[:2]) == f"commits `{'a' * 8}` and `{'b' * 8}`" and of(made[:1]) == f"commit `{'b' * 8}`"
+    assert pages.made_from([]) == "`make tables`"
 
 
 def test_what_a_claim_awaits_names_the_data(published):
@@ -228,7 +249,8 @@ def test_the_chapter_on_speed_says_what_the_benchmark_measured(tmp_path):
              "parts_ms": parts}  # fmt: skip
     process = {"kept_by_each_of_two": 0.91, "without": {"kept memory": 0.84, "all of them": 0.6}}
     bench = {
-        "machine": {"processor": "A processor", "accelerator": None, "torch": "9.9", "git_commit": "0123456789ab"},
+        "machine": {"processor": "A processor", "accelerator": None, "torch": "9.9", "git_commit": "0123456789ab",
+                    "dirty": False},
         "shapes": [shape | {"shape": name} for name in ("table1", "table2")],
         "processes": [process | {"shape": name} for name in ("table1", "table2")],
         "together": [{"seeds": 1, "images_per_second": 1000}, {"seeds": 4, "images_per_second": 1500}],
