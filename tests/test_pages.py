@@ -209,6 +209,24 @@ def test_provenance_leads_from_each_number_to_what_made_it(published):
     assert set(lines["Minutes a run"]) == {"2.0"}
 
 
+def test_the_compute_budget_adds_up(two_presets):
+    made = records.load_records(two_presets / "runs")  # 14 runs of 120 seconds, on processors
+    threads = made[0]["provenance"]["threads"]
+    made[0]["provenance"]["attack_seconds"] = {"PGD": 1680.0, "EOT-PGD": 1800.0}
+    text = pages.compute_fragment(made, two_presets / "generated")
+    assert "The 14 published runs took 1.4 hours in all" in text and "14 runs, 1.4 hours" in text
+    whole, rows = (pd.read_csv(two_presets / "generated" / f"compute-{name}.csv") for name in ("tables", "rows"))
+    assert list(whole["Preset"]) == ["`paper`", "`converged`"] and list(whole["Runs"]) == [8, 6]
+    assert list(rows["Row"][:4]) == ["`ram-6`", "`ram-8`", "`ours-6`", "`ours-8`"] and list(rows["Runs"]) == [2] * 7
+    first = rows[(rows["Row"] == f"`{made[0]['row']}`") & (rows["Preset"] == f"`{made[0]['preset']}`")].iloc[0]
+    assert first["Minutes a run"] == 31 and first["Shortest and longest"].replace("\u00a0", " ") == "[2.0, 60.0]"
+    assert first["Core-hours"] == round(threads * 62 / 60, 1)
+    made[0]["provenance"]["device"] = "cuda"
+    text = pages.compute_fragment(made, two_presets / "generated")
+    assert f"{threads * 26 / 60:.1f} core-hours on processors, and 1.0 hours on accelerators." in text
+    assert pages.compute_fragment([], two_presets) == f"{pages.NOTHING}\n"
+
+
 def test_without_published_runs_the_pages_say_so(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "CLAIMS", tmp_path / "claims.csv")
     monkeypatch.setattr(pages, "tables_here", lambda: real(tmp_path / "tables"))

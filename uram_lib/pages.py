@@ -241,9 +241,7 @@ def provenance_lines(records: list[dict]) -> tuple[pd.DataFrame, list[str]]:
     for (table, preset, dataset, row), group in by_cell(records).items():
         made = [r["provenance"] for r in group]
         commits = sorted(set(map(commit_of, made)))
-        used = sorted({
-            f"{p['processor']}, {count(p['threads'], 'thread')}, Python {p['python']}, torch {p['torch']}" for p in made
-        })  # fmt: skip
+        used = sorted(set(map(machine_of, made)))
         machines += [name for name in used if name not in machines]
         minutes = [p["wall_seconds"] / 60 for p in made]
         lines.append({
@@ -255,6 +253,64 @@ def provenance_lines(records: list[dict]) -> tuple[pd.DataFrame, list[str]]:
         })  # fmt: skip
     lines.sort(key=lambda line: line.pop("place"))
     return pd.DataFrame(lines), machines
+
+
+def machine_of(provenance: dict) -> str:
+    """The machine of a run and what it ran on, in words."""
+    threads = count(provenance["threads"], "thread")
+    return f"{provenance['processor']}, {threads}, Python {provenance['python']}, torch {provenance['torch']}"
+
+
+def hours(records: list[dict], cores: bool = False) -> float:
+    """Wall-clock hours of training, and of attacks where there are any. cores: each run's times its threads, and
+    runs on processors alone."""
+    made = [r["provenance"] for r in records if r["provenance"]["device"] == "cpu" or not cores]
+    seconds = [p["wall_seconds"] + sum(p.get("attack_seconds", {}).values()) for p in made]
+    return sum(s * (p["threads"] if cores else 1) for s, p in zip(seconds, made, strict=True)) / 3600
+
+
+def compute_lines(records: list[dict], by_row: bool) -> pd.DataFrame:
+    """What the published runs took, a line a table, preset and data set, or a line a row of these."""
+    groups: dict[tuple, list[dict]] = {}
+    for (table, preset, dataset, row), group in by_cell(records).items():
+        key = (table, list(PRESETS).index(preset), dataset, *([paper.place(table, row), row] if by_row else []))
+        groups[key] = groups.get(key, []) + group
+    lines = []
+    for key in sorted(groups):
+        group, first = groups[key], groups[key][0]
+        where = {"Table": title(first["table"]), "Preset": f"`{first['preset']}`", "Data set": f"`{key[2]}`"}
+        minutes = [60 * hours([r]) for r in group]
+        lines.append(
+            where
+            | ({"Row": f"`{first['row']}`"} if by_row else {})
+            | {
+                "Runs": len(group), "Minutes a run": f"{sum(minutes) / len(minutes):.1f}",
+                "Shortest and longest": span(min(minutes), max(minutes), "{:.1f}".format),
+                "Core-hours": f"{hours(group, cores=True):.1f}",
+            }
+        )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def compute_fragment(records: list[dict], folder: Path) -> str:
+    """What was spent on the published records: in all, on which machines, by table and by row."""
+    if not records:
+        return f"{NOTHING}\n"
+    made = made_from(records)
+    on: dict[str, list[dict]] = {}
+    for record in records:
+        on.setdefault(machine_of(record["provenance"]), []).append(record)
+    text = f"The {count(len(records), 'published run')} took {hours(records):.1f} hours in all, one after the other: "
+    text += f"{hours(records, cores=True):.1f} core-hours on processors"
+    elsewhere = [r for r in records if r["provenance"]["device"] != "cpu"]
+    text += f", and {hours(elsewhere):.1f} hours on accelerators.\n\n" if elsewhere else ".\n\n"
+    text += "".join(f"- {name}: {count(len(runs), 'run')}, {hours(runs):.1f} hours\n" for name, runs in on.items())
+    caption = "What a table took: training, and attacks where there are any"
+    text += "\n" + csv_table(
+        "compute-tables", caption, "14 14 18 8 14 20 12", compute_lines(records, False), folder, made
+    )
+    rows = compute_lines(records, True)
+    return text + "\n" + csv_table("compute-rows", "What a row took", "12 12 16 24 7 11 15 10", rows, folder, made)
 
 
 def letter(index: int) -> str:
@@ -332,6 +388,7 @@ def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
         "tables.md": "\n".join(tables) or f"{NOTHING}\n",
         "claims.md": claims_fragment(claims, records, bench, folder),
         "provenance.md": provenance_fragment(records, folder),
+        "compute.md": compute_fragment(records, folder),
         "speed-parity.md": parity_sentence(by_cell(records)),
         "mutants.md": mutants_fragment(json.loads(MUTANTS.read_text()) if MUTANTS.exists() else None, folder),
         "status.md": status(published, {record["table"] for record in records}),
