@@ -3,6 +3,7 @@
 import functools
 import html
 import http.server
+import importlib
 import re
 import subprocess
 import tempfile
@@ -146,3 +147,16 @@ def test_no_page_is_wider_than_a_phone(tab, built, page):
         }}).map((one) => one.outerHTML.slice(0, 200))""")
         == []
     )
+
+
+def test_the_reference_holds_every_public_function_and_class_of_its_modules(built):
+    source = (built / "book" / "api.html").read_text()
+    modules = re.findall(r"automodule:: (\S+)", (ROOT / "book" / "api.md").read_text())
+    assert len(modules) > 10
+    for name in modules:
+        module = importlib.import_module(name)
+        for one, what in vars(module).items():
+            own = getattr(what, "__module__", "") == name and not one.startswith("_")
+            if own and callable(what) and what.__doc__:
+                assert f'id="{name}.{one}"' in source, f"{name}.{one}"
+    assert str(ROOT) not in source

@@ -310,7 +310,7 @@ def compute_fragment(records: list[dict], folder: Path) -> str:
         "compute-tables", caption, "14 14 18 8 14 20 12", compute_lines(records, False), folder, made
     )
     rows = compute_lines(records, True)
-    return text + "\n" + csv_table("compute-rows", "What a row took", "12 12 16 24 7 11 15 10", rows, folder, made)
+    return text + "\n" + csv_table("compute-rows", "What a row took", "10 15 18 24 7 10 14 9", rows, folder, made)
 
 
 def letter(index: int) -> str:
