@@ -14,7 +14,7 @@ export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup reproduce reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 ablations gallery tables book serve test lint pytest nbval mutants cluster-test bench lock clean
+.PHONY: help setup reproduce reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 ablations gallery tables book pdf serve test lint pytest nbval mutants cluster-test bench lock clean
 
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -72,6 +72,9 @@ book: $(INSTALLED) ## build the book into _build/html; any warning is an error
 	@rm -f _build/.strict
 	@$(BIN)/jupyter-book build . --all -n -W --keep-going
 	@touch _build/.strict
+
+pdf: book ## print the built book into _build/uram.pdf (needs Chromium; about a minute)
+	@$(BIN)/python -m uram_lib.pdf
 
 serve: book ## build the book and serve it on localhost (PORT=8000)
 	@echo "http://localhost:$(PORT)/ (Ctrl-C stops)"

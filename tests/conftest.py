@@ -16,6 +16,7 @@ import subprocess  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+import chromium  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import Phase, settings  # noqa: E402
@@ -247,3 +248,12 @@ def built() -> Path:
         assert ran.returncode == 0, "\n".join(warnings or [ran.stdout[-2000:], ran.stderr[-2000:]])
         strict.touch()
     return ROOT / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def tab():
+    """A tab of a real browser, cut off from the network."""
+    if chromium.EXECUTABLE is None:
+        pytest.skip("no Chromium on this machine")
+    with chromium.page() as page:
+        yield page

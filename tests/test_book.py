@@ -3,6 +3,7 @@
 import functools
 import html
 import http.server
+import importlib
 import re
 import subprocess
 import tempfile
@@ -16,6 +17,7 @@ from chromium import EXECUTABLE, OPTIONS
 from uram_lib import paper
 from uram_lib.paths import ROOT, TABLES
 
+PHONE_PX = 390
 BUILT = ROOT / "_build" / "html"
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
@@ -126,3 +128,35 @@ def test_all_claims_are_on_their_page(read):
     shown = text_of(read("book/claims")[0])
     for claim in paper.CLAIMS:
         assert f"{claim.claim} {claim.statement}" in shown
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_is_wider_than_a_phone(tab, built, page):
+    """Wide tables, formulas, code and pictures scroll inside themselves."""
+    tab.open((built / f"{page}.html").as_uri(), width=PHONE_PX)
+    assert tab.evaluate("window.innerWidth") == PHONE_PX
+    assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE_PX
+    # Whatever reaches beyond the window lies in a box that scrolls, or it could not be read.
+    assert (
+        tab.evaluate(f"""[...document.querySelectorAll(".bd-article :is(table, img, pre, mjx-container)")]
+        .filter((one) => one.getBoundingClientRect().right > {PHONE_PX})
+        .filter((one) => {{
+          for (let box = one; box; box = box.parentElement)
+            if (["auto", "scroll"].includes(getComputedStyle(box).overflowX)) return false;
+          return true;
+        }}).map((one) => one.outerHTML.slice(0, 200))""")
+        == []
+    )
+
+
+def test_the_reference_holds_every_public_function_and_class_of_its_modules(built):
+    source = (built / "book" / "api.html").read_text()
+    modules = re.findall(r"automodule:: (\S+)", (ROOT / "book" / "api.md").read_text())
+    assert len(modules) > 10
+    for name in modules:
+        module = importlib.import_module(name)
+        for one, what in vars(module).items():
+            own = getattr(what, "__module__", "") == name and not one.startswith("_")
+            if own and callable(what) and what.__doc__:
+                assert f'id="{name}.{one}"' in source, f"{name}.{one}"
+    assert str(ROOT) not in source

@@ -23,14 +23,6 @@ SCRIPT = ROOT / "book" / "_static" / "uram.js"
 KNOWN = "Got invalid theme mode"
 
 
-@pytest.fixture(scope="module")
-def tab():
-    if chromium.EXECUTABLE is None:
-        pytest.skip("no Chromium on this machine")
-    with chromium.page() as page:
-        yield page
-
-
 @pytest.fixture
 def opened(tab, built):
     """opened(width, theme): the live page, loaded as a file. In the end nothing but files was asked for, and the

@@ -38,10 +38,10 @@ def test_fragments_hold_the_numbers_of_the_csv_files(published):
     for line in table.itertuples():
         assert f"{line.ours_mean:.2f}" in shown and f"[{line.ours_ci_low:.2f}, {line.ours_ci_high:.2f}]" in shown
         assert line.label in shown and f"{line.paper:.2f}" in shown
-    assert "with 2 seeds a row" in made["verdicts.md"] and "Table 1" in made["verdicts.md"]
-    assert "1 of 2 rows" in made["verdicts.md"]  # entropy-6 is far off, ram-6 is not
-    assert "is worse" in made["verdicts.md"]
-    assert "; 4 of the paper's rows are to come" in made["verdicts.md"]
+    assert "with 2 seeds a row" in made["tables.md"] and "Table 1" in made["tables.md"]
+    for text in (made["verdicts.md"], made["tables.md"]):
+        assert "1 of 2 rows" in text and "is worse" in text  # entropy-6 is far off, ram-6 is not
+    assert "; 4 of the paper's rows are to come" in made["tables.md"] and "(4 to come)" in made["verdicts.md"]
     assert made["status.md"] == "Under way: Table 1. To come: Table 2, Table 3 and Table 4.\n"
 
 
@@ -97,6 +97,17 @@ def test_the_headline_says_one_preset_after_the_other(two_presets):
     assert columns == {7}  # every line of the table has all six cells
 
 
+def test_the_landing_page_has_one_sentence_a_table_with_every_preset_in_it(two_presets):
+    (frame,), claims = pages.tables_here().values(), pd.read_csv(two_presets / "claims.csv")
+    said = pages.verdict_sentence("table2", frame, claims)
+    assert said.startswith("**Table 2**, 100 × 100 ") and said.endswith(".") and said.count(".") == 1
+    first, second = said.split("; ")
+    assert "at the preset `paper` " in first and "(8 to come), and the " in first
+    assert second.startswith("at the preset `converged` ") and "(9 to come), and the " in second
+    drawn = claims[(claims["preset"] == "paper") & claims["paper_effect"].notna()]
+    assert f"the {len(drawn)} comparisons that the paper draws from it came out {len(drawn)} undecided" in first
+
+
 def test_claims_of_two_presets_stand_side_by_side(two_presets):
     claims = pd.read_csv(two_presets / "claims.csv")
     lines = pages.claim_lines(claims)
@@ -116,7 +127,9 @@ def test_the_claim_on_cost_has_a_table_of_its_own(two_presets):
     (two_presets / "bench.json").write_text(json.dumps({"canvas": canvas}))
     folder = two_presets / "generated"
     tables.write_tables(two_presets / "runs", folder, two_presets / "claims.csv", two_presets / "bench.json")
-    text = pages.claims_fragment(pd.read_csv(two_presets / "claims.csv"), folder)
+    bench = {"machine": {"git_commit": "0123456789ab", "dirty": True}}
+    text = pages.claims_fragment(pd.read_csv(two_presets / "claims.csv"), [], bench, folder)
+    assert "Made by `make bench`, at commit `01234567`\u00a0†." in text
     assert ":name: claims-cost" in text and "C9" not in (folder / "claims-measured.csv").read_text()
     lines = pd.read_csv(folder / "claims-cost.csv")
     assert [span.split()[0] for span in lines["Exponent"]] == ["+0.00", "+0.50", "+1.00"]
@@ -153,6 +166,25 @@ def test_provenance_has_a_table_for_each_of_the_papers(two_presets, write_made):
     assert [row for *_, row in places][:4] == ["ram-6", "ram-8", "ours-6", "ours-8"]
 
 
+def test_every_table_and_picture_says_what_made_it(two_presets):
+    folder = two_presets / "generated"
+    made = pages.fragments(folder, two_presets / "runs")
+    shown = [text.count(":::{csv-table}") + text.count(":::{figure}") for text in made.values()]
+    assert sum(shown) > 8 and [text.count("\nMade by `make ") for text in made.values()] == shown
+    commit = pages.commit_of(records.git_state())
+    assert f"`make tables`, from [14 records](provenance.md) of commit {commit}." in made["tables.md"]
+
+
+def test_many_commits_are_named_by_the_first_and_the_last(made_record):
+    made = [made_record("ram-6", seed, torch.ones(5, 50, dtype=torch.bool)) for seed in range(5)]
+    for record, (commit, started) in zip(made, zip("bacde", "21345", strict=True), strict=True):
+        record["provenance"] |= {"git_commit": commit * 40, "dirty": commit == "e", "started": started}
+    of = lambda group: pages.made_from(group).split("(provenance.md) of ")[1]  # noqa: E731
+    assert of(made) == f"5 commits, `{'a' * 8}` to `{'e' * 8}`\u00a0†"
+    assert of(made[:2]) == f"commits `{'a' * 8}` and `{'b' * 8}`" and of(made[:1]) == f"commit `{'b' * 8}`"
+    assert pages.made_from([]) == "`make tables`"
+
+
 def test_what_a_claim_awaits_names_the_data(published):
     awaited = pages.open_claims(pd.read_csv(published / "claims.csv"))
     of = lambda claim: awaited[awaited["Claim"].str.startswith(f"**{claim}**")]["Awaits"].iloc[0]  # noqa: E731
@@ -174,7 +206,25 @@ def test_provenance_leads_from_each_number_to_what_made_it(published):
     assert list(lines["Seeds"]) == ["0, 1", "0, 1"]
     assert len(machines) == 1 and "torch" in machines[0] and set(lines["Machine"]) == {"A"}
     assert (lines["Commit"].str.len() >= 8).all()
-    assert set(lines["Minutes"].str.replace("\u00a0", " ")) == {"2 × 2.0"}
+    assert set(lines["Minutes a run"]) == {"2.0"}
+
+
+def test_the_compute_budget_adds_up(two_presets):
+    made = records.load_records(two_presets / "runs")  # 14 runs of 120 seconds, on processors
+    threads = made[0]["provenance"]["threads"]
+    made[0]["provenance"]["attack_seconds"] = {"PGD": 1680.0, "EOT-PGD": 1800.0}
+    text = pages.compute_fragment(made, two_presets / "generated")
+    assert "The 14 published runs took 1.4 hours in all" in text and "14 runs, 1.4 hours" in text
+    whole, rows = (pd.read_csv(two_presets / "generated" / f"compute-{name}.csv") for name in ("tables", "rows"))
+    assert list(whole["Preset"]) == ["`paper`", "`converged`"] and list(whole["Runs"]) == [8, 6]
+    assert list(rows["Row"][:4]) == ["`ram-6`", "`ram-8`", "`ours-6`", "`ours-8`"] and list(rows["Runs"]) == [2] * 7
+    first = rows[(rows["Row"] == f"`{made[0]['row']}`") & (rows["Preset"] == f"`{made[0]['preset']}`")].iloc[0]
+    assert first["Minutes a run"] == 31 and first["Shortest and longest"].replace("\u00a0", " ") == "[2.0, 60.0]"
+    assert first["Core-hours"] == round(threads * 62 / 60, 1)
+    made[0]["provenance"]["device"] = "cuda"
+    text = pages.compute_fragment(made, two_presets / "generated")
+    assert f"{threads * 26 / 60:.1f} core-hours on processors, and 1.0 hours on accelerators." in text
+    assert pages.compute_fragment([], two_presets) == f"{pages.NOTHING}\n"
 
 
 def test_without_published_runs_the_pages_say_so(tmp_path, monkeypatch):
@@ -217,7 +267,8 @@ def test_the_chapter_on_speed_says_what_the_benchmark_measured(tmp_path):
              "parts_ms": parts}  # fmt: skip
     process = {"kept_by_each_of_two": 0.91, "without": {"kept memory": 0.84, "all of them": 0.6}}
     bench = {
-        "machine": {"processor": "A processor", "accelerator": None, "torch": "9.9", "git_commit": "0123456789ab"},
+        "machine": {"processor": "A processor", "accelerator": None, "torch": "9.9", "git_commit": "0123456789ab",
+                    "dirty": False},
         "shapes": [shape | {"shape": name} for name in ("table1", "table2")],
         "processes": [process | {"shape": name} for name in ("table1", "table2")],
         "together": [{"seeds": 1, "images_per_second": 1000}, {"seeds": 4, "images_per_second": 1500}],

@@ -13,7 +13,7 @@ from scipy import stats
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
-from uram_lib import plotting  # noqa: E402
+from uram_lib import pages, paper, plotting  # noqa: E402
 
 
 @pytest.fixture
@@ -92,6 +92,17 @@ def test_comparison_puts_rows_in_the_papers_order_whatever_is_published(ax):
     assert [text.get_text() for text in ax.get_yticklabels()] == ["fc", "ram-8"]
     labels = [text.get_text() for text in ax.figure.legends[0].get_texts()]
     assert set(labels) == {"the paper", "ours, preset paper", "ours, preset converged"}
+
+
+def test_the_title_of_a_published_table_s_picture_is_not_cut_off():
+    title = f"Table 2: {paper.CAPTIONS['table2']}"
+    plotting.use_style()
+    ax = plotting.comparison(pages.tables_here()["table2"], title=title)
+    ax.figure.canvas.draw()
+    (text,) = ax.figure.findobj(lambda artist: getattr(artist, "get_text", str)() == title)
+    shown = text.get_window_extent()
+    assert shown.x0 >= 0 and shown.x1 <= ax.figure.bbox.x1
+    plt.close(ax.figure)
 
 
 def test_one_legend_for_all_axes():

@@ -15,7 +15,7 @@ from .cli import exit_status
 from .data import COPIES, cifar10
 from .experiments import PRESETS
 from .paths import BENCH, CLAIMS, FIGURES, PUBLISHED, RESULTS, ROOT, TABLES, relative, write_atomically
-from .records import load_records
+from .records import dataset_name, load_records
 from .statistics import estimate, paired_difference
 from .tables import BENCHMARK, BESIDE, CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes, published_on
 from .wording import count, listed, signed, span
@@ -25,6 +25,7 @@ README = ROOT / "README.md"
 MUTANTS = RESULTS / "mutants.json"
 BEGIN, END = "<!-- headline: begin (made by `make tables`) -->", "<!-- headline: end -->"
 CLAIM_VERDICTS = ("supported", "opposite", "not supported", "undecided", "not testable here")
+SEVERAL = 3  # commits that a line names one by one
 NOTHING = "No runs are published yet."
 
 
@@ -84,25 +85,51 @@ def lacking(name: str, lines: pd.DataFrame) -> int:
     return len({row.row for row in paper.ROWS if row.table == name} - set(lines["row"]))
 
 
+def comparisons(name: str, preset: str, claims: pd.DataFrame) -> str:
+    """The comparisons for which the paper draws a number from a table, as in `The 5 comparisons ... came out 5
+    supported`; empty where none is judged at the preset."""
+    mine = claims[claims["evidence"].str.contains(f"/{name}/{preset}/", regex=False)] if len(claims) else claims
+    mine = mine[mine["paper_effect"].notna()]
+    if not len(mine):
+        return ""
+    drawn = f"the {count(len(mine), 'comparison')} that the paper draws from it"
+    return f"{drawn} came out {tally(list(mine['verdict']))}"
+
+
+def rows_came_out(name: str, frame: pd.DataFrame, lines: pd.DataFrame) -> tuple[str, str]:
+    """Of a table's lines at one preset: on what data, where that is not the paper's, and how the rows came out."""
+    judged = list(lines["verdict"].dropna())
+    where = f" on {stand_in(name, frame)}" if stand_in(name, frame) else ""
+    return where, rows_sentence(judged) if judged else "no row can be held against the paper's"
+
+
+def verdict_sentence(name: str, frame: pd.DataFrame, claims: pd.DataFrame) -> str:
+    """The verdict on one table in one sentence, the presets divided by semicolons."""
+    parts = []
+    for preset in presets_of(frame):
+        lines = frame[frame["preset"] == preset]
+        where, came_out = rows_came_out(name, frame, lines)
+        missing = lacking(name, lines)
+        to_come = f" ({missing} to come)" if missing else ""
+        effects = comparisons(name, preset, claims)
+        parts.append(f"at the preset `{preset}`{where} {came_out}{to_come}{effects and ', and '}{effects}")
+    return f"**{title(name)}**, {paper.CAPTIONS[name]}: {'; '.join(parts)}."
+
+
 def table_sentence(name: str, frame: pd.DataFrame, claims: pd.DataFrame) -> str:
-    """The verdict on one table, preset by preset: how its rows came out, and the claims for which the paper draws a
-    number from it."""
+    """The verdict on one table at more length, preset by preset: how its rows came out, over how many seeds, and the
+    claims for which the paper draws a number from it."""
     sentences = []
     for preset in presets_of(frame):
         lines = frame[frame["preset"] == preset]
         seeds = sorted({int(n) for n in lines["n_seeds"]})
         seeds = count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-        judged = list(lines["verdict"].dropna())
-        came_out = rows_sentence(judged) if judged else "no row can be held against the paper's"
-        where = f" on {stand_in(name, frame)}" if stand_in(name, frame) else ""
+        where, came_out = rows_came_out(name, frame, lines)
         text = f"At the preset `{preset}`{where}, with {seeds} a row, {came_out}"
         missing = lacking(name, lines)
         text += f"; {missing} of the paper's rows {'is' if missing == 1 else 'are'} to come." if missing else "."
-        mine = claims[claims["evidence"].str.contains(f"/{name}/{preset}/", regex=False)] if len(claims) else claims
-        mine = mine[mine["paper_effect"].notna()]
-        if len(mine):
-            judged = tally(list(mine["verdict"]))
-            text += f" The {count(len(mine), 'comparison')} that the paper draws from it came out {judged}."
+        if effects := comparisons(name, preset, claims):
+            text += f" {effects[0].upper()}{effects[1:]}."
         sentences.append(text)
     return f"**{title(name)}, {paper.CAPTIONS[name]}.** {' '.join(sentences)}"
 
@@ -126,14 +153,14 @@ def table_lines(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def claim_lines(claims: pd.DataFrame) -> pd.DataFrame:
-    """The comparisons that were made, in the paper's order: a line a part, two columns a preset; a claim's statement
-    stands at its first line."""
+    """The comparisons that were made, in the paper's order: a line a part, two columns a preset. A claim's statement
+    stands at its first line, its name at all of them, so that whoever sorts the lines still knows whose they are."""
     lines = []
     presets = presets_of(claims)
     for claim in paper.CLAIMS:
         mine = claims[claims["claim"] == claim.claim]
         for i, (part, same) in enumerate(mine.groupby("part", sort=False)):
-            statement = f"**{claim.claim}** {claim.statement}" if i == 0 else ""
+            statement = claim_cell(claim, i)
             line = {"Claim": statement, "Part": part, "Paper": signed(same["paper_effect"].iloc[0])}
             for preset in presets:
                 ours = verdict = "–"
@@ -145,11 +172,16 @@ def claim_lines(claims: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def claim_cell(line, i: int) -> str:
+    """The name of a claim at its i-th line, and its statement at the first."""
+    return f"**{line.claim}** {line.statement}" if i == 0 else f"**{line.claim}**"
+
+
 def cost_lines(claims: pd.DataFrame) -> pd.DataFrame:
     """The claim on cost, a line a part."""
     return pd.DataFrame([
         {
-            "Claim": f"**{line.claim}** {line.statement}" if i == 0 else "", "Part": line.part,
+            "Claim": claim_cell(line, i), "Part": line.part,
             "Exponent": effect_text(line), "Verdict": f"**{line.verdict}**, {count(int(line.n_pairs), 'size')}",
         }
         for i, line in enumerate(claims.itertuples())
@@ -179,7 +211,7 @@ def open_claims(claims: pd.DataFrame) -> pd.DataFrame:
             parts.append(("", claim.how))
         for i, (part, where) in enumerate(parts):
             lines.append({
-                "Claim": f"**{claim.claim}** {claim.statement}" if i == 0 else "", "Part": part or "–",
+                "Claim": claim_cell(claim, i), "Part": part or "–",
                 "Awaits": where,
             })  # fmt: skip
     return pd.DataFrame(lines)
@@ -208,10 +240,8 @@ def provenance_lines(records: list[dict]) -> tuple[pd.DataFrame, list[str]]:
     lines, machines = [], []
     for (table, preset, dataset, row), group in by_cell(records).items():
         made = [r["provenance"] for r in group]
-        commits = sorted({f"`{p['git_commit'][:8]}`" + ("\u00a0†" if p["dirty"] else "") for p in made})
-        used = sorted({
-            f"{p['processor']}, {count(p['threads'], 'thread')}, Python {p['python']}, torch {p['torch']}" for p in made
-        })  # fmt: skip
+        commits = sorted(set(map(commit_of, made)))
+        used = sorted(set(map(machine_of, made)))
         machines += [name for name in used if name not in machines]
         minutes = [p["wall_seconds"] / 60 for p in made]
         lines.append({
@@ -219,10 +249,68 @@ def provenance_lines(records: list[dict]) -> tuple[pd.DataFrame, list[str]]:
             "Records": f"`{preset}/{dataset}/{row}`", "Seeds": seeds_text([r["seed"] for r in group]),
             "Ours": f"{estimate(outcomes(group)).mean:.2f}\u00a0%", "Commit": ", ".join(commits),
             "Machine": ", ".join(letter(machines.index(name)) for name in used),
-            "Minutes": f"{len(minutes)}\u00a0×\u00a0{sum(minutes) / len(minutes):.1f}",
+            "Minutes a run": f"{sum(minutes) / len(minutes):.1f}",
         })  # fmt: skip
     lines.sort(key=lambda line: line.pop("place"))
     return pd.DataFrame(lines), machines
+
+
+def machine_of(provenance: dict) -> str:
+    """The machine of a run and what it ran on, in words."""
+    threads = count(provenance["threads"], "thread")
+    return f"{provenance['processor']}, {threads}, Python {provenance['python']}, torch {provenance['torch']}"
+
+
+def hours(records: list[dict], cores: bool = False) -> float:
+    """Wall-clock hours of training, and of attacks where there are any. cores: each run's times its threads, and
+    runs on processors alone."""
+    made = [r["provenance"] for r in records if r["provenance"]["device"] == "cpu" or not cores]
+    seconds = [p["wall_seconds"] + sum(p.get("attack_seconds", {}).values()) for p in made]
+    return sum(s * (p["threads"] if cores else 1) for s, p in zip(seconds, made, strict=True)) / 3600
+
+
+def compute_lines(records: list[dict], by_row: bool) -> pd.DataFrame:
+    """What the published runs took, a line a table, preset and data set, or a line a row of these."""
+    groups: dict[tuple, list[dict]] = {}
+    for (table, preset, dataset, row), group in by_cell(records).items():
+        key = (table, list(PRESETS).index(preset), dataset, *([paper.place(table, row), row] if by_row else []))
+        groups[key] = groups.get(key, []) + group
+    lines = []
+    for key in sorted(groups):
+        group, first = groups[key], groups[key][0]
+        where = {"Table": title(first["table"]), "Preset": f"`{first['preset']}`", "Data set": f"`{key[2]}`"}
+        minutes = [60 * hours([r]) for r in group]
+        lines.append(
+            where
+            | ({"Row": f"`{first['row']}`"} if by_row else {})
+            | {
+                "Runs": len(group), "Minutes a run": f"{sum(minutes) / len(minutes):.1f}",
+                "Shortest and longest": span(min(minutes), max(minutes), "{:.1f}".format),
+                "Core-hours": f"{hours(group, cores=True):.1f}",
+            }
+        )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def compute_fragment(records: list[dict], folder: Path) -> str:
+    """What was spent on the published records: in all, on which machines, by table and by row."""
+    if not records:
+        return f"{NOTHING}\n"
+    made = made_from(records)
+    on: dict[str, list[dict]] = {}
+    for record in records:
+        on.setdefault(machine_of(record["provenance"]), []).append(record)
+    text = f"The {count(len(records), 'published run')} took {hours(records):.1f} hours in all, one after the other: "
+    text += f"{hours(records, cores=True):.1f} core-hours on processors"
+    elsewhere = [r for r in records if r["provenance"]["device"] != "cpu"]
+    text += f", and {hours(elsewhere):.1f} hours on accelerators.\n\n" if elsewhere else ".\n\n"
+    text += "".join(f"- {name}: {count(len(runs), 'run')}, {hours(runs):.1f} hours\n" for name, runs in on.items())
+    caption = "What a table took: training, and attacks where there are any"
+    text += "\n" + csv_table(
+        "compute-tables", caption, "14 14 18 8 14 20 12", compute_lines(records, False), folder, made
+    )
+    rows = compute_lines(records, True)
+    return text + "\n" + csv_table("compute-rows", "What a row took", "10 15 18 24 7 10 14 9", rows, folder, made)
 
 
 def letter(index: int) -> str:
@@ -237,13 +325,44 @@ def seeds_text(seeds: list[int]) -> str:
     return ", ".join(map(str, seeds))
 
 
-def csv_table(name: str, caption: str, widths: str, frame: pd.DataFrame, folder: Path, look: str = "numbers") -> str:
-    """Write `frame` for the book and return the directive that shows it; look: `numbers`, or `ledger` for text."""
+def commit_of(state: dict) -> str:
+    """The commit that a record, or another outcome of a command, was made with; a dagger where it had been edited."""
+    return f"`{state['git_commit'][:8]}`" + ("\u00a0†" if state["dirty"] else "")
+
+
+def made_from(records: list[dict], command: str = "make tables") -> str:
+    """Which command made a table or a picture, and from which records: as in `make tables, from 3 records of commits a
+    and b`. Of many commits the first and the last, in the order of the runs."""
+    if not records:
+        return f"`{command}`"
+    runs = sorted((r["provenance"] for r in records), key=lambda p: p["started"])
+    commits = list(dict.fromkeys(map(commit_of, runs)))
+    named = f"commit{'' if len(commits) == 1 else 's'} {listed(commits)}"
+    if len(commits) > SEVERAL:
+        named = f"{len(commits)} commits, {commits[0]} to {commits[-1]}"
+    return f"`{command}`, from [{count(len(records), 'record')}](provenance.md) of {named}"
+
+
+def made_at(command: str, state: dict) -> str:
+    """The same for what a command measured by itself."""
+    return f"`{command}`, at commit {commit_of(state)}"
+
+
+def small_print(made: str) -> str:
+    """The line under a table or a picture that says what made it."""
+    return f"\n:::{{div}} made-by\nMade by {made}.\n:::\n"
+
+
+def csv_table(
+    name: str, caption: str, widths: str, frame: pd.DataFrame, folder: Path, made: str, look: str = "numbers"
+) -> str:
+    """Write `frame` for the book and return the directive that shows it. made: of `made_from` or `made_at`; look:
+    `numbers`, or `ledger` for text."""
     path = folder / f"{name}.csv"
     write_atomically(path, lambda temporary: frame.to_csv(temporary, index=False, lineterminator="\n"))
     return (
         f":::{{csv-table}} {caption}\n:name: {name}\n:file: /book/_generated/{path.name}\n:header-rows: 1\n"
-        f":widths: {widths}\n:class: {look}\n:::\n"
+        f":widths: {widths}\n:class: {look}\n:::\n" + small_print(made)
     )
 
 
@@ -260,34 +379,54 @@ def headline_figure(name: str) -> Path:
 def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
     """Name of each Markdown fragment and its text; the CSV files that they show are written on the way."""
     published, claims = tables_here(), read(CLAIMS, CLAIM_COLUMNS)
-    verdicts = "\n\n".join(table_sentence(name, frame, claims) for name, frame in published.items())
     records = load_records(records_root)
+    bench = json.loads(BENCH.read_text()) if BENCH.exists() else None
+    verdicts = [verdict(*item, claims, records) for item in published.items()]
+    tables = [headline_table(*item, claims, records, folder) for item in published.items()]
     made = {
-        "verdicts.md": f"{verdicts or NOTHING}\n",
-        "tables.md": "\n".join(headline_table(*item, folder) for item in published.items()) or f"{NOTHING}\n",
-        "claims.md": claims_fragment(claims, folder),
+        "verdicts.md": "\n".join(verdicts) or f"{NOTHING}\n",
+        "tables.md": "\n".join(tables) or f"{NOTHING}\n",
+        "claims.md": claims_fragment(claims, records, bench, folder),
         "provenance.md": provenance_fragment(records, folder),
+        "compute.md": compute_fragment(records, folder),
         "speed-parity.md": parity_sentence(by_cell(records)),
         "mutants.md": mutants_fragment(json.loads(MUTANTS.read_text()) if MUTANTS.exists() else None, folder),
         "status.md": status(published, {record["table"] for record in records}),
     }
     made |= {"arms.md": arms_fragment(records, folder)}
     made |= live.fragments(live.find(records_root=records_root))
-    return made | speed_fragments(json.loads(BENCH.read_text()) if BENCH.exists() else None, folder)
+    return made | speed_fragments(bench, folder)
 
 
-def headline_table(name: str, frame: pd.DataFrame, folder: Path) -> str:
-    """One table of the paper beside ours, and its picture."""
+def behind(name: str, frame: pd.DataFrame, records: list[dict]) -> list[dict]:
+    """The records that a published table's lines are means of."""
+    return [r for r in records if r["table"] == name and dataset_name(r) in set(frame["dataset"])]
+
+
+def verdict(name: str, frame: pd.DataFrame, claims: pd.DataFrame, records: list[dict]) -> str:
+    """What a reader sees first of a table: one sentence and one picture."""
+    shown = f"{verdict_sentence(name, frame, claims)}\n"
+    if headline_figure(name).exists():
+        alt = f"{title(name)}, the paper's values and ours with intervals"
+        shown += figure(
+            name,
+            alt,
+            f"{title(name)}: the paper's values and ours, with 95 % intervals.",
+            made_from(behind(name, frame, records)),
+        )
+    return shown
+
+
+def headline_table(name: str, frame: pd.DataFrame, claims: pd.DataFrame, records: list[dict], folder: Path) -> str:
+    """One table of the paper beside ours, below what is to be said of it."""
     lines = table_lines(frame)
     unit = "robust accuracy" if (frame["metric"] == "robust_accuracy").all() else "test error"
     caption = f"The paper's {title(name)}, {paper.CAPTIONS[name]}: {unit} in percent, ours with 95 % intervals"
     if stand_in(name, frame):
         caption += f". Ours are on {stand_in(name, frame)}, and not comparable with the paper's"
-    shown = csv_table(f"headline-{name}", caption, widths(lines, 34, 8), lines, folder)
-    if headline_figure(name).exists():
-        alt = f"{title(name)}, the paper's values and ours with intervals"
-        shown += figure(name, alt, f"{title(name)}: the paper's values and ours, with 95 % intervals.")
-    return shown
+    made = made_from(behind(name, frame, records))
+    shown = csv_table(f"headline-{name}", caption, widths(lines, 34, 8), lines, folder, made)
+    return f"{table_sentence(name, frame, claims)}\n\n{shown}"
 
 
 def widths(lines: pd.DataFrame, *first: int) -> str:
@@ -295,20 +434,23 @@ def widths(lines: pd.DataFrame, *first: int) -> str:
     return " ".join(map(str, [*first, *([20, 14] * len(lines.columns))][: len(lines.columns)]))
 
 
-def claims_fragment(claims: pd.DataFrame, folder: Path) -> str:
+def claims_fragment(claims: pd.DataFrame, records: list[dict], bench: dict | None, folder: Path) -> str:
     """The claims that were measured, and those that are open."""
+    made = made_from([r for r in records if r["table"] in paper.CAPTIONS])
     text = f"{claims_sentence(claims)}\n"
     if len(claims):
         costs = claims["preset"] == BENCHMARK
         if len(lines := claim_lines(claims[~costs])):
             caption = "The claims measured so far: effects in percentage points (a change of spread: in percent) with "
             caption += "95 % intervals. A dash stands where the paper gives no number and the sign alone is judged"
-            text += "\n" + csv_table("claims-measured", caption, widths(lines, 26, 18, 8), lines, folder)
+            text += "\n" + csv_table("claims-measured", caption, widths(lines, 26, 18, 8), lines, folder, made)
         if len(lines := cost_lines(claims[costs])):
             caption = "The claim on cost, by `make bench`: the exponent with which it grows with the number of pixels"
-            text += "\n" + csv_table("claims-cost", caption, "36 24 22 18", lines, folder)
+            text += "\n" + csv_table(
+                "claims-cost", caption, "36 24 22 18", lines, folder, made_at("make bench", bench["machine"])
+            )
     if len(lines := open_claims(claims)):
-        text += "\n" + csv_table("claims-open", "Claims not measured yet", "50 28 22", lines, folder)
+        text += "\n" + csv_table("claims-open", "Claims not measured yet", "50 28 22", lines, folder, made)
     return text
 
 
@@ -321,7 +463,8 @@ def provenance_fragment(records: list[dict], folder: Path) -> str:
     for name, same in lines.groupby("Table"):
         caption = f"{title(name)}: each published number, its records under `results/runs/{name}`, and what made them"
         same = same.drop(columns="Table")
-        text += csv_table(f"provenance-{name}", caption, "36 10 12 16 12 14", same, folder) + "\n"
+        made = made_from([r for r in records if r["table"] == name])
+        text += csv_table(f"provenance-{name}", caption, "36 10 12 16 12 14", same, folder, made) + "\n"
     return text + "".join(f"- Machine {letter(i)}: {m}\n" for i, m in enumerate(machines))
 
 
@@ -335,7 +478,9 @@ def arms_fragment(records: list[dict], folder: Path) -> str:
         "Difference (points)": lines["difference (points)"],
         "Verdict": [f"{verdict}, {count(pairs, 'pair')}" if pairs else verdict for verdict, pairs in judged],
     })  # fmt: skip
-    return csv_table("arms-measured", "Other readings against ours: error minus error", "8 36 24 18 14", shown, folder)
+    caption = "Other readings against ours: error minus error"
+    compared = [r for r in records if r["table"] in {"ablations", *(arm.table for arm in ablations.ABLATIONS.values())}]
+    return csv_table("arms-measured", caption, "8 36 24 18 14", shown, folder, made_from(compared))
 
 
 def status(published: dict[str, pd.DataFrame], recorded: set[str]) -> str:
@@ -381,6 +526,7 @@ def speed_fragments(bench: dict | None, folder: Path) -> dict[str, str]:
     if bench is None:
         return dict.fromkeys(names, "No benchmark is published yet.\n")
     machine, shapes = bench["machine"], bench["shapes"]
+    made = made_at("make bench", machine)
     rates = pd.DataFrame([
         {
             "Shape": title(s["shape"]), "Images a second": f"{s['images_per_second']:,}",
@@ -397,8 +543,7 @@ def speed_fragments(bench: dict | None, folder: Path) -> dict[str, str]:
         | {f"{title(s['shape'])} (share)": f"{s['parts_ms'][part] / totals[s['shape']]:.0%}" for s in shapes}
         for part in shapes[0]["parts_ms"]
     ])  # fmt: skip
-    caption = f"Training on one core of {machine['processor']}, torch {machine['torch']}, commit "
-    caption += f"`{machine['git_commit'][:8]}`: medians of one run of `make bench`"
+    caption = f"Training on one core of {machine['processor']}, torch {machine['torch']}: medians of one run"
     processes = bench["processes"]
     kept = listed([f"{p['kept_by_each_of_two']:.0%} at {title(p['shape'])}'s shape" for p in processes])
     shares = pd.DataFrame(
@@ -414,17 +559,23 @@ def speed_fragments(bench: dict | None, folder: Path) -> dict[str, str]:
     near, far = bench["canvas"][0], bench["canvas"][-1]
     grown = {key: far[key] / near[key] for key in near}
     return {
-        "speed-rates.md": csv_table("speed-rates", caption, "14 14 12 10 16 12 10 12", rates, folder),
+        "speed-rates.md": csv_table("speed-rates", caption, "14 14 12 10 16 12 10 12", rates, folder, made),
         "speed-parts.md": csv_table(
-            "speed-parts", "Where the time of a step of 128 images goes", "32 17 17 17 17", parts, folder
+            "speed-parts", "Where the time of a step of 128 images goes", "32 17 17 17 17", parts, folder, made
         )
         + figure(
             "speed-parts",
             "Bars: parts of a training step for the two shapes",
             "Where the time of a step goes, an image.",
+            made,
         ),
         "speed-without.md": csv_table(
-            "speed-without", "The rate without a speed-up, as a share of the rate with all", "40 30 30", shares, folder
+            "speed-without",
+            "The rate without a speed-up, as a share of the rate with all",
+            "40 30 30",
+            shares,
+            folder,
+            made,
         ),
         "speed-processes.md": f"Of two runs side by side, each keeps {kept} of the rate that it has alone. On {where} "
         f"one seed of Table 2's shape trains {one['images_per_second']:,} images a second; {several} as many, summed "
@@ -433,6 +584,7 @@ def speed_fragments(bench: dict | None, folder: Path) -> dict[str, str]:
             "speed-canvas",
             "Curves: cost of a glimpse and of the pyramid against the canvas",
             "The cost of a glimpse (12 × 12, 4 scales), of the pyramid and of the unified model, an image.",
+            made,
         )
         + f"\nFrom {near['side_px']} to {far['side_px']} px a side, the area grows {grown['side_px'] ** 2:,.0f}-fold, "
         f"the pyramid's cost {grown['pyramid_ms']:,.0f}-fold, a glimpse's {grown['glimpse_ms']:.1f}-fold, and that of "
@@ -456,10 +608,11 @@ def mutants_fragment(outcome: dict | None, folder: Path) -> str:
         })  # fmt: skip
     caught = sum(bool(line["caught_by"]) for line in outcome["mutants"])
     of_all = "All" if caught == len(lines) else f"{caught} of"
-    commit = f"`{outcome['git_commit'][:8]}`" + ("\u00a0†" if outcome["dirty"] else "")
-    text = f"{of_all} {count(len(lines), 'mutant')} of commit {commit} {'was' if caught == 1 else 'were'} caught.\n\n"
+    were = "was" if caught == 1 else "were"
+    text = f"{of_all} {count(len(lines), 'mutant')} of commit {commit_of(outcome)} {were} caught.\n\n"
     caption = "Bugs put into the library, and the test that notices"
-    return text + csv_table("mutants-table", caption, "8 36 18 38", pd.DataFrame(lines), folder, "ledger")
+    made = made_at("make mutants", outcome)
+    return text + csv_table("mutants-table", caption, "8 36 18 38", pd.DataFrame(lines), folder, made, "ledger")
 
 
 def in_words(test: str) -> str:
@@ -467,9 +620,10 @@ def in_words(test: str) -> str:
     return test.removeprefix("test_").replace("_", " ")
 
 
-def figure(name: str, alt: str, caption: str) -> str:
-    """The directive that shows `results/figures/<name>.png`."""
-    return f"\n:::{{figure}} /results/figures/{name}.png\n:name: figure-{name}\n:alt: {alt}\n{caption}\n:::\n"
+def figure(name: str, alt: str, caption: str, made: str) -> str:
+    """The directive that shows `results/figures/<name>.png`. made: of `made_from` or `made_at`."""
+    shown = f"\n:::{{figure}} /results/figures/{name}.png\n:name: figure-{name}\n:alt: {alt}\n{caption}\n:::\n"
+    return shown + small_print(made)
 
 
 def path_fragment() -> str:
@@ -496,6 +650,7 @@ def path_fragment() -> str:
         f"*The first canvas of the test set, not a selected one: a {reading.label}, which the model reads as {said}. "
         "Top left, what the top-down part sees, and its value of each quadrant; top right, the path of the glimpses; "
         "below, what each glimpse sees, and the class probabilities after it. [Try it yourself](live.md).*\n"
+        + small_print(made_from([found[1]], "make book"))
     )
 
 

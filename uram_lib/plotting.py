@@ -413,7 +413,8 @@ def comparison(table: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
         "mean": table["ours_mean"], "low": table["ours_ci_low"], "high": table["ours_ci_high"], "paper": table["paper"],
     })  # fmt: skip
     ax = _forest(lines, "the paper", ax)
-    ax.set(xlabel="accuracy under attack (%)" if accuracy else "test error (%)", title=title)
+    ax.set_xlabel("accuracy under attack (%)" if accuracy else "test error (%)")
+    ax.set_title(title, loc="right")  # grows over the rows' names, where a centred one would be cut off
     return ax
 
 
