@@ -81,8 +81,20 @@ def test_a_table_of_two_presets_has_a_line_a_row_and_two_columns_a_preset(two_pr
     for line in frame.itertuples():
         shown = lines.loc[line.label, f"Ours at `{line.preset}`"].replace("\u00a0", " ")
         assert shown == f"{line.ours_mean:.2f} [{line.ours_ci_low:.2f}, {line.ours_ci_high:.2f}]"
-        assert lines.loc[line.label, f"Verdict at `{line.preset}`"] == f"{line.verdict}, 2 seeds"
+        assert lines.loc[line.label, f"Verdict at `{line.preset}`"] == f"{pages.told(line)}, 2 seeds"
     assert lines.loc[labels[3], "Ours at `converged`"] == lines.loc[labels[3], "Verdict at `converged`"] == "–"
+
+
+def test_a_match_within_an_interval_wider_than_the_number_tells_nothing(two_presets):
+    """Three seeds that went three ways would otherwise match whatever the paper says."""
+    frame = pd.read_csv(two_presets / "tables" / "table2.csv")
+    frame = frame[frame["preset"] == "converged"].assign(paper=17.3, verdict="matches", ours_ci_low=10.0)
+    for high, verdict, sentence in ((27.0, "matches", "all 3 rows match the paper"),
+                                    (28.0, "too wide to tell", "all 3 rows have an interval that is too wide to tell"),
+                                    ):  # fmt: skip
+        lines = frame.assign(ours_ci_high=high)
+        assert set(pages.table_lines(lines)["Verdict at `converged`"]) == {f"{verdict}, 2 seeds"}
+        assert sentence in pages.table_sentence("table2", lines, pd.read_csv(two_presets / "claims.csv"))
 
 
 def test_the_headline_says_one_preset_after_the_other(two_presets):
@@ -310,6 +322,10 @@ def test_the_page_on_mutants_names_the_bug_s_own_test_and_a_survivor(tmp_path):
         (["matches"] * 4 + ["better", "worse"], "4 of 6 rows match the paper, 1 is better and 1 is worse"),
         (["better"] * 2 + ["worse"], "2 of 3 rows are better than the paper and 1 is worse"),
         (["matches", "worse", "worse"], "1 of 3 rows matches the paper and 2 are worse"),
+        (
+            ["better", pages.TOO_WIDE],
+            "1 of 2 rows is better than the paper and 1 has an interval that is too wide to tell",
+        ),
         (["worse"], "the one row is worse than the paper"),
     ],
 )

@@ -25,6 +25,7 @@ README = ROOT / "README.md"
 MUTANTS = RESULTS / "mutants.json"
 BEGIN, END = "<!-- headline: begin (made by `make tables`) -->", "<!-- headline: end -->"
 CLAIM_VERDICTS = ("supported", "opposite", "not supported", "undecided", "not testable here")
+TOO_WIDE = "too wide to tell"
 SEVERAL = 3  # commits that a line names one by one
 NOTHING = "No runs are published yet."
 
@@ -64,15 +65,29 @@ def tally(verdicts: list[str], order: tuple[str, ...] = CLAIM_VERDICTS) -> str:
 
 def rows_sentence(verdicts: list[str]) -> str:
     """As in `4 of 6 rows match the paper, 1 is better and 1 is worse`."""
-    forms = {"matches": ("match", "matches"), "better": ("are better", "is better"), "worse": ("are worse", "is worse")}
+    forms = {
+        "matches": ("match the paper", "matches the paper"),
+        "better": ("are better", "is better"),
+        "worse": ("are worse", "is worse"),
+        TOO_WIDE: ("have an interval that is too wide to tell", "has an interval that is too wide to tell"),
+    }
     counts = [(verdicts.count(v), *forms[v]) for v in forms if v in verdicts]
     parts = [f"{n} {one if n == 1 else many}" for n, many, one in counts]
     first, number = parts[0], counts[0][0]
     of_all = f"{'all' if number == len(verdicts) else f'{number} of'} {len(verdicts)} rows"
     if len(verdicts) == 1:
         of_all = "the one row"
-    than = " the paper" if "match" in first else " than the paper"
+    than = " than the paper" if first.endswith(("better", "worse")) else ""
     return listed([of_all + first.removeprefix(str(number)) + than, *parts[1:]])
+
+
+def told(line) -> str:
+    """The verdict on one line of a table, as it is told: a match within an interval that is wider than the paper's very
+    number says nothing, and is called `too wide to tell`. Empty for a row that the paper has not."""
+    if not isinstance(line.verdict, str):
+        return ""
+    wide = line.ours_ci_high - line.ours_ci_low > line.paper
+    return TOO_WIDE if line.verdict == "matches" and wide else line.verdict
 
 
 def presets_of(frame: pd.DataFrame) -> list[str]:
@@ -98,7 +113,7 @@ def comparisons(name: str, preset: str, claims: pd.DataFrame) -> str:
 
 def rows_came_out(name: str, frame: pd.DataFrame, lines: pd.DataFrame) -> tuple[str, str]:
     """Of a table's lines at one preset: on what data, where that is not the paper's, and how the rows came out."""
-    judged = list(lines["verdict"].dropna())
+    judged = [verdict for verdict in map(told, lines.itertuples()) if verdict]
     where = f" on {stand_in(name, frame)}" if stand_in(name, frame) else ""
     return where, rows_sentence(judged) if judged else "no row can be held against the paper's"
 
@@ -145,8 +160,7 @@ def table_lines(frame: pd.DataFrame) -> pd.DataFrame:
             ours = verdict = "–"
             for found in same[same["preset"] == preset].itertuples():
                 ours = f"{found.ours_mean:.2f} {span(found.ours_ci_low, found.ours_ci_high)}"
-                judged = f"{found.verdict}, " if isinstance(found.verdict, str) else ""
-                verdict = f"{judged}{count(int(found.n_seeds), 'seed')}"
+                verdict = ", ".join(filter(None, (told(found), count(int(found.n_seeds), "seed"))))
             line |= {f"Ours at `{preset}`": ours, f"Verdict at `{preset}`": verdict}
         lines.append(line)
     return pd.DataFrame(lines)
