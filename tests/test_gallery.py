@@ -76,6 +76,38 @@ def test_starts_share_draws_and_lie_where_they_are_called(model, split):
     np.testing.assert_allclose(looked["where top-down says"].distance_px.mean(0), own.glimpse_distance_px, atol=1e-3)
 
 
+def test_starts_by_quadrant_are_told_from_the_object(model, split):
+    """Against rollouts started by hand, corner by corner; each canvas is chosen for in exactly one quadrant."""
+    found = gallery.by_quadrant(model, split, 1)
+    draw = (evaluation.uniform_start(30, evaluation.stream(0, "start", 0)) + 1) / 2
+    right, below = (split.centres >= 30).long().unbind(1)
+    with torch.no_grad():
+        values = model.topdown(split.floats()).values[:, 0]
+        for name, (across, down) in zip(found, ((0, 0), (1, 0), (0, 1), (1, 1)), strict=True):
+            column, row = (right + across) % 2, (below + down) % 2
+            start = torch.stack((column, row), 1) - 1 + draw
+            said = model.ram(split.floats(), start).class_logits[:, -1].argmax(-1)
+            assert np.array_equal(found[name].wrong, (said != split.labels).double().numpy())
+            np.testing.assert_allclose(found[name].value, values[torch.arange(30), 2 * row + column], atol=1e-6)
+    assert (sum(at.chosen.astype(int) for at in found.values()) == 1).all()
+
+
+def test_the_sentence_on_quadrants_follows_the_numbers():
+    def found(wrong, values, chosen):
+        """100 canvases, of which the first so many percent are wrong, or chosen for there."""
+        first = lambda share: (np.arange(100) < 100 * share).astype(float)  # noqa: E731
+        parts = zip(gallery.QUADRANTS, wrong, values, chosen, strict=True)
+        return {name: gallery.Quadrant(first(w), np.full(100, v), first(c)) for name, w, v, c in parts}
+
+    text = gallery.quadrants_sentence(found((0.4, 0.3, 0.2, 0.1), (0.6, 0.7, 0.8, 0.9), (0.02, 0.08, 0.2, 0.7)))
+    assert "60.0 % (the digit's own), 70.0 % (beside it), 80.0 % (above or below it) and 90.0 % (opposite)" in text
+    assert "Q ranks the four" in text and "called *opposite* most often, on 70 % of the canvases. **The start" in text
+    text = gallery.quadrants_sentence(found((0.1, 0.3, 0.2, 0.2), (0.9, 0.7, 0.6, 0.8), (0.7, 0.1, 0.1, 0.1)))
+    assert "Q does not rank the four" in text and text.endswith(
+        "*the digit's own* most often, on 70 % of the canvases."
+    )
+
+
 def test_changes_are_the_own_start_s_error_minus_the_other_s():
     wrong = lambda *last: np.array([[1.0, value] for value in last])  # noqa: E731
     looked = {
@@ -122,3 +154,6 @@ def test_the_sentence_on_choosing_counts_runs_and_quadrants():
     assert text.startswith("Over 3 runs, the quadrant that a run chooses most often takes 40 to 96 % of the test")
     assert "1 quadrant in 1 run, 3 quadrants in 1 run and 4 quadrants in 1 run." in text
     assert "lies in the chosen quadrant in 44 to 60 % of the canvases; a blind choice would give 25 %." in text
+    assert "away" not in text
+    text = gallery.choosing_sentence([chose(2.4, 1, 0, 0, 0), chose(13.0, 1, 0, 0, 0)])
+    assert text.endswith("In 1 run it is less than half of that: **these start away from the digit.**")

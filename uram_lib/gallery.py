@@ -12,8 +12,10 @@ from torch import Tensor
 from . import plotting
 from .data import Split
 from .evaluation import distances_px, rollouts
+from .glimpse import location_to_pixel, pixel_to_location
+from .live import BLIND
 from .models import RAM, Trajectory, Unified
-from .models.topdown import REGIONS, pyramid
+from .models.topdown import actions_to, place_within, pyramid, rectangle
 from .statistics import Estimate, paired_difference
 from .wording import count, listed
 
@@ -21,6 +23,8 @@ from .wording import count, listed
 STARTS = {
     "where top-down says": None, "anywhere": "uniform", "image centre": "image-centre", "digit's centre": "true-centre",
 }  # fmt: skip
+# Quadrants as seen from the object's: what the number of its own quadrant is to be combined with, bit by bit.
+QUADRANTS = {"the digit's own": 0b00, "beside it": 0b01, "above or below it": 0b10, "opposite": 0b11}
 SELDOM = 5  # percent of the images: a region chosen less often counts as hardly ever chosen
 
 
@@ -110,6 +114,49 @@ def change(looked: dict[str, Looked], start: str) -> Estimate:
     return paired_difference(looked[own].wrong[None, :, -1], looked[start].wrong[None, :, -1])
 
 
+class Quadrant(NamedTuple):
+    """What a model makes of a start in one quadrant of each of N images, named from where the object is."""
+
+    wrong: np.ndarray  # (N,): share of the start draws in which the image is misread
+    value: np.ndarray  # (N,): Q
+    chosen: np.ndarray  # (N,): whether Q is highest there
+
+
+@torch.no_grad()
+def by_quadrant(model: Unified, split: Split, draws: int) -> dict[str, Quadrant]:
+    """What `model`, of one decision, makes of starts in each of QUADRANTS, with the same draws for all: start draws 0
+    to `draws` - 1, those of testing."""
+    images, found, size = split.floats(), {}, split.images.shape[-2:]
+    values = model.topdown(images).values[:, 0]  # (N, 4)
+    own = actions_to(pixel_to_location(split.centres, *size), 1)  # (N, 1)
+    for name, other in QUADRANTS.items():
+        quadrant = own ^ other
+        there = location_to_pixel(place_within(rectangle(quadrant), 0.5), *size)  # as if the object were there
+        draw = lambda k, there=there: rollouts(model, images, k, centres=there, start="true-quadrant")  # noqa: E731
+        wrong = [(draw(k).class_logits[:, -1].argmax(-1) != split.labels).double() for k in range(draws)]
+        parts = (torch.stack(wrong).mean(0), values.gather(1, quadrant)[:, 0], values.argmax(1) == quadrant[:, 0])
+        found[name] = Quadrant(*(part.cpu().numpy() for part in parts))
+    return found
+
+
+def quadrants_sentence(found: dict[str, Quadrant]) -> str:
+    """Whether Q chooses what reads best, and whether that is where the object is. found: of `by_quadrant`."""
+    right = {name: 100 * (1 - at.wrong.mean()) for name, at in found.items()}
+    value = {name: at.value.mean() for name, at in found.items()}
+    chosen = {name: 100 * at.chosen.mean() for name, at in found.items()}
+    own, (best, usual) = next(iter(found)), (max(means, key=means.get) for means in (right, chosen))
+    same = sorted(found, key=right.get) == sorted(found, key=value.get)
+    rates = listed([f"{rate:.1f} % ({name})" for name, rate in right.items()])
+    text = (
+        f"By the quadrant of the start, this model reads {rates} rightly. Q {'ranks' if same else 'does not rank'} the "
+        f"four as these rates do, and chooses the quadrant called *{usual}* most often, on {chosen[usual]:.0f} % of "
+        "the canvases."
+    )
+    if best != own and paired_difference(found[best].wrong[None], found[own].wrong[None]).high < 0:
+        text += " **The start that pays is not where the digit is.**"
+    return text
+
+
 def looks(trajectory: Trajectory, split: Split, ram: RAM, object_side: float) -> pd.DataFrame:
     """Where the glimpses of all images of `split` lie, a line a glimpse: `distance_px`, the mean to the object's
     centre; and in percent of images, `in_frame`, those whose glimpse is centred in the object's frame, and `box_<side>`
@@ -146,12 +193,16 @@ def choosing_sentence(records: list[dict]) -> str:
     shares = 100 * np.array([f["action_histogram"][0] for f in found])  # (runs, 4)
     inside = [f["in_region_percent"] for f in found]
     used = (shares >= SELDOM).sum(1)
+    less = sum(share < BLIND / 2 for share in inside)
+    away = (
+        f" In {count(less, 'run')} it is less than half of that: **these start away from the digit.**" if less else ""
+    )
     parts = [f"{count(n, 'quadrant')} in {count(int((used == n).sum()), 'run')}" for n in sorted(set(used.tolist()))]
     return (
         f"Over {count(len(found), 'run')}, the quadrant that a run chooses most often takes {_range(shares.max(1))} % "
         f"of the test canvases, though the digit lies in each equally often. Quadrants that a run chooses for at least "
         f"{SELDOM} % of the canvases: {listed(parts)}. The digit's centre lies in the chosen quadrant in "
-        f"{_range(inside)} % of the canvases; a blind choice would give {100 / REGIONS:.0f} %."
+        f"{_range(inside)} % of the canvases; a blind choice would give {BLIND:.0f} %." + away
     )
 
 

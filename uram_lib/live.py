@@ -15,6 +15,7 @@ from . import UramError, checkpoints, data, paper
 from .data import Split
 from .experiments import Config, label_of
 from .models import Unified
+from .models.topdown import REGIONS
 from .paths import CHECKPOINTS, PUBLISHED, relative, write_atomically
 from .records import dataset_name, load_records
 from .tables import PUBLISHED_AT
@@ -22,6 +23,7 @@ from .tables import PUBLISHED_AT
 TABLE = "table2"
 IMAGES = 24  # the first of the test set
 DIGIT_RADIUS_PX = 14  # from the centre of a digit's frame of 28 x 28 px to the middle of its edges
+BLIND = 100 / REGIONS  # percent of images whose object lies in a quadrant that was chosen without looking
 # What training alone uses: the frozen Q-network of Eq. 8, the baseline of Eq. 4 and f_c of Eq. 11.
 TRAINING_ONLY = ("topdown.target.", "ram.baseline_network.", "ram.context_network.")
 
@@ -142,9 +144,18 @@ def quadrant_text(top_down: dict) -> str:
     shares = [f"{100 * share:.0f}" for share in top_down["action_histogram"][0]]
     return (
         f"The quadrant that it chooses holds the digit's centre on {top_down['in_region_percent']:.0f}\u00a0% of the "
-        "test canvases; a blind choice would come to about 25\u00a0%. It chooses top left, top right, bottom left and "
-        f"bottom right on {', '.join(shares[:-1])} and {shares[-1]}\u00a0% of them."
+        f"test canvases; a blind choice would come to about 25\u00a0%.{away_text(top_down['in_region_percent'])} It "
+        "chooses top left, top right, bottom left and bottom right on "
+        f"{', '.join(shares[:-1])} and {shares[-1]}\u00a0% of them."
     )
+
+
+def away_text(in_region_percent: float) -> str:
+    """What a reader who sees the digit outside the chosen quadrant should know; empty where the two mostly agree."""
+    if in_region_percent > BLIND / 2:
+        return ""
+    where = "[the gallery](../notebooks/60_gallery.ipynb)"
+    return f" It has learned to start *away* from the digit, and {where} measures whether that pays."
 
 
 def distance_text(distances: list[float]) -> str:

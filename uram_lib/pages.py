@@ -180,10 +180,19 @@ def claim_lines(claims: pd.DataFrame) -> pd.DataFrame:
                 ours = verdict = "–"
                 for found in same[same["preset"] == preset].itertuples():
                     ours = effect_text(found)
-                    verdict = f"**{found.verdict}**, {count(int(found.n_pairs), 'pair')}"
+                    verdict = f"**{judged(found)}**, {count(int(found.n_pairs), 'pair')}"
                 line |= {f"Ours at `{preset}`": ours, f"Verdict at `{preset}`": verdict}
             lines.append(line)
     return pd.DataFrame(lines)
+
+
+def judged(claim) -> str:
+    """The verdict on one comparison as it is told: an effect of the claimed sign may be smaller than the paper's."""
+    sizes = [abs(claim.ci_low), abs(claim.ci_high)]
+    smaller = claim.verdict == "supported" and abs(claim.paper_effect) > max(
+        sizes
+    )  # never of a sign alone: not a number
+    return f"{claim.verdict}, but smaller" if smaller else claim.verdict
 
 
 def claim_cell(line, i: int) -> str:
@@ -663,7 +672,8 @@ def path_fragment() -> str:
         f"```{{raw}} html\n{player}\n```\n\n"
         f"*The first canvas of the test set, not a selected one: a {reading.label}, which the model reads as {said}. "
         "Top left, what the top-down part sees, and its value of each quadrant; top right, the path of the glimpses; "
-        "below, what each glimpse sees, and the class probabilities after it. [Try it yourself](live.md).*\n"
+        "below, what each glimpse sees, and the class probabilities after it."
+        f"{live.away_text(found[1]['metrics']['top_down']['in_region_percent'])} [Try it yourself](live.md).*\n"
         + small_print(made_from([found[1]], "make book"))
     )
 
