@@ -330,8 +330,8 @@ RECIPES = {
     },
     "table3": {
         "paper": {"learning_rate": paper.LEARNING_RATE, "schedule": "constant", "epochs": 30},
-        # Not tuned, and nothing is published with it yet. An epoch shows 54,000 new numbers; 25 of them are what a
-        # reader of numbers does in some 20 minutes on one processor core.
+        # Not tuned. An epoch shows 54,000 new numbers; 25 of them take a reader of numbers 20 to 40 minutes on one
+        # processor core.
         "converged": READING_RECIPE | {"epochs": 25},
         "quick": READING_RECIPE | {"epochs": 5},
         "smoke": READING_RECIPE | {"epochs": 2, "dataset": "digits-composed", "width": 1 / 16},
@@ -400,7 +400,7 @@ ROW_RECIPES = {
     # An epoch of this one costs forty of a RAM's.
     ("table2", "paper", "cnn5"): {"epochs": 4, "precision": "bfloat16"},
     ("table2", "quick", "cnn5"): {"epochs": 1},
-    # Provisional, too: an epoch of these costs one and a half times and twice a reader's.
+    # An epoch of these costs one and a half times and twice a reader's.
     ("table3", "converged", "cnn11"): {"epochs": 10},
     ("table3", "converged", "cnn10"): {"epochs": 10},
     # Trained on clean images, all else alike.
