@@ -615,7 +615,7 @@ def test_the_pages_say_that_published_numbers_are_generated_ones(made, tmp_path)
     assert (name, pages.stand_in(name, frame)) == ("table3", "generated data, `composed-jpeg`")
     sentence = pages.table_sentence(name, frame, tables.claims(composed))
     assert "on generated data, `composed-jpeg`, with 1 seed a row, no row can be held against the paper's" in sentence
-    shown = pages.headline_table(name, frame, tmp_path)
+    shown = pages.headline_table(name, frame, tables.claims(composed), composed, tmp_path)
     assert "generated data, `composed-jpeg`, and not comparable with the paper's" in shown
     lines = pages.table_lines(frame)
     assert list(lines["Paper"]) == ["4.11", "5.10", "4.03"] and "–" not in set(lines["Ours at `converged`"])
