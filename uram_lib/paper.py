@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 TITLE = "Unifying Top-down and Bottom-up Recurrent Attention Model for Visual Recognition"
-CITATION = "Under review at ICLR 2022; arXiv:2111.07169"
 
 # §5, "Experiments", and the appendix.
 LEARNING_RATE = 3e-4
