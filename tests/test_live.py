@@ -330,3 +330,10 @@ def test_the_words_follow_the_record(made_record):
 
 def test_without_a_checkpoint_the_page_says_so():
     assert "No checkpoint" in live.fragments(None)["live-model.md"]
+
+
+@pytest.mark.parametrize(("share", "away"), [(2.4, True), (12.5, True), (12.6, False), (60.0, False)])
+def test_the_page_says_when_the_chosen_quadrant_keeps_away_from_the_digit(share, away):
+    text = live.quadrant_text({"in_region_percent": share, "action_histogram": [[0.1, 0.2, 0.3, 0.4]]})
+    assert ("start *away* from the digit" in text) == away and "about 25\u00a0%." in text
+    assert text.endswith("on 10, 20, 30 and 40\u00a0% of them.")

@@ -1,6 +1,7 @@
 """The book's and the README's sentences and tables say what the CSV files and records hold."""
 
 import json
+import math
 
 import pandas as pd
 import pytest
@@ -132,6 +133,23 @@ def test_claims_of_two_presets_stand_side_by_side(two_presets):
     assert ":name: claims-measured" in made["claims.md"]
     widths = made["claims.md"].split(":widths: ")[1].splitlines()[0].split()
     assert len(widths) == len(lines.columns)
+
+
+@pytest.mark.parametrize(
+    ("paper_effect", "low", "high", "verdict", "said"),
+    [
+        (-3.5, -1.4, -0.1, "supported", "supported, but smaller"),
+        (-3.5, -3.6, -0.1, "supported", "supported"),  # the paper's lies in it
+        (-0.1, -3.6, -0.2, "supported", "supported"),  # larger than the paper's
+        (6.5, 0.1, 1.4, "supported", "supported, but smaller"),
+        (math.nan, -1.4, -0.1, "supported", "supported"),  # the sign alone was claimed
+        (-3.5, -1.4, 0.1, "not supported", "not supported"),
+    ],
+)
+def test_a_supported_effect_may_be_told_as_smaller(paper_effect, low, high, verdict, said):
+    columns = {"paper_effect": paper_effect, "ci_low": low, "ci_high": high, "verdict": verdict}
+    (claim,) = pd.DataFrame([columns]).itertuples()
+    assert pages.told_effect(claim) == said
 
 
 def test_the_claim_on_cost_has_a_table_of_its_own(two_presets):

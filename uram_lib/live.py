@@ -142,9 +142,10 @@ def model_text(path: Path, record: dict) -> str:
 def quadrant_text(top_down: dict) -> str:
     """How often the chosen quadrant is the right one, and how often each is chosen."""
     shares = [f"{100 * share:.0f}" for share in top_down["action_histogram"][0]]
+    inside = top_down["in_region_percent"]
     return (
-        f"The quadrant that it chooses holds the digit's centre on {top_down['in_region_percent']:.0f}\u00a0% of the "
-        f"test canvases; a blind choice would come to about 25\u00a0%.{away_text(top_down['in_region_percent'])} It "
+        f"The quadrant that it chooses holds the digit's centre on {inside:.0f}\u00a0% of the test canvases; a blind "
+        f"choice would come to about {BLIND:.0f}\u00a0%.{away_text(inside)} It "
         "chooses top left, top right, bottom left and bottom right on "
         f"{', '.join(shares[:-1])} and {shares[-1]}\u00a0% of them."
     )

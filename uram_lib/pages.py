@@ -180,18 +180,17 @@ def claim_lines(claims: pd.DataFrame) -> pd.DataFrame:
                 ours = verdict = "–"
                 for found in same[same["preset"] == preset].itertuples():
                     ours = effect_text(found)
-                    verdict = f"**{judged(found)}**, {count(int(found.n_pairs), 'pair')}"
+                    verdict = f"**{told_effect(found)}**, {count(int(found.n_pairs), 'pair')}"
                 line |= {f"Ours at `{preset}`": ours, f"Verdict at `{preset}`": verdict}
             lines.append(line)
     return pd.DataFrame(lines)
 
 
-def judged(claim) -> str:
+def told_effect(claim) -> str:
     """The verdict on one comparison as it is told: an effect of the claimed sign may be smaller than the paper's."""
-    sizes = [abs(claim.ci_low), abs(claim.ci_high)]
-    smaller = claim.verdict == "supported" and abs(claim.paper_effect) > max(
-        sizes
-    )  # never of a sign alone: not a number
+    largest = max(abs(claim.ci_low), abs(claim.ci_high))
+    # Where the paper gives a sign alone its effect is not a number, and nothing is smaller than that.
+    smaller = claim.verdict == "supported" and largest < abs(claim.paper_effect)
     return f"{claim.verdict}, but smaller" if smaller else claim.verdict
 
 
