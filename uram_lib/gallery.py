@@ -144,13 +144,11 @@ def quadrants_sentence(found: dict[str, Quadrant]) -> str:
     right = {name: 100 * (1 - at.wrong.mean()) for name, at in found.items()}
     value = {name: at.value.mean() for name, at in found.items()}
     chosen = {name: 100 * at.chosen.mean() for name, at in found.items()}
-    own, (best, usual) = next(iter(found)), (max(means, key=means.get) for means in (right, chosen))
-    same = sorted(found, key=right.get) == sorted(found, key=value.get)
+    own, (best, valued, usual) = next(iter(found)), (max(means, key=means.get) for means in (right, value, chosen))
     rates = listed([f"{rate:.1f} % ({name})" for name, rate in right.items()])
     text = (
-        f"By the quadrant of the start, this model reads {rates} rightly. Q {'ranks' if same else 'does not rank'} the "
-        f"four as these rates do, and chooses the quadrant called *{usual}* most often, on {chosen[usual]:.0f} % of "
-        "the canvases."
+        f"By the quadrant of the start, this model reads {rates} rightly. Mean Q is highest for *{valued}*, and chosen "
+        f"most often is *{usual}*, on {chosen[usual]:.0f} % of the canvases."
     )
     if best != own and paired_difference(found[best].wrong[None], found[own].wrong[None]).high < 0:
         text += " **The start that pays is not where the digit is.**"
