@@ -103,10 +103,8 @@ def test_the_sentence_on_quadrants_follows_the_numbers():
     assert "60.0 % (the digit's own), 70.0 % (beside it), 80.0 % (above or below it) and 90.0 % (opposite)" in text
     assert "Mean Q is highest for *opposite*, and chosen most often is *opposite*, on 70 % of" in text
     assert text.endswith("**The start that pays is not where the digit is.**")
-    text = gallery.quadrants_sentence(found((0.1, 0.3, 0.2, 0.2), (0.9, 0.7, 0.6, 0.8), (0.7, 0.1, 0.1, 0.1)))
-    assert "Q does not rank the four" in text and text.endswith(
-        "*the digit's own* most often, on 70 % of the canvases."
-    )
+    text = gallery.quadrants_sentence(found((0.1, 0.3, 0.2, 0.2), (0.8, 0.7, 0.6, 0.9), (0.7, 0.1, 0.1, 0.1)))
+    assert "highest for *opposite*" in text and text.endswith("is *the digit's own*, on 70 % of the canvases.")
 
 
 def test_changes_are_the_own_start_s_error_minus_the_other_s():
