@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from uram_lib import UramError, pages, paper, records, tables
+from uram_lib import UramError, pages, paper, records, tables, wording
 from uram_lib.experiments import ABLATIONS
 
 
@@ -349,6 +349,11 @@ def test_the_page_on_mutants_names_the_bug_s_own_test_and_a_survivor(tmp_path):
 )
 def test_sentence_on_rows(verdicts, said):
     assert pages.rows_sentence(verdicts) == said
+
+
+@pytest.mark.parametrize(("value", "said"), [(-0.0048, "−0.005"), (0.004, "+0.004"), (-0.37, "−0.37"), (0.0, "+0.00")])
+def test_the_end_of_an_interval_beside_0_keeps_its_side(value, said):
+    assert wording.signed(value) == said
 
 
 @pytest.mark.parametrize(("seeds", "said"), [([0], "0"), ([0, 1], "0, 1"), ([0, 1, 2], "0–2"), ([0, 2, 5], "0, 2, 5")])

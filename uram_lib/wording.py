@@ -4,7 +4,9 @@ import math
 
 
 def signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−") if math.isfinite(value) else "–"
+    """With two decimals, or three where two would be 0.00: an interval may end just beside 0."""
+    decimals = 3 if 0.0005 <= abs(value) < 0.005 else 2
+    return f"{value:+.{decimals}f}".replace("-", "−") if math.isfinite(value) else "–"
 
 
 def span(low: float, high: float, form=lambda value: f"{value:.2f}") -> str:
