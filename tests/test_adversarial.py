@@ -193,6 +193,19 @@ def test_low_precision_is_of_the_training_steps_products_alone(colours, model):
         assert under(trained.model.eval(), *draws_in_testing(trained.model, images))(images).dtype == torch.float32
 
 
+def test_the_share_of_right_answers_is_counted_in_single_precision(colours):
+    """bfloat16 rounds most shares of 61 images."""
+    c = config(precision="bfloat16", batch_size=61, epochs=1)
+    replicas = Replicas([training.new_model(c, 0, colours)], c)
+    images, labels, centres = colours.training_batch(torch.arange(61), stream(0, "data"))
+    draws = training.draws_of(replicas.models[0], images, centres, {n: stream(0, n) for n in training.STREAMS})
+    with training.mixed_precision(c, images.device):
+        _, parts = replicas.loss([(images, labels, *draws)])
+    right = 61 * parts["reward"].double().item()
+    assert parts["reward"].dtype == torch.float32 and right > 0
+    assert right == pytest.approx(round(right), abs=1e-4)
+
+
 def gradient(network: nn.Module, c: Config, dataset: data.Dataset) -> torch.Tensor:
     """Of the loss of one fixed batch of 32, over all parameters."""
     replicas = Replicas([network], c)

@@ -140,7 +140,8 @@ def hybrid_loss(
     regression = baseline_loss(trajectory.baselines, returns, weights)
     loss = classes + beta1 * context - beta2 * objective + regression
     parts = {"cross_entropy": classes, "context": context, "policy": objective, "baseline": regression}
-    return loss, {name: part.detach() for name, part in parts.items()} | {"reward": rewards.mean()}
+    mean_reward = rewards.to(regression.dtype).mean()  # bfloat16, in which rewards may be, rounds a mean
+    return loss, {name: part.detach() for name, part in parts.items()} | {"reward": mean_reward}
 
 
 def by_place(trajectory: Trajectory, places: int) -> Trajectory:
