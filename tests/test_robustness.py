@@ -358,7 +358,14 @@ def test_the_minutes_announced_hold_training_and_attacks(published, monkeypatch)
 def test_comparison_names_the_copy(published):
     shown = tables.compare([experiment("table4", "vgg16-pgd", "quick", "cifar10-jpeg")], published, published, "quick")
     assert shown.loc["vgg16-pgd", "published"].endswith("converged, CIFAR-10 (JPEG re-encoded)")
-    assert shown.loc["vgg16-pgd", "paper"] == 47.76 and shown.loc["vgg16-pgd", "this machine"] == "–"
+    assert shown.loc["vgg16-pgd", "paper"] == "47.76" and shown.loc["vgg16-pgd", "this machine"] == "–"
+
+
+def test_a_control_has_a_name_for_readers_and_no_value_of_the_papers():
+    shown = tables.compare(experiments.experiments("table4", "quick"), [], [], "quick")
+    assert shown.loc["vgg16-mlp", "model"] == "Perceptron + VGG16 + PGD" and shown.loc["vgg16-mlp", "paper"] == "–"
+    named = shown["model"].tolist()
+    assert len(set(named)) == len(named) and not set(named) & set(shown.index)
 
 
 def test_a_data_set_of_another_size_is_refused_in_one_line():

@@ -351,7 +351,7 @@ def compare(experiments: list[Experiment], published: list[dict], local: list[di
         entry = next((f"{text(r)}, {at}{copy(dataset)}" for at, r in book if r), "–")
         here = mine.get((e.table, preset, e.config.dataset, e.row))
         lines.append({
-            "row": e.row, "model": e.label, "paper": reported.value if reported else None, "published": entry,
+            "row": e.row, "model": e.label, "paper": f"{reported.value:.2f}" if reported else "–", "published": entry,
             "this machine": text(here) + copy(e.config.dataset) if here else "–",
         })  # fmt: skip
     return pd.DataFrame(lines).set_index("row")
