@@ -90,7 +90,7 @@ pytest: $(INSTALLED) ## run the tests alone
 	@$(BIN)/python -m pytest
 
 nbval: $(INSTALLED) ## run every notebook and compare its checked cells
-	@$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
+	@$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 900 notebooks
 
 mutants: $(INSTALLED) ## put known bugs into copies of the library and show which test notices each (minutes)
 	@$(BIN)/python tests/mutants.py --jobs $(JOBS)
