@@ -152,7 +152,8 @@ def table_sentence(name: str, frame: pd.DataFrame, claims: pd.DataFrame) -> str:
 def table_lines(frame: pd.DataFrame) -> pd.DataFrame:
     """One published table as a reader sees it: a line a row, in the paper's order, and two columns a preset."""
     lines = []
-    for _, same in sorted(frame.groupby("row"), key=lambda group: paper.place(frame["table"].iloc[0], group[0])):
+    rows = frame.groupby("row", sort=False)  # the paper's go first, its controls follow as they stand
+    for _, same in sorted(rows, key=lambda group: paper.place(frame["table"].iloc[0], group[0])):
         first = next(same.itertuples())
         reported = paper.row(first.table, first.row)
         line = {"Model": first.label, "Paper": f"{reported.value:.2f}" if reported else "–"}
