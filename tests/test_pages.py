@@ -222,10 +222,13 @@ def test_what_a_claim_awaits_names_the_data(published):
 
 
 def test_status_tells_a_whole_table_from_a_part_of_one():
-    whole = pd.DataFrame({"row": [r.row for r in paper.ROWS if r.table == "table1"], "preset": "converged"})
-    part = pd.DataFrame({"row": ["fc"], "preset": "paper"})
-    said = pages.status({"table1": whole, "table2": part}, {"table1", "table2", "table4"})
-    where = "On other data than the paper's"  # records of Table 4 there are, and none on CIFAR-10 itself
+    rows_of = lambda table: [r.row for r in paper.ROWS if r.table == table]  # noqa: E731
+    whole = pd.DataFrame({"row": rows_of("table1"), "preset": "converged", "dataset": "mnist"})
+    part = pd.DataFrame({"row": [*rows_of("table2"), "fc"], "dataset": "clutter100-10"})
+    part["preset"] = ["paper"] * (len(part) - 1) + ["converged"]  # whole at one preset alone
+    copy = pd.DataFrame({"row": rows_of("table4"), "preset": "converged", "dataset": "cifar10-jpeg"})
+    said = pages.status({"table1": whole, "table2": part, "table4": copy}, {"table1", "table2", "table4"})
+    where = "On other data than the paper's"
     assert said == f"Done: Table 1. Under way: Table 2. {where}: Table 4. To come: Table 3.\n"
 
 

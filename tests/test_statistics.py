@@ -54,16 +54,28 @@ def test_oracle12_images_alone_give_the_t_interval(seed, images):
     assert found == pytest.approx((values.mean(), truth.low, truth.high), abs=1e-9)
 
 
-@given(seed=st.integers(0, 10_000))
-def test_oracle12_both_together_have_the_width_of_welchs_interval(seed):
-    """Independent truth: scipy's Welch test adds the same two variances with the same degrees of freedom."""
+@given(seed=st.integers(0, 10_000), confidence=st.sampled_from([0.9, 0.95]))
+def test_oracle12_both_together_add_the_squares_of_scipys_two_intervals(seed, confidence):
+    """Independent truth: scipy's t intervals of the seeds' means and of the images' means."""
     values = seeds_by_images(seed)
     values[0, 0] = 0.5  # never all alike
-    welch = scipy.stats.ttest_ind(values.mean(1), values.mean(0), equal_var=False).confidence_interval(0.95)
-    mean, low, high = crossed_interval(values)
+    spans = [scipy.stats.ttest_1samp(values.mean(axis), 0).confidence_interval(confidence) for axis in (0, 1)]
+    halves = [np.ptp(span) / 2 for span in spans]
+    mean, low, high = crossed_interval(values, confidence)
     assert mean == pytest.approx(values.mean())
-    assert high - low == pytest.approx(welch.high - welch.low, rel=1e-9)
+    assert (high - low) / 2 == pytest.approx(np.hypot(*halves), rel=1e-9)
     assert high - mean == pytest.approx(mean - low)
+
+
+@given(seed=st.integers(0, 10_000), seeds=st.integers(2, 5), images=st.integers(3, 50), spread=st.floats(0, 3))
+def test_oracle12_no_source_of_chance_makes_an_interval_narrower(seed, seeds, images, spread):
+    """Images that differ cannot make known what the seeds leave open: a property that combined degrees of freedom
+    lack."""
+    rng = np.random.default_rng(seed)
+    by_seed, by_image = rng.normal(0, 1, (seeds, 1)), spread * rng.normal(0, 1, (1, images))
+    seeds_alone = scipy.stats.ttest_1samp((by_seed + by_image).mean(1), 0).confidence_interval(0.95)
+    _, low, high = crossed_interval(by_seed + by_image)
+    assert low <= seeds_alone.low + 1e-9 and high >= seeds_alone.high - 1e-9
 
 
 def simulated_coverage(seeds: int, seed_sd: float, image_sd: float, noise_sd: float, repeats: int = 1500) -> float:
@@ -77,22 +89,19 @@ def simulated_coverage(seeds: int, seed_sd: float, image_sd: float, noise_sd: fl
     return hits / repeats
 
 
-VARIATION = [(0.1, 0.1), (0.1, 1.0), (0.02, 1.0)]  # standard deviations of seeds and of images
+VARIATION = [(0.1, 0.1), (0.1, 0.5), (0.1, 1.0), (0.02, 1.0)]  # standard deviations of seeds and of images
 
 
 @pytest.mark.parametrize("seed_sd, image_sd", VARIATION)
 def test_oracle12_coverage_of_the_crossed_interval_is_nominal_at_ten_seeds(seed_sd, image_sd):
-    """95 %, within three standard errors (1.7) of 1,500 simulations; 94.8 to 95.3 % in 8,000."""
-    assert 0.933 < simulated_coverage(10, seed_sd, image_sd, noise_sd=0.1) < 0.967
+    """95 %, within three standard errors (1.7) of 1,500 simulations; 94.3 to 96.2 % in 3,000."""
+    assert 0.933 < simulated_coverage(10, seed_sd, image_sd, noise_sd=0.1) < 0.98
 
 
 @pytest.mark.parametrize("seed_sd, image_sd", VARIATION)
-def test_oracle12_coverage_at_three_seeds_is_known_to_fall_short_where_seeds_dominate(seed_sd, image_sd):
-    """Not nominal: 92.6 % (20,000 simulations) where seeds make most of the variance, 94.8 % where images do.
-
-    Satterthwaite's degrees of freedom are liberal with two of them. The bound guards against anything worse.
-    """
-    assert 0.91 < simulated_coverage(3, seed_sd, image_sd, noise_sd=0.1) < 0.967
+def test_oracle12_coverage_of_the_crossed_interval_does_not_fall_short_at_three_seeds(seed_sd, image_sd):
+    """95.0 to 98.0 % in 3,000 simulations: too wide rather than too narrow where both sources count alike."""
+    assert 0.933 < simulated_coverage(3, seed_sd, image_sd, noise_sd=0.1) < 0.99
 
 
 def test_oracle12_coverage_ignoring_one_source_would_be_far_off():
@@ -209,6 +218,11 @@ def test_row_verdict_widens_by_the_papers_test_set_noise():
 def test_claim_verdicts_whichever_sign_is_claimed(sign, mean, low, high, paper, verdict):
     low, high = sorted((sign * low, sign * high))
     assert claim_verdict(Estimate(sign * mean, low, high, 10), sign * paper) == verdict
+
+
+def test_two_pairs_of_runs_that_agree_are_too_few_for_a_verdict():
+    assert claim_verdict(Estimate(-2.0, -3.0, -1.0, 2), -0.5) == "undecided"
+    assert claim_verdict(Estimate(-2.0, -3.0, -1.0, 3), -0.5) == "supported"
 
 
 @given(mean=st.floats(-5, 5), below=st.floats(0, 5), above=st.floats(0, 5), paper=st.floats(0.01, 9))

@@ -401,7 +401,7 @@ GLIMPSE_RECIPES = {
 
 # Exceptions of single rows, each with its reason.
 ROW_RECIPES = {
-    # An epoch of the convolutional network costs seven of a RAM. Six (12 were planned) is what time allowed: its
+    # An epoch of the convolutional network costs many of a RAM. Six (12 were planned) is what time allowed: its
     # validation error was still falling a little, so the row is, if anything, too high.
     ("table1", "converged", "cnn2"): {"epochs": 6},
     ("table1", "quick", "cnn2"): {"epochs": 3},

@@ -107,6 +107,8 @@ def comparisons(name: str, preset: str, claims: pd.DataFrame) -> str:
     mine = mine[mine["paper_effect"].notna()]
     if not len(mine):
         return ""
+    if len(mine) == 1:
+        return f"the one comparison that the paper draws from it came out {mine['verdict'].iloc[0]}"
     drawn = f"the {count(len(mine), 'comparison')} that the paper draws from it"
     return f"{drawn} came out {tally(list(mine['verdict']))}"
 
@@ -188,11 +190,15 @@ def claim_lines(claims: pd.DataFrame) -> pd.DataFrame:
 
 
 def told_effect(claim) -> str:
-    """The verdict on one comparison as it is told: an effect of the claimed sign may be smaller than the paper's."""
-    largest = max(abs(claim.ci_low), abs(claim.ci_high))
-    # Where the paper gives a sign alone its effect is not a number, and nothing is smaller than that.
-    smaller = claim.verdict == "supported" and largest < abs(claim.paper_effect)
-    return f"{claim.verdict}, but smaller" if smaller else claim.verdict
+    """The verdict on one comparison as it is told: an effect of the claimed sign may be smaller or larger than the
+    paper's."""
+    least, largest = sorted((abs(claim.ci_low), abs(claim.ci_high)))
+    # Where the paper gives a sign alone its effect is not a number, and nothing is smaller or larger than that.
+    if claim.verdict == "supported" and largest < abs(claim.paper_effect):
+        return f"{claim.verdict}, but smaller"
+    if claim.verdict == "supported" and least > abs(claim.paper_effect):
+        return f"{claim.verdict}, but larger"
+    return claim.verdict
 
 
 def claim_cell(line, i: int) -> str:
@@ -507,15 +513,15 @@ def arms_fragment(records: list[dict], folder: Path) -> str:
 
 
 def status(published: dict[str, pd.DataFrame], recorded: set[str]) -> str:
-    """Which tables are done, under way and to come. A table is done where some preset has all of the paper's rows.
-    recorded: tables with records, on whatever data."""
+    """Which tables are done, under way and to come. A table is done where it has all of the paper's rows, on the
+    paper's data, at each preset that it is published at. recorded: tables with records, on whatever data."""
     elsewhere = "On other data than the paper's"
     stages: dict[str, list[str]] = {"Done": [], "Under way": [], elsewhere: [], "To come": []}
     for name in paper.CAPTIONS:
         frame = published.get(name)
         stage = elsewhere if name in recorded else "To come"
-        if frame is not None:
-            whole = any(lacking(name, lines) == 0 for _, lines in frame.groupby("preset"))
+        if frame is not None and not stand_in(name, frame):
+            whole = all(lacking(name, lines) == 0 for _, lines in frame.groupby("preset"))
             stage = "Done" if whole else "Under way"
         stages[stage].append(title(name))
     return " ".join(f"{stage}: {listed(names)}." for stage, names in stages.items() if names) + "\n"
