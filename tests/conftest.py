@@ -188,7 +188,7 @@ def made_record():
             test = dataclasses.replace(test, top_down=chosen | {"in_region_percent": 60.0 + seed})
         name, _, variant = dataset.partition("-")
         described = {"name": name, "variant": variant, "sizes": {"test": correct.shape[1]}, "checksum": "md5:0"}
-        run = records.provenance(torch.device("cpu"), "2026-01-01T00:00:00+00:00", records.git_state(), trained)
+        run = records.provenance([records.session(torch.device("cpu"))], trained)
         return records.make_record(experiment, seed, described, trained, dataclasses.replace(test, **measured), run)
 
     return make
@@ -231,8 +231,7 @@ def sources_of_book() -> list[Path]:
     results = [path for path in RESULTS.rglob("*") if path.is_file() and RESULTS / "local" not in path.parents]
     book = [path for path in (ROOT / "book").rglob("*") if path.is_file() and "_generated" not in path.parts]
     named = [ROOT / "_config.yml", ROOT / "_toc.yml"]
-    made_by = [ROOT / "uram_lib" / f"{name}.py" for name in ("pages", "paper", "live")]
-    return [*named, *made_by, *book, *results, *(ROOT / "notebooks").glob("*.ipynb")]
+    return [*named, *(ROOT / "uram_lib").rglob("*.py"), *book, *results, *(ROOT / "notebooks").glob("*.ipynb")]
 
 
 @pytest.fixture(scope="session")

@@ -98,12 +98,12 @@ def test_a_results_folder_that_cannot_be_made_is_named(uram, tmp_path):
     assert (tmp_path / "file").read_text() == "not a folder"
 
 
-def test_a_sweep_into_a_folder_that_cannot_be_made_names_run_and_reason(uram, tmp_path):
+def test_a_sweep_into_a_folder_that_cannot_be_made_names_folder_and_reason(uram, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     done = uram(*SMOKE, "--jobs", "2", URAM_LOCAL=str(tmp_path / "file" / "results"))
     assert done.returncode == 1 and "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("uram: error: ") and "ram-6 seed 0" in last and "Not a directory" in last
+    assert last.startswith("uram: error: cannot write to") and "/ram-6: " in last and "Not a directory" in last
 
 
 def state_of(experiment: experiments.Experiment, seed: int, dataset) -> bytes:

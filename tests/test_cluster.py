@@ -45,7 +45,7 @@ def cluster(tmp_path, local):
     worker = ("distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
     workers = [spawn(*worker) for _ in range(2)]
     wait_for(lambda: answers(host, int(port)), "the scheduler's start")
-    yield address, workers
+    yield address, [*workers, scheduler]
     for process in (*workers, scheduler):
         process.kill()
         process.wait()
@@ -86,6 +86,25 @@ def test_runs_made_on_a_cluster_equal_runs_made_here(cluster, local, tmp_path, m
     (path,) = sweep.plan("table1", "smoke", ["fc"], (3,), device="cpu").run()
     here = records.read_record(path)
     assert {k: v for k, v in there.items() if k != "provenance"} == {k: v for k, v in here.items() if k != "provenance"}
+
+
+def test_a_cluster_that_dies_is_no_success(cluster, local):
+    address, processes = cluster
+    words = ["run", "table1", "--preset", "smoke", "--rows", "ram-6,fc", "--seeds", "0-1", "--scheduler", address]
+    runner = subprocess.Popen(
+        [sys.executable, "-m", "uram_lib.cli", *words],
+        env=os.environ | {"URAM_LOCAL": str(local), "URAM_OFFLINE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: list(Path(local).glob("state/*.pt")) or runner.poll() is not None, "a first epoch")
+    assert runner.poll() is None, runner.stderr.read()
+    for process in reversed(processes):  # the scheduler first
+        process.send_signal(signal.SIGKILL)
+    _, said = runner.communicate(timeout=PATIENCE_S)
+    assert runner.returncode == 1 and "uram: error: " in said.strip().splitlines()[-1]
+    assert "the cluster gave it up" in said and "Traceback" not in said.strip().splitlines()[-1]
 
 
 def test_no_scheduler_is_one_line(uram):

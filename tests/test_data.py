@@ -1,6 +1,7 @@
 """Data sets: splits, ranges, checksums, lineage (T13) and the embedded default."""
 
 import dataclasses
+import json
 import shutil
 import struct
 
@@ -9,7 +10,7 @@ import pytest
 import sklearn.datasets
 import torch
 
-from uram_lib import UramError, data, experiments, sweep, training
+from uram_lib import UramError, data, experiments, records, sweep, training
 from uram_lib.data import mnist as mnist_module
 from uram_lib.evaluation import evaluate
 
@@ -106,6 +107,29 @@ def test_T13_one_run_reads_the_test_split_exactly_once(counted, local):
     assert len(counted) == 1
     sweep.run_group((job,), "cpu")  # finished: not even once more
     assert len(counted) == 1
+
+
+def test_a_run_that_was_gone_on_with_tells_of_every_session(local):
+    whole = experiments.experiment("table1", "fc", "smoke")
+    job = sweep.Job(dataclasses.replace(whole, config=dataclasses.replace(whole.config, epochs=2)), 0, publish=False)
+    first = sweep.note_session(job, torch.device("cpu"))
+    assert len(first) == 1 == len(sweep.note_session(job, torch.device("cpu")))  # without a state it starts anew
+
+    class Stop(Exception):
+        pass
+
+    def stop(epoch, row):
+        raise Stop
+
+    with pytest.raises(Stop):
+        training.train(job.experiment.config, 0, data.load("digits"), state_path=job.state, on_epoch=stop)
+    dirty = [first[0] | {"git_commit": "a" * 40, "dirty": True, "started": "2026-01-01T00:00:00+00:00"}]
+    job.sessions.write_text(json.dumps(dirty))
+    sweep.run_group((job,), "cpu")
+    made = records.read_record(job.record)["provenance"]
+    assert made["dirty"] and made["started"] == "2026-01-01T00:00:00+00:00" and made["git_commit"] != "a" * 40
+    assert [one["git_commit"] for one in made["sessions"]] == ["a" * 40, made["git_commit"]]
+    assert not job.sessions.exists()
 
 
 def test_unknown_names_list_the_known_ones():

@@ -1,5 +1,7 @@
 """`python -m uram_lib.notebook`: parameters are checked, failures are one line, outputs carry no dates."""
 
+import textwrap
+
 import nbformat
 import pytest
 
@@ -73,6 +75,13 @@ def test_a_failing_cell_is_one_line_and_a_status(small_notebook, tmp_path, capsy
     assert output.exists()
 
 
+def test_a_kernel_that_dies_is_one_line(small_notebook, tmp_path, capsys):
+    path = small_notebook("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")  # as where memory runs out
+    assert notebook.main([str(path), "--output", str(tmp_path / "out.ipynb")]) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-1].startswith("uram: error: the kernel of small.ipynb was killed") and "Traceback" not in "".join(said)
+
+
 def test_a_parameters_cell_holds_literals_alone(small_notebook):
     path = small_notebook("1", parameters="seeds = 1 + len('a')")
     with pytest.raises(UramError, match="literals"):
@@ -122,6 +131,23 @@ def test_every_notebook_has_parameters_and_checked_cells_that_were_run(path):
     marked = [cell for cell in cells if "NBVAL_CHECK_OUTPUT" in cell.source]
     assert marked and all("# NBVAL_CHECK_OUTPUT" in cell.source.splitlines() for cell in marked)
     assert all(output.output_type == "stream" and output.name == "stdout" for cell in marked for output in cell.outputs)
+
+
+def test_code_shown_in_the_notebooks_is_the_librarys():
+    """Stored outputs of `lesson.source`: whoever changes a function that a lesson shows runs the lesson again."""
+    library = "\n".join(path.read_text() for path in sorted((ROOT / "uram_lib").rglob("*.py")))
+    shown = 0
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for cell in nbformat.read(path, 4).cells:
+            for output in cell.get("outputs", []):
+                text = output.get("data", {}).get("text/markdown", "")
+                if not text.startswith("```python\n"):
+                    continue
+                for piece in text.removeprefix("```python\n").removesuffix("\n```").split("\n\n"):
+                    shown += 1
+                    found = any(textwrap.indent(piece, indent) in library for indent in ("", "    "))
+                    assert found, f"{path.name} shows code that is not in uram_lib:\n{piece}"
+    assert shown > 20
 
 
 def test_table2_prints_its_twelve_rows_side_by_side(local, monkeypatch):

@@ -140,13 +140,13 @@ def test_claims_of_two_presets_stand_side_by_side(two_presets):
     [
         (-3.5, -1.4, -0.1, "supported", "supported, but smaller"),
         (-3.5, -3.6, -0.1, "supported", "supported"),  # the paper's lies in it
-        (-0.1, -3.6, -0.2, "supported", "supported"),  # larger than the paper's
+        (-0.1, -3.6, -0.2, "supported", "supported, but larger"),
         (6.5, 0.1, 1.4, "supported", "supported, but smaller"),
         (math.nan, -1.4, -0.1, "supported", "supported"),  # the sign alone was claimed
         (-3.5, -1.4, 0.1, "not supported", "not supported"),
     ],
 )
-def test_a_supported_effect_may_be_told_as_smaller(paper_effect, low, high, verdict, said):
+def test_a_supported_effect_may_be_told_as_smaller_or_larger(paper_effect, low, high, verdict, said):
     columns = {"paper_effect": paper_effect, "ci_low": low, "ci_high": high, "verdict": verdict}
     (claim,) = pd.DataFrame([columns]).itertuples()
     assert pages.told_effect(claim) == said

@@ -150,6 +150,14 @@ def test_a_loss_that_is_not_finite_names_the_seed(few_digits, small_config):
         training.train_together(config, [7, 8], few_digits)
 
 
+def test_seeds_that_diverge_together_are_tried_apart_and_named(local):
+    shape = experiment("table1", "fc", "smoke")
+    absurd = dataclasses.replace(shape.config, learning_rate=1e30, schedule="constant", epochs=2)
+    jobs = tuple(sweep.Job(dataclasses.replace(shape, config=absurd), seed, False) for seed in (0, 1))
+    with pytest.raises(UramError, match=r"^fc seed 0: the loss is .*\(seed 0\).*; fc seed 1: the loss is .*\(seed 1\)"):
+        sweep.run_group(jobs, "cpu")
+
+
 def test_a_plan_forms_groups_of_a_row_longest_first(local):
     plan = sweep.plan("table1", "smoke", ["fc", "ram-7"], range(5), device="cpu", together=2)
     assert [sweep.name_of(group) for group in plan.groups] == [

@@ -1,5 +1,7 @@
 """Random streams: derived by name, shared by rows, untouched by what a row adds."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from hypothesis import given
@@ -46,6 +48,14 @@ def test_initial_weights_repeat_and_differ_between_seeds():
     assert all(torch.equal(one[name], again[name]) for name in one)
     # The ReLU core starts as the identity whatever the seed; everything else is drawn.
     assert {name for name in one if torch.equal(one[name], other[name])} == {"core.from_hidden"}
+
+
+def test_threads_of_one_process_draw_each_seeds_own_weights():
+    """A worker of a cluster may run several groups at once, and PyTorch has one global generator."""
+    alone = [weights(seed) for seed in range(12)]
+    with ThreadPoolExecutor(4) as threads:
+        for seed, found in enumerate(threads.map(weights, range(12))):
+            assert all(torch.equal(found[name], value) for name, value in alone[seed].items()), seed
 
 
 def test_initialising_leaves_the_global_generator_alone():

@@ -1,5 +1,7 @@
 """Rows x seeds as processes: what is announced, made, skipped, and in what order."""
 
+import dataclasses
+
 import pytest
 
 from uram_lib import UramError, checkpoints, cli, experiments, records, sweep
@@ -13,7 +15,7 @@ def test_seeds_as_people_write_them(text, seeds):
     assert cli.parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "x", "1,", "-1", "3-1", "1.5", "0-x"])
+@pytest.mark.parametrize("text", ["", "x", "1,", "-1", "3-", "3-1", "1.5", "0-x"])
 def test_seeds_that_cannot_be_read_are_refused(text):
     with pytest.raises(UramError, match="cannot read seeds"):
         cli.parse_seeds(text)
@@ -44,6 +46,34 @@ def test_a_sweep_of_two_processes_makes_every_record_and_a_second_one_none(uram,
     assert cli.main(words) == 0
     assert "0 of 2 runs to do" in capsys.readouterr().out
     assert [path.stat().st_mtime_ns for path in paths] == stamps
+
+
+def test_a_run_that_fails_in_this_process_is_named_after_the_others_are_done(local):
+    plan = sweep.plan("table1", "smoke", ["fc"], (0, 1, 2), device="cpu")
+    plan.jobs[0].state.parent.mkdir(parents=True)
+    plan.jobs[0].state.write_bytes(b"no state")
+    with pytest.raises(UramError, match="^fc seed 0: .*cannot be read as a training state; delete it"):
+        plan.run()
+    assert [job.finished for job in plan.jobs] == [False, True, True]
+
+
+def test_a_record_counts_where_its_network_was_attacked_by_the_same_protocol():
+    e = experiments.experiment("table4", "vgg16-pgd", "converged", "cifar10-jpeg")
+    assert records.finished(e, 0, published=True)
+    fewer = dataclasses.replace(e, protocol=dataclasses.replace(e.protocol, restarts=e.protocol.restarts - 1))
+    assert fewer.config == e.config and not records.finished(fewer, 0, published=True)
+
+
+def test_arms_of_several_tables_have_each_its_tables_data(local, monkeypatch):
+    rows = ["mnist-each-step", "ram-6-entropy", "mnist-each-step"]  # named twice is asked for once
+    plan = sweep.plan("ablations", "smoke", rows)
+    assert [e.row for e in plan.experiments] == rows[:2]
+    assert plan.datasets == ["digits", "digits-clutter60-4"] and plan.embedded
+    assert "data digits, digits-clutter60-4;" in plan.announce()
+    stand_ins = {"mnist": "digits", "clutter100-10": "digits-clutter100-10"}
+    monkeypatch.setattr(sweep.data, "available", stand_ins.get)  # as on a machine without MNIST
+    plan = sweep.plan("ablations", "converged", rows)
+    assert plan.datasets == ["digits", "digits-clutter100-10"]
 
 
 def test_weights_are_published_of_small_networks_alone(uram, copy_of_project):

@@ -206,6 +206,15 @@ def test_a_loss_that_is_not_finite_stops_with_epoch_and_step(few_digits, small_c
     assert not state.exists()  # there was no good epoch
 
 
+def test_weights_ruined_by_the_last_step_of_an_epoch_are_not_kept(few_digits, small_config, tmp_path):
+    """One step an epoch, whose loss is fine; the step goes beyond the largest float."""
+    config = small_config(learning_rate=3e38, schedule="constant", batch_size=len(few_digits.train), epochs=1)
+    state = tmp_path / "state.pt"
+    with pytest.raises(training.NotFinite, match=r"^the weights are not finite after epoch 1 \(seed 3\)$"):
+        training.train(config, 3, few_digits, state_path=state)
+    assert not state.exists()
+
+
 def test_a_loss_that_is_not_finite_later_on_keeps_the_last_good_state(few_digits, small_config, tmp_path):
     """One step an epoch: the first loss is fine, the absurd step after it ruins the second."""
     config = small_config(learning_rate=1e30, batch_size=len(few_digits.train))
@@ -273,6 +282,23 @@ def test_a_full_disk_stops_training_in_one_line_and_leaves_the_last_state(
         training.train(config, 0, few_digits, state_path=state)
     assert "\n" not in str(caught.value)
     assert state.read_bytes() == full[0] and [p.name for p in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_an_accelerator_rounds_no_convolution(monkeypatch):
+    backends = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = [backend.fp32_precision for backend in backends]  # monkeypatch cannot restore these
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    try:
+        for backend in backends:
+            backend.fp32_precision = "tf32"
+        training.be_deterministic(torch.device("cpu"))
+        assert [backend.fp32_precision for backend in backends] == ["tf32"] * 2  # no business of a processor's run
+        training.be_deterministic(torch.device("cuda"))
+        assert [backend.fp32_precision for backend in backends] == ["ieee"] * 2
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
+        training.be_deterministic(torch.device("cpu"))  # its warnings are errors again
 
 
 def test_devices():

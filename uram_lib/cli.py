@@ -18,8 +18,8 @@ def parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     try:
         for part in text.split(","):
-            low, _, high = part.partition("-")
-            seeds += range(int(low), int(high or low) + 1)
+            low, dash, high = part.partition("-")
+            seeds += range(int(low), int(high if dash else low) + 1)
     except ValueError:
         seeds = []
     if not seeds:

@@ -77,7 +77,8 @@ class Evaluation:
     def metrics(self) -> dict:
         """The record's entries."""
         errors = (100 * (1 - self.correct.float().mean(1))).tolist()
-        passes = "one pass" if self.error_by_length else f"{len(errors)} uniform start(s)"
+        searching = self.glimpse_distance_px and not self.error_by_length  # a reader of numbers starts where it likes
+        passes = f"{len(errors)} start(s)" if searching else "one pass"
         found = {
             "test_error": self.error,
             "test_error_by_start": errors,

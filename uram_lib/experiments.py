@@ -466,7 +466,7 @@ def experiments(table: str, preset: str, rows: list[str] | None = None, dataset:
     if rows is None and table == "ablations":
         _check("preset", preset, PRESETS)
         rows = [name for name, arm in ABLATIONS.items() if preset in RECIPES[arm.table]]
-    return [experiment(table, row, preset, dataset) for row in (rows or rows_of(table))]
+    return [experiment(table, row, preset, dataset) for row in dict.fromkeys(rows or rows_of(table))]
 
 
 def rows_of(table: str) -> list[str]:

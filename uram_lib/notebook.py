@@ -65,6 +65,7 @@ def run_notebook(path: Path, given: list[tuple[str, str]], output: Path) -> dict
     then is in `output`.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     if not path.is_file():
@@ -92,6 +93,11 @@ def run_notebook(path: Path, given: list[tuple[str, str]], output: Path) -> dict
             )
         except PapermillExecutionError as error:
             failure = error
+        except DeadKernelError as error:
+            raise UramError(
+                f"the kernel of {path.name} was killed, perhaps for want of memory "
+                f"(notebook as far as it ran: {relative(output)})"
+            ) from error
     notebook = nbformat.read(output, 4)
     strip_run_details(notebook)
     write_atomically(output, lambda temporary: nbformat.write(notebook, temporary))

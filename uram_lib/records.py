@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import datetime
 import json
 import os
 import platform
@@ -66,18 +67,29 @@ def unpack(packed: dict) -> np.ndarray:
     return np.unpackbits(bits)[: int(np.prod(packed["shape"]))].reshape(packed["shape"]).astype(bool)
 
 
-def provenance(device: torch.device, started: str, code: dict, trained: Trained, together: int = 1) -> dict:
-    """Which code on which machine made a run, and how long it took. code: `git_state()` when the run started;
-    together: seeds trained in the same process, of whose time `wall_seconds` is one share."""
+def session(device: torch.device) -> dict:
+    """Which code is at a run from now on, when, and on what."""
     return {
-        **code,
+        **git_state(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": device.type,
         "processor": torch.cuda.get_device_name() if device.type == "cuda" else cpu_name(),
         "threads": torch.get_num_threads(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def provenance(sessions: list[dict], trained: Trained, together: int = 1) -> dict:
+    """Which code on which machine made a run, and how long it took. sessions: of `session`, one for each time that the
+    run was started or gone on with; the last one tells commit and machine, and where there are several all are kept.
+    together: seeds trained in the same process, of whose time `wall_seconds` is one share."""
+    return {
+        **sessions[-1],
+        "dirty": any(one["dirty"] for one in sessions),
+        "started": sessions[0]["started"],
         "together": together,
-        "started": started,
+        **({"sessions": sessions} if len(sessions) > 1 else {}),
         "wall_seconds": round(trained.seconds, 1),
         "images_per_second": round(trained.images / trained.seconds, 1),
     }
@@ -171,9 +183,17 @@ def read_record(path: Path) -> dict:
 
 
 def finished(experiment: Experiment, seed: int, published: bool) -> bool:
-    """Whether a record of this very configuration and seed exists."""
+    """Whether a record of this very configuration and seed exists, attacked, if at all, by this very protocol."""
     path = record_path(experiment, seed, published)
-    return path.exists() and read_record(path)["config_hash"] == experiment.config.hash
+    if not path.exists():
+        return False
+    record = read_record(path)
+    if record["config_hash"] != experiment.config.hash:
+        return False
+    if experiment.protocol is None:
+        return True
+    settings = json.loads(json.dumps(dataclasses.asdict(experiment.protocol)))
+    return _rounded(record["metrics"]["protocol"]) == _rounded(settings)
 
 
 def load_records(root: Path = PUBLISHED, table: str | None = None) -> list[dict]:

@@ -5,9 +5,13 @@ module changes no other draw, and a resumed run needs no stored generator state:
 """
 
 import hashlib
+import threading
 
 import torch
 from torch import nn
+
+# Layers draw their weights from the one generator of the process; no two threads (of a cluster's worker) may be at it.
+DRAWING = threading.RLock()
 
 
 def stream_seed(seed: int, *names: object) -> int:
@@ -26,7 +30,7 @@ def initialise(model: nn.Module, seed: int) -> nn.Module:
 
     Uses each layer's own `reset_parameters`, PyTorch's default initialisation.
     """
-    with torch.random.fork_rng(devices=[]):
+    with DRAWING, torch.random.fork_rng(devices=[]):
         for name, module in model.named_modules():
             if hasattr(module, "reset_parameters"):
                 torch.manual_seed(stream_seed(seed, "init", name))

@@ -7,14 +7,14 @@ takes no other run with it.
 """
 
 import contextlib
-import datetime
 import fcntl
+import json
 import os
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -27,11 +27,10 @@ from . import UramError, checkpoints, data, records
 from .evaluation import evaluate
 from .experiments import TRANSFER_FROM, Experiment, experiment, experiments
 from .models import build
-from .paths import relative
+from .paths import relative, write_atomically
 from .robustness import evaluate_robustness
-from .training import Trained, load_state, pick_device, train_together
+from .training import NotFinite, Trained, load_state, pick_device, train_together
 
-RETRIES = 1  # of a child process that was killed; a run that says why it failed is not tried again
 CHECKPOINT_SEED = 0  # the weights of this seed's runs are kept, for pictures
 PATIENCE = 5  # seconds between two looks at a lock that is waited for
 # Seeds in one process. On a CPU more than one gains nothing (`make bench`); on an accelerator 16 is a guess.
@@ -66,6 +65,11 @@ class Job:
     @property
     def lock(self) -> Path:
         return self.state.with_suffix(".lock")
+
+    @property
+    def sessions(self) -> Path:
+        """Where what made the run so far is noted until its record is written."""
+        return self.state.with_suffix(".sessions.json")
 
     @property
     def weights(self) -> Path | None:
@@ -165,12 +169,17 @@ def train_and_test(jobs: list[Job], device: torch.device, locks: dict[Job, TextI
     """Train runs of one row together, test each once, and write their records, the weights first."""
     e = jobs[0].experiment
     dataset = data.load(e.config.dataset)
-    code = records.git_state()
-    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    outcome = train(jobs, device, locks)
+    sessions = [note_session(job, device) for job in jobs]
+    try:
+        outcome = train(jobs, device, locks)
+    except NotFinite:
+        if len(jobs) == 1:
+            raise
+        one_by_one(jobs, lambda job: train_and_test([job], device, locks))  # one that diverges takes no other with it
+        return
     split = dataset.load_test().to(device)
-    for job, trained in zip(jobs, outcome, strict=True):
-        run = records.provenance(device, started, code, trained, together=len(jobs))
+    for job, trained, own in zip(jobs, outcome, sessions, strict=True):
+        run = records.provenance(own, trained, together=len(jobs))
         if e.protocol:
             kept = job.state.with_suffix(".attacks.pt")
             test = evaluate_robustness(
@@ -180,8 +189,39 @@ def train_and_test(jobs: list[Job], device: torch.device, locks: dict[Job, TextI
         else:
             kept, test = None, evaluate(trained.model, split, e.start_seeds, monte_carlo=True)
         records.write_record(job.record, records.make_record(e, job.seed, dataset.describe(), trained, test, run))
-        for path in filter(None, (kept, job.state)):
+        for path in filter(None, (kept, job.sessions, job.state)):
             path.unlink(missing_ok=True)
+
+
+def note_session(job: Job, device: torch.device) -> list[dict]:
+    """Every session of a run so far, this one last. Kept beside its state, as one record may be the work of several."""
+    found = []
+    if job.state.exists():
+        with contextlib.suppress(OSError, ValueError):  # of an older version there is none
+            found = json.loads(job.sessions.read_text())
+    found.append(records.session(device))
+    write_atomically(job.sessions, lambda temporary: temporary.write_text(json.dumps(found)))
+    return found
+
+
+def one_by_one(items: Iterable, do: Callable) -> None:
+    """Call `do` on each item. Raises UramError after the last one if some failed, naming these."""
+    items, failed = list(items), {}
+    for item in items:
+        try:
+            do(item)
+        except UramError as error:
+            failed[item] = error
+    tell(failed, len(items))
+
+
+def tell(failed: dict, among: int) -> None:
+    """Raise UramError with what each of the failed items, jobs or groups, said; of one item alone, just that."""
+    if len(failed) == among == 1:
+        raise UramError(*map(str, failed.values()))
+    if failed:
+        names = {item: name_of(item if isinstance(item, tuple) else (item,)) for item in failed}
+        raise UramError("; ".join(f"{names[item]}: {said}" for item, said in failed.items()))
 
 
 def train(jobs: list[Job], device: torch.device, locks: dict[Job, TextIO]) -> list[Trained]:
@@ -243,7 +283,12 @@ class Plan:
     @property
     def embedded(self) -> bool:
         """Whether this runs on the embedded digits, so that its numbers are not comparable with the paper."""
-        return data.is_embedded(self.experiments[0].config.dataset)
+        return any(map(data.is_embedded, self.datasets))
+
+    @property
+    def datasets(self) -> list[str]:
+        """The data sets of the rows, each once; arms of several tables have several."""
+        return list(dict.fromkeys(e.config.dataset for e in self.experiments))
 
     @property
     def jobs(self) -> list[Job]:
@@ -284,7 +329,7 @@ class Plan:
         where = f"on the cluster at {self.scheduler}" if self.scheduler else f"{self.parallel} at a time"
         return (
             f"{first.table}, preset {first.preset}: rows {', '.join(e.row for e in self.experiments)}; "
-            f"seeds {', '.join(map(str, self.seeds))}; data {first.config.dataset}; "
+            f"seeds {', '.join(map(str, self.seeds))}; data {', '.join(self.datasets)}; "
             f"device {pick_device(self.device).type} ({torch.get_num_threads()} threads), {where}; "
             f"{len(waiting)} of {len(self.jobs)} runs to do; minutes: {minutes}; "
             f"records in {relative(records.runs_root(self.publish))}"
@@ -299,10 +344,11 @@ class Plan:
         if self.scheduler:
             run_on_cluster(self)
         elif self.parallel == 1:
-            for group in self.groups:
-                run_group(group, self.device)
+            one_by_one(self.groups, lambda group: run_group(group, self.device))
         else:
             run_in_children(self)
+        if lost := self.waiting:
+            raise UramError(f"no record came of: {', '.join(name_of((job,)) for job in lost)}")
         return [Job(e, seed, self.publish).record for e in self.experiments for seed in self.seeds]
 
 
@@ -333,26 +379,29 @@ def plan(
         raise UramError(f"jobs must be a whole number from 1 on, got {jobs!r}")
     if isinstance(together, bool) or not isinstance(together, int) or together < 0:
         raise UramError(f"together must be a whole number from 0 on, got {together!r}")
-    if scheduler and "://" not in scheduler:
+    if scheduler and "://" not in str(scheduler):
         raise UramError(f"scheduler must be an address such as tcp://host:8786, got {scheduler!r}")
     chosen_device = pick_device(device).type
     # One VGG16 has enough to do for any device.
     together = together or (1 if chosen[0].protocol else TOGETHER[chosen_device])
-    wanted = chosen[0].config.dataset
-    held, read = data.holds_numbers(wanted), data.holds_numbers(experiments(table, preset)[0].config.dataset)
-    if held != read:
-        kinds = {True: "whole numbers", False: "single digits"}
-        raise UramError(f"{table} reads {kinds[read]}, and {wanted} holds {kinds[held]}")
-    try:
-        with torch.device("meta"):
-            build(chosen[0].config, *data.shape_of(wanted))
-    except ValueError as error:
-        raise UramError(f"{table} cannot read {wanted}: {error}") from None
-    found = data.available(wanted)
-    if found != wanted:
-        if publish:
+    read = data.holds_numbers(experiments(table, preset)[0].config.dataset)
+    found: dict[str, str] = {}
+    for e in chosen:
+        wanted = e.config.dataset
+        if wanted in found:
+            continue
+        if (held := data.holds_numbers(wanted)) != read:
+            kinds = {True: "whole numbers", False: "single digits"}
+            raise UramError(f"{table} reads {kinds[read]}, and {wanted} holds {kinds[held]}")
+        try:
+            with torch.device("meta"):
+                build(e.config, *data.shape_of(wanted))
+        except ValueError as error:
+            raise UramError(f"{table} cannot read {wanted}: {error}") from None
+        found[wanted] = data.available(wanted)
+        if found[wanted] != wanted and publish:
             raise UramError(f"publishing needs {wanted}, which cannot be had here")
-        chosen = experiments(table, preset, rows, found)
+    chosen = [experiment(e.table, e.row, e.preset, found[e.config.dataset]) for e in chosen]
     return Plan(tuple(chosen), seeds, device, jobs, publish, scheduler, together)
 
 
@@ -361,7 +410,7 @@ def run_in_children(plan: Plan) -> None:
     waiting, total = plan.groups, len(plan.groups)
     running: dict[subprocess.Popen, Group] = {}
     retried: set[Group] = set()
-    failed: dict[str, str] = {}
+    failed: dict[Group, str] = {}
     work = sum(map(cost_of, waiting))
     done = 0.0
     # One line for the whole plan; tqdm computes the time left from the share of the work that is done.
@@ -382,7 +431,8 @@ def run_in_children(plan: Plan) -> None:
                     done += cost_of(group)
                     if child.returncode:
                         said = child.stderr.read().decode(errors="replace").strip().splitlines()
-                        failed[name_of(group)] = said[-1] if said else f"ended with status {child.returncode}"
+                        said = said or [f"ended with status {child.returncode}"]
+                        failed[group] = said[-1].removeprefix("uram: error: ")
                 partly = sum(progress_of(group) * cost_of(group) for group in running.values())
                 bar.update(100 * (done + partly) / work - bar.n)
                 names = ", ".join(f"{name_of(group)} ({100 * progress_of(group):.0f} %)" for group in running.values())
@@ -391,8 +441,7 @@ def run_in_children(plan: Plan) -> None:
         finally:
             for child in running:
                 child.terminate()
-    if failed:
-        raise UramError("; ".join(f"{name}: {why}" for name, why in failed.items()))
+    tell(failed, total)
 
 
 def start(group: Group, device: str) -> subprocess.Popen:
@@ -420,21 +469,22 @@ def run_on_cluster(plan: Plan) -> None:
         client = Client(plan.scheduler, timeout="30s")
     except (OSError, ValueError) as error:
         raise UramError(f"no Dask scheduler answers at {plan.scheduler}") from error
-    failed: dict[str, str] = {}
+    failed: dict[Group, str] = {}
+    groups = plan.groups
     with (
         client,
-        tqdm(total=len(plan.groups), unit="group", disable=None) as bar,
+        tqdm(total=len(groups), unit="group", disable=None) as bar,
     ):
         # A group whose worker dies is handed to another one and resumes there from its last epoch.
-        futures = {
-            client.submit(run_group, group, plan.device, pure=False, retries=RETRIES): group for group in plan.groups
-        }
+        futures = {client.submit(run_group, group, plan.device, pure=False): group for group in groups}
         for future in as_completed(futures):
             bar.update()
             if future.status == "error":
-                failed[name_of(futures[future])] = str(future.exception()).splitlines()[0]
-    if failed:
-        raise UramError("; ".join(f"{name}: {why}" for name, why in failed.items()))
+                error = future.exception()
+                failed[futures[future]] = (str(error) or type(error).__name__).splitlines()[0]
+            elif future.status != "finished":  # cancelled or lost
+                failed[futures[future]] = "the cluster gave it up; start the same command again to go on"
+    tell(failed, len(groups))
 
 
 def seconds_a_run(experiment: Experiment) -> float | None:

@@ -1,8 +1,10 @@
-"""The only training loop. It can be killed at any moment and resumes from its last epoch to the same bits."""
+"""The only training loop. It can be killed at any moment and resumes from its last epoch to the same bits, on the same
+CPU and with the same number of threads."""
 
 import ctypes
 import io
 import math
+import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -100,6 +102,10 @@ def be_deterministic(device: torch.device) -> None:
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
     # Nothing here reads memory before writing it, so filling it first would cost time for nothing.
     torch.utils.deterministic.fill_uninitialized_memory = False
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # By default convolutions round their inputs to 10 bits there, those of attacks and tests, too.
+        torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "ieee"
 
 
 def new_model(config: Config, seed: int, dataset: Dataset) -> nn.Module:
@@ -193,6 +199,9 @@ def train_epoch(replicas: Replicas, seeds: Sequence[int], epoch: int, dataset: D
         if not finite.all():
             first = int((~finite).nonzero()[0])
             raise NotFinite(f"the loss is not finite from epoch {epoch}, step {first + 1} of {count}, on (seed {seed})")
+        # The last step's loss is from before it.
+        if not all(torch.isfinite(value).all() for value in replicas.models[r].parameters()):
+            raise NotFinite(f"the weights are not finite after epoch {epoch} (seed {seed})")
     return [{name: column[:, r].mean().item() for name, column in columns.items()} for r in range(len(seeds))]
 
 
@@ -221,8 +230,8 @@ def train_together(
     training by that under attack; the test split is not touched.
 
     state_paths: where the state of each seed is kept after an epoch; where the files exist, training goes on from
-    there: for one seed on the same CPU to the same final weights, bit for bit. A seed may be gone on with in other
-    company than before. on_epoch(epoch, curves of that epoch for each seed) is called after each.
+    there: for one seed on the same CPU, with as many threads, to the same final weights, bit for bit. A seed may go on
+    in other company than before. on_epoch(epoch, curves of that epoch for each seed) is called after each.
     Raises NotFinite, with the states of the last good epoch kept, and UramError for a state of another run or for
     states of different epochs.
     """

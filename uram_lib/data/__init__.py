@@ -41,8 +41,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """`name` is the data set and its variant as records spell it; `title` is for people; `checksum` covers every
-    split. `load_test` reads the test split."""
+    """`name` is the data set and its variant as records spell it; `title` is for people; `checksum` covers the test
+    split of generated data, and of other data the part that is trained on. `load_test` reads the test split."""
 
     name: str
     title: str

@@ -60,7 +60,9 @@ def checked(folder: Path, name: str) -> bytes:
     """The bytes of one file. Raises UramError where it is missing, truncated or altered."""
     path = folder / name
     if not path.is_file():
-        raise UramError(f"{relative(path)} is missing; the folder must hold: {', '.join(MD5)}")
+        raise UramError(
+            f"{relative(path)} is missing; the folder must hold: {', '.join(MD5)}; delete it to download it anew"
+        )
     raw = path.read_bytes()
     found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
     if found != MD5[name]:

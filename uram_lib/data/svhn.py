@@ -306,7 +306,8 @@ def prepare(part: str, skip_missing: bool = False) -> Path:
     tensors = {"images": read.images, "labels": read.labels.to(torch.uint8), "centres": read.centres}
     notes = {"layout": LAYOUT, "skipped": str(wanted - len(read)), "first": problems[0] if problems else ""}
     target = data_roots()[-1] / "svhn" / compact(part)
-    write_atomically(target, lambda to: safetensors.torch.save_file(tensors, to, notes))
+    # Through memory: on a full disk the library's own writer raises an error of another kind.
+    write_atomically(target, lambda to: to.write_bytes(safetensors.torch.save(tensors, notes)))
     return target
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from ..glimpse import GlimpseSensor
+from ..seeding import DRAWING
 from .baselines import FiveLayerCNN, FullyConnected, TwoLayerCNN
 from .dram import DRAM
 from .number_cnns import ElevenLayerCNN, TenLayerCNN
@@ -46,6 +47,11 @@ def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
 
     Raises ValueError where VGG16 is asked to read images of another size than 32 x 32.
     """
+    with DRAWING:  # every layer draws weights when it is made, if only to be drawn anew
+        return _build(config, image_shape, classes)
+
+
+def _build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
     if config.model in FEEDFORWARD:
         return FEEDFORWARD[config.model](image_shape, classes)
     if config.model == "vgg16":
