@@ -94,7 +94,7 @@ def test_a_parameters_cell_holds_literals_alone(small_notebook):
     ("name", "value", "said"),
     [
         ("preset", "fast", "unknown preset 'fast' of table1"),
-        ("seeds", "0", "seeds must be whole numbers from 0 on, at least one"),
+        ("seeds", "0", "seeds must be whole numbers from 0 on, at least one, got 0"),
         ("jobs", "-1", "jobs must be a whole number from 1 on"),
         ("device", "tpu", "unknown device 'tpu'"),
         ("dataset", "imagenet", "unknown data set 'imagenet'"),

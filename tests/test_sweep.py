@@ -76,6 +76,14 @@ def test_arms_of_several_tables_have_each_its_tables_data(local, monkeypatch):
     assert plan.datasets == ["digits", "digits-clutter100-10"]
 
 
+@pytest.mark.parametrize("seeds", [0, -1, True, 2.5, "2", "[0, 1]", None, (), [-1], [True], ["0"]])
+def test_seeds_are_a_number_of_them_or_which_ones(local, seeds):
+    """papermill hands a notebook whatever it is given."""
+    assert sweep.plan("table1", "smoke", seeds=2).seeds == sweep.plan("table1", "smoke", seeds=[0, 1]).seeds == (0, 1)
+    with pytest.raises(UramError, match="^seeds must be whole numbers from 0 on, at least one, got "):
+        sweep.plan("table1", "smoke", seeds=seeds)
+
+
 def test_weights_are_published_of_small_networks_alone(uram, copy_of_project):
     """A fully connected layer on the whole canvas has 10 MB of them; its record is published all the same."""
     words = "run table2 --preset smoke --rows fc,ram-1-8x8 --dataset digits-clutter100-10 --device cpu --publish"

@@ -356,7 +356,7 @@ def plan(
     table: str,
     preset: str = "quick",
     rows: list[str] | None = None,
-    seeds: Iterable[int] = (0,),
+    seeds: int | Iterable[int] = (0,),
     device: str = "auto",
     jobs: int = 1,
     dataset: str = "",
@@ -366,15 +366,18 @@ def plan(
 ) -> Plan:
     """Check what a person asked for and make a plan of it.
 
-    rows: all of the table's when None; dataset: the preset's own when empty; together: seeds of a row that one process
-    trains side by side, 0 for what suits the device. Where its files cannot be had, the
-    embedded digits take its place, with a warning. Raises UramError in one line for anything unknown, listing what is
-    allowed.
+    rows: all of the table's when None; seeds: how many, counted from 0, or which ones; dataset: the preset's own when
+    empty, and where its files cannot be had, the embedded digits take its place, with a warning; together: seeds of a
+    row that one process trains side by side, 0 for what suits the device. Raises UramError in one line for anything
+    unknown, listing what is allowed.
     """
     chosen = experiments(table, preset, rows, dataset or None)
-    seeds = tuple(seeds)
+    asked = seeds
+    if isinstance(asked, int) and not isinstance(asked, bool):
+        seeds = range(asked)
+    seeds = tuple(seeds) if isinstance(seeds, Iterable) else ()
     if not seeds or any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in seeds):
-        raise UramError(f"seeds must be whole numbers from 0 on, at least one, got {list(seeds)}")
+        raise UramError(f"seeds must be whole numbers from 0 on, at least one, got {asked!r}")
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise UramError(f"jobs must be a whole number from 1 on, got {jobs!r}")
     if isinstance(together, bool) or not isinstance(together, int) or together < 0:
