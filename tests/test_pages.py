@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from uram_lib import UramError, pages, paper, records, tables, wording
+from uram_lib import UramError, ablations, pages, paper, records, tables, wording
 from uram_lib.experiments import ABLATIONS
 
 
@@ -374,3 +374,9 @@ def test_the_landing_page_shows_a_path_of_the_published_model(monkeypatch):
     assert "not a selected one" in text and len(text) < 600_000
     monkeypatch.setattr(pages.live, "find", lambda: None)
     assert pages.path_fragment() == ""
+
+
+def test_a_tally_of_verdicts_is_a_sentence():
+    assert pages.tally(["undecided", "supported", "supported"]) == "2 supported and 1 undecided"
+    verdicts = ["raises the error", "raises the error", "lowers the error"]
+    assert pages.tally(verdicts, ablations.ORDER) == "1 lowers the error and 2 raise the error"

@@ -59,8 +59,10 @@ def title(name: str) -> str:
 
 
 def tally(verdicts: list[str], order: tuple[str, ...] = CLAIM_VERDICTS) -> str:
-    """As in `2 supported and 1 undecided`."""
-    return listed([f"{verdicts.count(v)} {v}" for v in order if v in verdicts])
+    """As in `2 supported and 1 undecided`, or `2 raise the error and 1 lowers the error`."""
+    many = lambda verdict: verdict.replace("raises", "raise").replace("lowers", "lower")  # noqa: E731
+    counts = [(verdicts.count(v), v) for v in order if v in verdicts]
+    return listed([f"{n} {v if n == 1 else many(v)}" for n, v in counts])
 
 
 def rows_sentence(verdicts: list[str]) -> str:
