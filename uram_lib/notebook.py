@@ -165,7 +165,7 @@ def command(options: argparse.Namespace) -> None:
         defaults = parameters_of(nbformat.read(options.notebook, 4), options.notebook.name)
         values = defaults | check_parameters(options.parameters, defaults)
         # The runs are made here, in sight of the terminal; the notebook makes the same plan and finds them done.
-        plan = sweep.plan(options.table, **values | {"seeds": range(values["seeds"])})
+        plan = sweep.plan(options.table, **values)
         print(plan.announce(), flush=True)
         plan.run()
         print(f"running {options.notebook.name}", flush=True)
