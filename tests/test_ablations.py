@@ -136,6 +136,9 @@ def test_starts_have_their_distance_and_are_compared_with_ram_s_own(made_record,
     frame = ablations.starts(ablations.rows_at(records, "table2", "paper")).set_index("row")
     assert list(frame.index[:2]) == ["ram-6", "ours-6"] and len(frame) == 6
     assert frame.loc[list(far), "distance_px"].to_dict() == pytest.approx(far)
+    assert frame.loc[list(far), "last_px"].tolist() == pytest.approx([9.0] * 3)
+    said = "The glimpses end farther from the digit's centre than they began in `start-true-centre` (0 px, then 9 px): "
+    assert said in ablations.starts_sentence(frame.reset_index())
     assert frame.loc["start-true-centre", "our_effect"] == pytest.approx(-20)
     assert frame.loc["start-true-centre", "verdict"] == "lowers the error"
     assert frame.loc["start-image-centre", "verdict"] == "not measured"

@@ -12,7 +12,7 @@ from . import paper
 from .experiments import ABLATIONS, RECIPES, ROWS, Arm, experiment, label_of
 from .statistics import Estimate, direction_verdict, estimate, mean_over_seeds, paired_difference
 from .tables import BESIDE, by_cell, effect_on_outcome, in_common, outcomes, paired_curves
-from .wording import signed, span
+from .wording import listed, signed, span
 
 NOT_MEASURED, REFERENCE = "not measured", "the reference"
 VERDICTS = {"supported": "lowers the error", "opposite": "raises the error", "undecided": "undecided"}
@@ -166,16 +166,17 @@ def main_effect(rows: dict[str, list[dict]], pairs: list[tuple[str, str]]) -> Es
 
 def starts(rows: dict[str, list[dict]]) -> pd.DataFrame:
     """Where RAM with 6 glimpses starts, and what it errs: RAM's own start, top-down's, and the arms that bound it
-    (ledger A8). A line a start: `start`, `row`, `distance_px` (mean from the start to the digit's centre), `mean`,
-    `low`, `high` and `n` of the error in percent, empty where it is not measured, and the `FIELDS` of its difference
-    from the first line, RAM's own."""
+    (ledger A8). A line a start: `start`, `row`, `distance_px` and `last_px` (mean from the start, and from the last
+    glimpse, to the digit's centre), `mean`, `low`, `high` and `n` of the error in percent, empty where it is not
+    measured, and the `FIELDS` of its difference from the first line, RAM's own."""
     arms = [name for name, arm in ABLATIONS.items() if arm.ledger == "A8"]
     names = {"ram-6": "Start anywhere (RAM)", "ours-6": "Start where top-down says"}
     lines = []
     for row in (*names, *arms):
         group = rows.get(row)
         line = {"start": names.get(row) or label_of("ablations", row), "row": row}
-        line["distance_px"] = np.mean([r["metrics"]["glimpse_distance_px"][0] for r in group]) if group else None
+        for quantity, glimpse in (("distance_px", 0), ("last_px", -1)):
+            line[quantity] = np.mean([r["metrics"]["glimpse_distance_px"][glimpse] for r in group]) if group else None
         line |= vars(estimate(outcomes(group))) if group else dict.fromkeys(("mean", "low", "high", "n"))
         compared = judged(None if row == "ram-6" else effect_of(rows, row, "ram-6"))
         lines.append(line | compared | ({"verdict": REFERENCE} if row == "ram-6" else {}))
@@ -183,7 +184,8 @@ def starts(rows: dict[str, list[dict]]) -> pd.DataFrame:
 
 
 def starts_sentence(lines: pd.DataFrame) -> str:
-    """What top-down's start is worth, and what a perfect one would be. lines: of `starts`."""
+    """What top-down's start is worth, what a perfect one would be, and whether a policy keeps to the digit once it is
+    there. lines: of `starts`."""
     by_row = lines.set_index("row")
     ram, ours, perfect = by_row.loc["ram-6"], by_row.loc["ours-6"], by_row.loc["start-true-centre"]
     parts = []
@@ -196,6 +198,15 @@ def starts_sentence(lines: pd.DataFrame) -> str:
         parts.append(
             f"{name} lies {line['distance_px']:.0f} px from the digit's centre on average, RAM's own start "
             f"{ram['distance_px']:.0f} px. {what}: {effect} points."
+        )
+    distances = by_row[["distance_px", "last_px"]].astype(float)
+    ends = [
+        f"`{row}` ({first:.0f} px, then {last:.0f} px)" for row, first, last in distances.itertuples() if last > first
+    ]
+    if ends:
+        parts.append(
+            f"The glimpses end farther from the digit's centre than they began in {listed(ends)}: "
+            "there the policy leaves the place where it was put."
         )
     return " ".join(parts)
 
