@@ -1,4 +1,4 @@
-"""A plan on a real Dask cluster, one of whose workers is killed in mid-run."""
+"""A plan on a real Dask cluster, one of whose workers, or all of which, is killed in mid-run."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def answers(host: str, port: int) -> bool:
 
 @pytest.fixture
 def cluster(tmp_path, local):
-    """Address of a scheduler with two workers, and the workers' processes; all ended afterwards."""
+    """Address of a scheduler with two workers, and the processes, the scheduler's last; all ended afterwards."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
@@ -45,15 +45,17 @@ def cluster(tmp_path, local):
     worker = ("distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
     workers = [spawn(*worker) for _ in range(2)]
     wait_for(lambda: answers(host, int(port)), "the scheduler's start")
-    yield address, [*workers, scheduler]
-    for process in (*workers, scheduler):
+    processes = [*workers, scheduler]
+    yield address, processes
+    for process in processes:
         process.kill()
         process.wait()
     log.close()
 
 
-def test_a_killed_worker_loses_and_doubles_no_run(cluster, local):
-    address, workers = cluster
+def begin(address: str, local) -> subprocess.Popen:
+    """A sweep on the cluster, one of whose runs is under way: a state file is there, so what is killed now dies between
+    epochs or within one."""
     words = ["run", "table1", "--preset", "smoke", "--rows", "ram-6,fc", "--seeds", "0-1", "--scheduler", address]
     runner = subprocess.Popen(
         [sys.executable, "-m", "uram_lib.cli", *words],
@@ -62,10 +64,15 @@ def test_a_killed_worker_loses_and_doubles_no_run(cluster, local):
         stderr=subprocess.PIPE,
         text=True,
     )
-    # A state file means that a run is under way: its worker dies between epochs or within one.
     wait_for(lambda: list(Path(local).glob("state/*.pt")) or runner.poll() is not None, "a first epoch")
     assert runner.poll() is None, runner.stderr.read()
-    workers[0].send_signal(signal.SIGKILL)
+    return runner
+
+
+def test_a_killed_worker_loses_and_doubles_no_run(cluster, local):
+    address, processes = cluster
+    runner = begin(address, local)
+    processes[0].send_signal(signal.SIGKILL)
     out, said = runner.communicate(timeout=PATIENCE_S)
     assert runner.returncode == 0, said
     plan = sweep.plan("table1", "smoke", ["ram-6", "fc"], (0, 1))
@@ -90,16 +97,7 @@ def test_runs_made_on_a_cluster_equal_runs_made_here(cluster, local, tmp_path, m
 
 def test_a_cluster_that_dies_is_no_success(cluster, local):
     address, processes = cluster
-    words = ["run", "table1", "--preset", "smoke", "--rows", "ram-6,fc", "--seeds", "0-1", "--scheduler", address]
-    runner = subprocess.Popen(
-        [sys.executable, "-m", "uram_lib.cli", *words],
-        env=os.environ | {"URAM_LOCAL": str(local), "URAM_OFFLINE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for(lambda: list(Path(local).glob("state/*.pt")) or runner.poll() is not None, "a first epoch")
-    assert runner.poll() is None, runner.stderr.read()
+    runner = begin(address, local)
     for process in reversed(processes):  # the scheduler first
         process.send_signal(signal.SIGKILL)
     _, said = runner.communicate(timeout=PATIENCE_S)

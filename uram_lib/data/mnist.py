@@ -61,7 +61,7 @@ def checked(folder: Path, name: str) -> bytes:
     path = folder / name
     if not path.is_file():
         raise UramError(
-            f"{relative(path)} is missing; the folder must hold: {', '.join(MD5)}; delete it to download it anew"
+            f"{relative(path)} is missing; the folder must hold: {', '.join(MD5)}; or delete it to download all"
         )
     raw = path.read_bytes()
     found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
