@@ -410,6 +410,7 @@ ROW_RECIPES = {
     ("table2", "paper", "fc"): {"epochs": 60},
     # An epoch of this one costs forty of a RAM's.
     ("table2", "paper", "cnn5"): {"epochs": 4, "precision": "bfloat16"},
+    ("table2", "converged", "cnn5"): {"epochs": 4, "precision": "bfloat16"},
     ("table2", "quick", "cnn5"): {"epochs": 1},
     # An epoch of these costs one and a half times and twice a reader's.
     ("table3", "converged", "cnn11"): {"epochs": 10},
