@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import data, paper, statistics
+from . import data, paper, statistics, wording
 from .data import cifar10
 from .experiments import PRESETS, Config, Experiment, label_of, rows_of
 from .models import build
@@ -371,5 +371,4 @@ def compare(experiments: list[Experiment], published: list[dict], local: list[di
 
 def interval_text(estimate: statistics.Estimate) -> str:
     """As in `1.09 [0.98, 1.20], 3 seeds`."""
-    seeds = f"{estimate.n} seed{'s' if estimate.n > 1 else ''}"
-    return f"{estimate.mean:.2f} [{estimate.low:.2f}, {estimate.high:.2f}], {seeds}"
+    return f"{estimate.mean:.2f} {wording.span(estimate.low, estimate.high)}, {wording.count(estimate.n, 'seed')}"
