@@ -105,7 +105,7 @@ def test_the_headline_says_one_preset_after_the_other(two_presets):
     claims = pd.read_csv(two_presets / "claims.csv")
     drawn = claims[(claims["preset"] == "paper") & claims["paper_effect"].notna()]
     assert 0 < len(drawn) < (claims["preset"] == "paper").sum()  # C10 has no number of the paper's
-    assert f"The {len(drawn)} comparisons that the paper draws" in block
+    assert f"The {len(drawn)} comparisons drawn from it" in block
     columns = {line.count("|") for line in block.splitlines() if line.startswith("|")}
     assert columns == {7}  # every line of the table has all six cells
 
@@ -118,7 +118,7 @@ def test_the_landing_page_has_one_sentence_a_table_with_every_preset_in_it(two_p
     assert "at the preset `paper` " in first and "(8 to come), and the " in first
     assert second.startswith("at the preset `converged` ") and "(9 to come), and the " in second
     drawn = claims[(claims["preset"] == "paper") & claims["paper_effect"].notna()]
-    assert f"the {len(drawn)} comparisons that the paper draws from it came out {len(drawn)} undecided" in first
+    assert f"the {len(drawn)} comparisons drawn from it came out {len(drawn)} undecided" in first
 
 
 def test_claims_of_two_presets_stand_side_by_side(two_presets):

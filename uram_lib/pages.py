@@ -103,15 +103,15 @@ def lacking(name: str, lines: pd.DataFrame) -> int:
 
 
 def comparisons(name: str, preset: str, claims: pd.DataFrame) -> str:
-    """The comparisons for which the paper draws a number from a table, as in `The 5 comparisons ... came out 5
+    """The comparisons for which the paper has a number in a table, as in `The 5 comparisons ... came out 5
     supported`; empty where none is judged at the preset."""
     mine = claims[claims["evidence"].str.contains(f"/{name}/{preset}/", regex=False)] if len(claims) else claims
     mine = mine[mine["paper_effect"].notna()]
     if not len(mine):
         return ""
     if len(mine) == 1:
-        return f"the one comparison that the paper draws from it came out {mine['verdict'].iloc[0]}"
-    drawn = f"the {count(len(mine), 'comparison')} that the paper draws from it"
+        return f"the one comparison that is drawn from it came out {mine['verdict'].iloc[0]}"
+    drawn = f"the {count(len(mine), 'comparison')} drawn from it"
     return f"{drawn} came out {tally(list(mine['verdict']))}"
 
 
@@ -137,7 +137,7 @@ def verdict_sentence(name: str, frame: pd.DataFrame, claims: pd.DataFrame) -> st
 
 def table_sentence(name: str, frame: pd.DataFrame, claims: pd.DataFrame) -> str:
     """The verdict on one table at more length, preset by preset: how its rows came out, over how many seeds, and the
-    claims for which the paper draws a number from it."""
+    claims for which the paper has a number in it."""
     sentences = []
     for preset in presets_of(frame):
         lines = frame[frame["preset"] == preset]

@@ -349,18 +349,24 @@ def write_tables(
 def compare(experiments: list[Experiment], published: list[dict], local: list[dict], preset: str) -> pd.DataFrame:
     """Paper, published and this machine side by side, one line an experiment.
 
-    `published` on the paper's data set, or on what stands in for it, at `preset` where the row is published there, else
-    at one of `PUBLISHED_AT`; each entry says which. `local` on whatever the experiments use.
+    `published` on the paper's data set, or on what stands in for it, at one preset for all rows, so that the column can
+    be read downwards: `preset` if any is published there, else the one of `PUBLISHED_AT` with the most of them; each
+    entry says which. `local` on whatever the experiments use.
     """
-    lines = []
     theirs, mine = by_cell(published), by_cell(local)
+    present = {e.table: {name for table, _, name, _ in theirs if table == e.table} for e in experiments}
+    on = {name: published_on(name, datasets) for name, datasets in present.items()}
+    book = {
+        at: {e: theirs[cell] for e in experiments if (cell := (e.table, at, on[e.table], e.row)) in theirs}
+        for at in (preset, *PUBLISHED_AT)
+    }
+    at = preset if book[preset] else max(PUBLISHED_AT, key=lambda at: len(book[at]))
+    copy = lambda name: f", {cifar10.TITLES[name]}" if name in data.COPIES else ""  # noqa: E731
+    text = lambda records: interval_text(statistics.estimate(outcomes(records)))  # noqa: E731
+    lines = []
     for e in experiments:
         reported = paper.row(e.table, e.row)
-        dataset = published_on(e.table, {name for table, _, name, _ in theirs if table == e.table})
-        book = [(at, theirs.get((e.table, at, dataset, e.row))) for at in (preset, *PUBLISHED_AT)]
-        copy = lambda name: f", {cifar10.TITLES[name]}" if name in data.COPIES else ""  # noqa: E731
-        text = lambda records: interval_text(statistics.estimate(outcomes(records)))  # noqa: E731
-        entry = next((f"{text(r)}, {at}{copy(dataset)}" for at, r in book if r), "–")
+        entry = f"{text(book[at][e])}, {at}{copy(on[e.table])}" if e in book[at] else "–"
         here = mine.get((e.table, preset, e.config.dataset, e.row))
         lines.append({
             "row": e.row, "model": e.label, "paper": f"{reported.value:.2f}" if reported else "–", "published": entry,
