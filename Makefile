@@ -66,6 +66,17 @@ reproduce-table3: $(INSTALLED) ## the same for Table 3 (whole numbers), on gener
 reproduce-table4: $(INSTALLED) ## the same for Table 4 (VGG16 with attention under attack), with slim networks
 	@$(call reproduce,40_table4,table4)
 
+# The seeds as `uram run` takes them.
+run_arguments = --preset '$(PRESET)' --seeds "0-$$(($(SEEDS) - 1))" --jobs '$(JOBS)' --device '$(DEVICE)'
+
+ablations: $(INSTALLED) ## train the rows of Table 2 and their arms, and show what each single decision does
+	@$(BIN)/uram run table2 $(run_arguments)
+	@$(BIN)/uram run ablations $(run_arguments)
+	@$(BIN)/python -m uram_lib.notebook notebooks/50_ablations.ipynb -p preset '$(PRESET)' -p seeds '$(SEEDS)'
+
+gallery: $(INSTALLED) ## look at published models at work, glimpse by glimpse
+	@$(BIN)/python -m uram_lib.notebook notebooks/60_gallery.ipynb -p device '$(DEVICE)'
+
 tables: $(INSTALLED) ## rebuild results/tables, results/claims.csv and the README's table from the run records
 	@$(BIN)/uram tables
 	@$(BIN)/python -m uram_lib.pages --readme

@@ -64,6 +64,15 @@ def test_centres_are_the_middle_of_each_digit_s_ink():
     torch.testing.assert_close(measured, layout.centres[:, 0], atol=0.05, rtol=0)
 
 
+def test_layouts_and_backgrounds_of_the_embedded_numbers_come_from_different_draws(monkeypatch):
+    """They once came from the same stream, number by number."""
+    asked = []
+    real = composed.stream
+    monkeypatch.setattr(composed, "stream", lambda *names, **where: asked.append(names) or real(*names, **where))
+    composed.load.__wrapped__("digits-composed").load_test()
+    assert len(asked) >= 5 and len(set(asked)) == len(asked)
+
+
 def test_numbers_stay_inside_every_crop_and_large_enough_to_read(made):
     whole = composed.compose(made.source, (1, 1, 1, 1, 1), 600, stream(0, "inside"))
     there = ~whole.centres.isnan().any(-1)
@@ -269,6 +278,29 @@ def test_damaged_cifar10_files_are_named(small_cifar):
     with pytest.raises(UramError, match="parquet is damaged") as caught:
         cifar10.load.__wrapped__("cifar10")
     assert "\n" not in str(caught.value)
+
+
+def test_test_pictures_that_are_not_whole_are_named_before_any_training(small_cifar):
+    write_parquet(small_cifar, "train", 60)
+    path = write_parquet(small_cifar, "test", 19)
+    with pytest.raises(UramError, match="test-00000-of-00001.parquet holds 19 images, expected 20"):
+        cifar10.load.__wrapped__("cifar10")
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(UramError, match="test-00000-of-00001.parquet is damaged"):
+        cifar10.load.__wrapped__("cifar10")
+
+
+def test_damaged_official_files_are_named_and_not_taken_for_missing_ones(small_cifar, tmp_path):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    with pytest.raises(
+        UramError, match=r"cifar-10-batches-py/data_batch_1 is missing \(expected MD5 c99cafc1"
+    ) as caught:
+        cifar10.load.__wrapped__("cifar10")
+    assert not isinstance(caught.value, data.DataUnavailable)  # for which the embedded digits would step in
+    (folder / "data_batch_1").write_bytes(b"no pictures")
+    with pytest.raises(UramError, match="data_batch_1 is damaged"):
+        cifar10.load.__wrapped__("cifar10")
 
 
 def test_grey_is_the_luma_that_pillow_computes():

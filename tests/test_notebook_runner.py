@@ -164,3 +164,13 @@ def test_table2_prints_its_twelve_rows_side_by_side(local, monkeypatch):
 def test_a_notebook_that_is_not_there(capsys):
     assert notebook.main(["nowhere.ipynb"]) == 1
     assert "there is no notebook nowhere.ipynb" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"# Notes", b"{}", b"[]", b"\xff\xfe"])
+@pytest.mark.parametrize("words", [[], ["--table", "table1"]])
+def test_a_file_that_is_no_notebook(tmp_path, capsys, content, words):
+    path = tmp_path / "notes.ipynb"
+    path.write_bytes(content)
+    assert notebook.main([str(path), *words]) == 1
+    said = capsys.readouterr().err
+    assert "notes.ipynb" in said and said.count("\n") == 1

@@ -124,6 +124,12 @@ def test_make_help_lists_every_target_with_a_line():
             assert re.search(rf"^  {target} +\S.{{10,}}", said, re.MULTILINE), f"make help says nothing of {target}"
 
 
+def test_every_target_that_is_no_file_has_a_rule():
+    """Make says that there is nothing to be done for a phony target without a rule, and calls that a success."""
+    (phony,) = re.findall(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)
+    assert sorted(phony.split()) == sorted(targets())
+
+
 def test_commands_in_readme_and_book_are_real_targets():
     pages = [README, *((ROOT / "book" / f"{n}.md").read_text() for n in ("intro", "claims", "provenance", "extend"))]
     named = {target for page in pages for target in re.findall(r"\bmake ([a-z][a-z0-9-]+)", page)}

@@ -123,6 +123,41 @@ def test_an_unreadable_record_is_named(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (
+            lambda r: r["test_correct"].update(data=r["test_correct"]["data"][:20]),
+            "its test_correct cannot be unpacked",
+        ),
+        (lambda r: r["test_correct"].update(shape=[5, 400]), "its test_correct cannot be unpacked"),
+        (lambda r: r.update(test_correct=[]), "its test_correct cannot be unpacked"),
+        (lambda r: r.update(preset="fast"), "has preset 'fast'; one of: smoke, quick, paper, converged"),
+        (lambda r: r.pop("curves"), "it lacks curves"),
+    ],
+)
+def test_a_record_that_is_not_whole_is_named(made_record, tmp_path, change, said):
+    record = made_record("ram-6", 0, torch.rand(5, 40, generator=torch.Generator().manual_seed(1)) < 0.7)
+    change(record)
+    records.write_record(tmp_path / "seed-0.json", record)
+    with pytest.raises(UramError, match=said) as caught:
+        records.read_record(tmp_path / "seed-0.json")
+    assert "seed-0.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_records_of_different_test_sets_are_not_averaged(made_record):
+    made = [made_record("ram-6", seed, torch.ones(5, 40 + seed, dtype=torch.bool)) for seed in (0, 1)]
+    with pytest.raises(UramError, match=r"row ram-6 .* different numbers of images \(seed 0: 40, seed 1: 41\)"):
+        records.wrong(made)
+
+
+def test_a_record_of_another_recipe_or_of_a_row_that_is_no_more_is_not_current(made_record):
+    record = made_record("ram-6", 0, torch.ones(5, 40, dtype=torch.bool))
+    assert records.current(record)
+    assert not records.current(record | {"config_hash": "0" * 12})
+    assert not records.current(record | {"row": "ram-5"})
+
+
 def test_a_record_reads_back_as_it_was_and_is_found_by_its_configuration(made_record, local):
     experiment = experiments.experiment("table1", "ram-6", "converged", "mnist")
     correct = torch.rand(5, 40, generator=torch.Generator().manual_seed(1)) < 0.7

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 import torch
@@ -156,6 +157,26 @@ def test_seeds_that_diverge_together_are_tried_apart_and_named(local):
     jobs = tuple(sweep.Job(dataclasses.replace(shape, config=absurd), seed, False) for seed in (0, 1))
     with pytest.raises(UramError, match=r"^fc seed 0: the loss is .*\(seed 0\).*; fc seed 1: the loss is .*\(seed 1\)"):
         sweep.run_group(jobs, "cpu")
+
+
+def test_a_run_that_fails_takes_no_other_of_its_group_with_it(local, stopped_after):
+    """Seed 0 stands at another epoch and diverges, seed 1 has a damaged state, seed 2 is at another process; seed 3 is
+    none the worse."""
+    shape = experiment("table1", "fc", "smoke")
+    short = dataclasses.replace(shape, config=dataclasses.replace(shape.config, epochs=2))
+    jobs = tuple(sweep.Job(short, seed, publish=False) for seed in range(4))
+    stopped_after(1, short.config, 0, data.load("digits"), state_path=jobs[0].state)
+    state = torch.load(jobs[0].state, weights_only=False)
+    first = next(value for value in state["model"].values() if value.is_floating_point())
+    first.fill_(float("nan"))
+    torch.save(state, jobs[0].state)
+    jobs[1].state.write_bytes(b"no state")
+    with sweep.only_one(jobs[2].lock), pytest.raises(UramError) as caught:
+        sweep.run_group(jobs, "cpu")
+    told = str(caught.value)
+    assert "fc seed 0: the loss is not finite" in told and "fc seed 1: " in told
+    assert re.search(r"fc seed 2: \S+ is being trained by another process", told) and "fc seed 3" not in told
+    assert [job.finished for job in jobs] == [False, False, False, True]
 
 
 def test_a_plan_forms_groups_of_a_row_longest_first(local):

@@ -233,6 +233,7 @@ def test_a_run_trains_the_networks_it_transfers_from_once_and_writes_a_record(sh
     sweep.run_group((jobs[0],), "cpu")
     assert trained == ["ours-vgg16-pgd", "vgg16-undefended", "vgg16-pgd"]
     assert jobs[1].state.exists() and not jobs[0].state.exists()  # its own run goes on from there
+    assert len(json.loads(jobs[1].sessions.read_text())) == 1  # and will tell of the session that trained it
     sweep.run_group((jobs[1],), "cpu")
     assert trained[3:] == ["vgg16-pgd"]  # which finds all its epochs done
     for job in jobs:
@@ -242,6 +243,7 @@ def test_a_run_trains_the_networks_it_transfers_from_once_and_writes_a_record(sh
         assert record["metrics"]["robust_accuracy"] == pytest.approx(100 * correct.mean(), abs=1e-3)
         assert set(record["provenance"]["attack_seconds"]) >= set(record["metrics"]["accuracy_under"])
         assert not {"test_error", "test_error_by_start"} & record["metrics"].keys()
+        assert len(record["provenance"].get("sessions", [0])) == (2 if job is jobs[1] else 1)
     assert f"transfer from {jobs[1].experiment.row}" in records.read_record(jobs[0].record)["metrics"]["accuracy_under"]
     assert not list(local.glob("state/*.attacks.pt")) and not list(local.glob("checkpoints/**/*"))
 

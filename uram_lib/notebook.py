@@ -34,6 +34,17 @@ def parameters_of(notebook: nbformat.NotebookNode, name: str) -> dict:
         raise UramError(f"the parameters cell of {name} must assign literals and nothing else") from error
 
 
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    """Raises UramError where there is no notebook at `path`, or what is there is none."""
+    try:
+        return nbformat.read(path, 4)
+    except FileNotFoundError:
+        raise UramError(f"there is no notebook {relative(path.resolve())}") from None
+    except (OSError, ValueError, AttributeError, KeyError, nbformat.ValidationError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UramError(f"{relative(path.resolve())} is no notebook: {reason}") from error
+
+
 def check_parameters(given: list[tuple[str, str]], defaults: dict) -> dict:
     """The given words as values of the defaults' types. Raises UramError, listing what is allowed."""
     values = {}
@@ -68,10 +79,8 @@ def run_notebook(path: Path, given: list[tuple[str, str]], output: Path) -> dict
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    if not path.is_file():
-        raise UramError(f"there is no notebook {relative(path)}")
     path, output = path.resolve(), output.resolve()
-    defaults = parameters_of(nbformat.read(path, 4), path.name)
+    defaults = parameters_of(read_notebook(path), path.name)
     values = check_parameters(given, defaults)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -160,9 +169,7 @@ def command(options: argparse.Namespace) -> None:
     output = options.output or local() / "notebooks" / options.notebook.name
     plan = None
     if options.table:
-        if not options.notebook.is_file():
-            raise UramError(f"there is no notebook {relative(options.notebook.resolve())}")
-        defaults = parameters_of(nbformat.read(options.notebook, 4), options.notebook.name)
+        defaults = parameters_of(read_notebook(options.notebook), options.notebook.name)
         values = defaults | check_parameters(options.parameters, defaults)
         # The runs are made here, in sight of the terminal; the notebook makes the same plan and finds them done.
         plan = sweep.plan(options.table, **values)

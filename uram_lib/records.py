@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from . import UramError
-from .experiments import Experiment
+from .experiments import PRESETS, Experiment, experiment
 from .paths import CHECKPOINTS, PUBLISHED, ROOT, local, relative, write_atomically
 from .training import Trained
 
@@ -179,7 +179,22 @@ def read_record(path: Path) -> dict:
         raise UramError(f"{relative(path)} has record schema {found!r}; this version reads schema {SCHEMA}")
     if missing := KEYS - record.keys():
         raise UramError(f"{relative(path)} is not a whole run record: it lacks {', '.join(sorted(missing))}")
+    if record["preset"] not in PRESETS:
+        raise UramError(f"{relative(path)} has preset {record['preset']!r}; one of: {', '.join(PRESETS)}")
+    try:
+        unpack(record["test_correct"])
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise UramError(f"{relative(path)} is damaged: its test_correct cannot be unpacked ({error})") from error
     return record
+
+
+def current(record: dict) -> bool:
+    """Whether a record's configuration is still the one that its table, preset, data set and row stand for."""
+    try:
+        now = experiment(record["table"], record["row"], record["preset"], dataset_name(record))
+    except UramError:  # a row or a data set that is no more
+        return False
+    return record["config_hash"] == now.config.hash
 
 
 def finished(experiment: Experiment, seed: int, published: bool) -> bool:
@@ -209,5 +224,14 @@ def dataset_name(record: dict) -> str:
 
 
 def wrong(records: list[dict]) -> np.ndarray:
-    """(seeds, images): the share of test passes in which each image was misread, a line a record."""
-    return np.stack([1 - unpack(record["test_correct"]).mean(0) for record in records])
+    """(seeds, images): the share of test passes in which each image was misread, a line a record.
+
+    Raises UramError where the records do not have the same number of test images.
+    """
+    shares = [1 - unpack(record["test_correct"]).mean(0) for record in records]
+    if len({len(share) for share in shares}) > 1:
+        numbers = ", ".join(f"seed {r['seed']}: {len(share):,}" for r, share in zip(records, shares, strict=True))
+        raise UramError(
+            f"the records of row {records[0]['row']} were tested on different numbers of images ({numbers})"
+        )
+    return np.stack(shares)

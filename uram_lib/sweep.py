@@ -143,40 +143,47 @@ def progress_of(group: Group) -> float:
 def run_group(group: Group, device: str = "auto") -> None:
     """Train, test once, and write the record of every run of a group. Finished runs are left as they are.
 
-    Shows a bar where a person watches. Raises Busy where another process is at one of these runs.
+    Shows a bar where a person watches. Raises UramError, after the others have been run, naming the runs that failed;
+    among them those that another process is at (Busy).
     """
     experiment = group[0].experiment
     chosen = pick_device(device)
+    # Runs that were cut at different epochs cannot take their steps together.
+    alike: dict[int, list[Job]] = defaultdict(list)
     with contextlib.ExitStack() as held:
-        locks = {}
-        for job in group:
+        locks: dict[Job, TextIO] = {}
+
+        def take(job: Job) -> None:
             try:
                 job.record.parent.mkdir(parents=True, exist_ok=True)  # found out now, not after an hour of training
             except OSError as error:
                 raise UramError(f"cannot write to {relative(job.record.parent)}: {error.strerror}") from error
             # A row of Table 4 may be in training as the source of another one's attack, in a process of this very plan.
             locks[job] = held.enter_context(only_one(job.lock, wait=experiment.protocol is not None))
-        # Runs that were cut at different epochs cannot take their steps together.
-        alike: dict[int, list[Job]] = defaultdict(list)
-        for job in group:
             if not job.finished:
                 alike[(load_state(job.state, experiment.config, job.seed) or {"epoch": 0})["epoch"]].append(job)
+
+        failed = failures(group, take)
         for jobs in alike.values():
-            train_and_test(jobs, chosen, locks)
+            try:
+                train_and_test(jobs, chosen, locks)
+            except NotFinite as error:  # one that diverges takes no other with it
+                alone = lambda job: train_and_test([job], chosen, locks)  # noqa: E731
+                failed |= failures(jobs, alone) if len(jobs) > 1 else {jobs[0]: error}
+            except UramError as error:
+                failed[tuple(jobs)] = error
+        tell(failed, len(group))
 
 
 def train_and_test(jobs: list[Job], device: torch.device, locks: dict[Job, TextIO]) -> None:
-    """Train runs of one row together, test each once, and write their records, the weights first."""
+    """Train runs of one row together, test each once, and write their records, the weights first.
+
+    Raises UramError, of which NotFinite may be one run's alone.
+    """
     e = jobs[0].experiment
     dataset = data.load(e.config.dataset)
     sessions = [note_session(job, device) for job in jobs]
-    try:
-        outcome = train(jobs, device, locks)
-    except NotFinite:
-        if len(jobs) == 1:
-            raise
-        one_by_one(jobs, lambda job: train_and_test([job], device, locks))  # one that diverges takes no other with it
-        return
+    outcome = train(jobs, device, locks)
     split = dataset.load_test().to(device)
     for job, trained, own in zip(jobs, outcome, sessions, strict=True):
         run = records.provenance(own, trained, together=len(jobs))
@@ -204,24 +211,25 @@ def note_session(job: Job, device: torch.device) -> list[dict]:
     return found
 
 
-def one_by_one(items: Iterable, do: Callable) -> None:
-    """Call `do` on each item. Raises UramError after the last one if some failed, naming these."""
-    items, failed = list(items), {}
+def failures(items: Iterable, do: Callable) -> dict[object, UramError]:
+    """Call `do` on each item, jobs or groups; returns those that failed, with what they said."""
+    failed = {}
     for item in items:
         try:
             do(item)
         except UramError as error:
             failed[item] = error
-    tell(failed, len(items))
+    return failed
 
 
 def tell(failed: dict, among: int) -> None:
     """Raise UramError with what each of the failed items, jobs or groups, said; of one item alone, just that."""
-    if len(failed) == among == 1:
+    if not failed:
+        return
+    if among == 1:
         raise UramError(*map(str, failed.values()))
-    if failed:
-        names = {item: name_of(item if isinstance(item, tuple) else (item,)) for item in failed}
-        raise UramError("; ".join(f"{names[item]}: {said}" for item, said in failed.items()))
+    names = {item: name_of(item if isinstance(item, tuple) else (item,)) for item in failed}
+    raise UramError("; ".join(f"{names[item]}: {said}" for item, said in failed.items()))
 
 
 def train(jobs: list[Job], device: torch.device, locks: dict[Job, TextIO]) -> list[Trained]:
@@ -261,6 +269,7 @@ def sources(job: Job, device: torch.device) -> dict[str, nn.Module]:
             try:
                 with only_one(source.lock) as lock:
                     if not source.weights.exists():
+                        note_session(source, device)  # its own record is to tell of this one, too
                         train([source], device, {source: lock})
             except Busy:
                 time.sleep(PATIENCE)
@@ -344,7 +353,8 @@ class Plan:
         if self.scheduler:
             run_on_cluster(self)
         elif self.parallel == 1:
-            one_by_one(self.groups, lambda group: run_group(group, self.device))
+            groups = self.groups
+            tell(failures(groups, lambda group: run_group(group, self.device)), len(groups))
         else:
             run_in_children(self)
         if lost := self.waiting:

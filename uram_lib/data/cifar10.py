@@ -4,13 +4,14 @@ Two copies are known: the official files as torchvision reads (and downloads) th
 Face hub. Parquet files whose pictures are JPEG are a lossy re-encoding, so they are a data set of their own.
 """
 
+import contextlib
 import functools
 import hashlib
 import io
 import os
 import socket
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,31 +45,44 @@ def is_jpeg(path: Path) -> bool:
     return rows_of(path, 1)[0][0].startswith(JPEG)
 
 
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator:
+    """A `pyarrow.parquet.ParquetFile` to read from. Raises UramError where that fails, also within the block."""
+    import pyarrow.parquet as pq
+
+    try:
+        yield pq.ParquetFile(path)
+    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:  # pyarrow's errors are ValueErrors
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UramError(f"{relative(path)} is damaged or no CIFAR-10 parquet file ({reason}); delete it") from error
+
+
+def check_count(path: Path, count: int) -> None:
+    """By the file's own index, without reading the pictures. Raises UramError where they are not `count`."""
+    with opened(path) as file:
+        found = file.metadata.num_rows
+    if found != count:
+        raise UramError(f"{relative(path)} holds {found:,} images, expected {count:,}")
+
+
 def rows_of(path: Path, count: int | None = None) -> list[tuple[bytes, int]]:
     """The first `count` encoded pictures and labels of a parquet file; all when None.
 
     Raises UramError where it cannot be read.
     """
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(path)
+    with opened(path) as file:
         if count is None:
             table = file.read(["img", "label"])
         else:
             table = next(file.iter_batches(count, columns=["img", "label"]))
         pictures, labels = table["img"].to_pylist(), table["label"].to_pylist()
         return [(picture["bytes"], label) for picture, label in zip(pictures, labels, strict=True)]
-    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:  # pyarrow's errors are ValueErrors
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UramError(f"{relative(path)} is damaged or no CIFAR-10 parquet file ({reason}); delete it") from error
 
 
 def read_parquet(path: Path, count: int) -> tuple[Tensor, Tensor]:
     """Images (N, 3, 32, 32) uint8 and labels (N,) int64. Raises UramError where they are not `count` good pictures."""
+    check_count(path, count)
     rows = rows_of(path)
-    if len(rows) != count:
-        raise UramError(f"{relative(path)} holds {len(rows):,} images, expected {count:,}")
     images = np.empty((count, 32, 32, 3), np.uint8)
     for i, (raw, _) in enumerate(rows):
         try:
@@ -81,17 +95,26 @@ def read_parquet(path: Path, count: int) -> tuple[Tensor, Tensor]:
 def read_official(part: str) -> tuple[Tensor, Tensor]:
     """As `read_parquet`, from torchvision's files; they are downloaded where they are missing.
 
-    Raises DataUnavailable without them and without a network or where `URAM_OFFLINE` is set.
+    Raises UramError for damaged ones, DataUnavailable without them and without a network, or where `URAM_OFFLINE` is
+    set.
     """
     from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import check_integrity
 
     before = socket.getdefaulttimeout()
     for root in data_roots():
         try:
             found = CIFAR10(root, train=part == "train")
             break
-        except RuntimeError:  # not in this folder, or damaged
-            continue
+        except RuntimeError as error:
+            folder = Path(root) / CIFAR10.base_folder
+            for file, md5 in CIFAR10.train_list + CIFAR10.test_list:
+                if folder.is_dir() and not check_integrity(folder / file, md5):
+                    state = "damaged" if (folder / file).exists() else "missing"
+                    raise UramError(
+                        f"{relative(folder / file)} is {state} (expected MD5 {md5}); delete {relative(folder)}, "
+                        "so that it is downloaded anew"
+                    ) from error
     else:
         if os.environ.get("URAM_OFFLINE"):
             raise DataUnavailable("CIFAR-10 is not on this machine and URAM_OFFLINE forbids downloading it.")
@@ -115,6 +138,7 @@ def reader(name: str) -> Callable[[str], tuple[Tensor, Tensor]]:
     path, other = parquet("train"), parquet("test")
     here = path is not None and other is not None
     if here and is_jpeg(path) == (name == "cifar10-jpeg"):
+        check_count(other, COUNTS["test"])  # better now than after an hour of training
         return lambda part: read_parquet(parquet(part), COUNTS[part])
     if name == "cifar10-jpeg":
         raise DataUnavailable("No JPEG re-encoded copy of CIFAR-10 is on this machine (cifar10/plain_text/*.parquet).")
