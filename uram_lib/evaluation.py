@@ -17,9 +17,9 @@ from .seeding import stream
 
 BATCH = {"cpu": 500}  # images at a time; on an accelerator OTHER_BATCH
 OTHER_BATCH = 5_000
-# Test-time draws do not depend on the run's seed, so that all rows see the same starts. Those numbered k have the name of
-# training epoch k's draws in runs with seed 0; the published records were tested so, and notebook 10 measures what it
-# does: nothing to be seen.
+# Test-time draws do not depend on the run's seed, so that all rows see the same starts. Those numbered k have the name
+# of training epoch k's draws in runs with seed 0; the published records were tested so, and notebook 10 measures
+# that it does not matter.
 EVALUATION_SEED = 0
 
 
