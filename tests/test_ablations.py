@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from uram_lib import ablations, experiments, statistics, tables
+from uram_lib import ablations, experiments, notebook, records, statistics, tables
 from uram_lib.experiments import ABLATIONS
+from uram_lib.paths import ROOT
 
 IMAGES = 1_000
 ROWS = ("ram-6", "ram-6-context", "ram-6-entropy", "ram-6-entropy-context",
@@ -60,8 +61,8 @@ def test_two_pairs_are_shown_and_stand_undecided(made):
 
 def test_records_of_another_preset_or_canvas_do_not_count(made):
     errors = {"ours-6": [300, 310, 320], "ours-6-two-levels": [250, 270, 280]}
-    for records in (made(errors, preset="converged"), made(errors, dataset="clutter60-4")):
-        assert decision(records, "Two decisions").verdict == "not measured"
+    for elsewhere in (made(errors, preset="converged"), made(errors, dataset="clutter60-4")):
+        assert decision(elsewhere, "Two decisions").verdict == "not measured"
     assert decision(made(errors, preset="converged"), "Two decisions", "converged").n_pairs == 3
 
 
@@ -143,6 +144,34 @@ def test_starts_have_their_distance_and_are_compared_with_ram_s_own(made_record,
     assert frame.loc["start-true-centre", "verdict"] == "lowers the error"
     assert frame.loc["start-image-centre", "verdict"] == "not measured"
     assert np.isnan(frame.loc["ram-6", "our_effect"]) and frame.loc["ram-6", "verdict"] == ablations.REFERENCE
+
+
+def test_rows_are_taken_on_the_presets_own_data_or_on_what_stood_in_for_it(made_record):
+    right = torch.ones(5, IMAGES, dtype=torch.bool)
+    arm = {"table": "ablations"}
+    small = [made_record("ram-6", 0, right, "smoke", "digits-clutter60-4", "table2"),
+             made_record("ram-6-sigma-05", 0, right, "smoke", "digits-clutter60-4", **arm)]  # fmt: skip
+    assert set(ablations.rows_at(small, "table2", "smoke")) == {"ram-6", "ram-6-sigma-05"}
+    stood_in = [made_record("ram-6", 0, right, "quick", "digits-clutter100-10", "table2")]
+    assert set(ablations.rows_at(stood_in, "table2", "quick")) == {"ram-6"}
+    own = [made_record("ours-6", 0, right, "quick", "clutter100-10", "table2")]
+    assert set(ablations.rows_at(stood_in + own, "table2", "quick")) == {"ours-6"}  # never both in one
+
+
+def test_the_notebook_shows_a_readers_own_runs_however_few(local, made_record, tmp_path):
+    right = (torch.arange(300) >= 120)[None].expand(5, -1)
+    for row, table in (("ram-6", "table2"), ("ours-6", "table2"), ("start-true-centre", "ablations")):
+        record = made_record(row, 0, right, "smoke", "digits-clutter60-4", table)
+        place = experiments.experiment(table, row, "smoke", "digits-clutter60-4")
+        records.write_record(records.record_path(place, 0, published=False), record)
+    old = made_record("ram-8", 0, right, "smoke", "digits-clutter60-4", "table2") | {"config_hash": "0" * 12}
+    place = experiments.experiment("table2", "ram-8", "smoke", "digits-clutter60-4")
+    records.write_record(records.record_path(place, 0, published=False), old)
+    output = tmp_path / "50.ipynb"
+    notebook.run_notebook(ROOT / "notebooks" / "50_ablations.ipynb", [("preset", "smoke"), ("seeds", "1")], output)
+    shown = output.read_text()
+    assert "Left out, because the recipes have changed since: 1 run." in shown and "EMBEDDED DEFAULT" in shown
+    assert "1 of 23 arms have records" in shown and "The sweep over σ is not measured yet." in shown
 
 
 def test_an_arm_about_a_new_entry_of_the_ledger_is_shown_without_a_question():

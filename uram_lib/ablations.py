@@ -8,8 +8,8 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from . import paper
-from .experiments import ABLATIONS, RECIPES, ROWS, Arm, experiment, label_of
+from . import data, paper
+from .experiments import ABLATIONS, RECIPES, ROWS, Arm, experiment, label_of, rows_of
 from .statistics import Estimate, direction_verdict, estimate, mean_over_seeds, paired_difference
 from .tables import BESIDE, by_cell, effect_on_outcome, in_common, outcomes, paired_curves
 from .wording import listed, signed, span
@@ -40,14 +40,18 @@ def preset_of(table: str, preset: str) -> str:
 
 
 def rows_at(records: list[dict], table: str, preset: str, dataset: str | None = None) -> dict[str, list[dict]]:
-    """Row -> records by seed, of a table and of the arms that vary it, at `preset_of` the table and on one data set
-    (by default the paper's)."""
-    preset, dataset = preset_of(table, preset), dataset or paper.DATASETS[table]
-    return {
-        row: group
-        for (owner, at, on, row), group in by_cell(records).items()
-        if (at, on) == (preset, dataset) and owner in (table, "ablations")
+    """Row -> records by seed, of a table and of the arms that vary it, at `preset_of` the table and on one data set: by
+    default the preset's own, or the embedded one that stood in for it where these records were made."""
+    preset = preset_of(table, preset)
+    cells = {
+        key: group for key, group in by_cell(records).items() if key[0] in (table, "ablations") and key[1] == preset
     }
+    if dataset is None:
+        dataset = experiment(table, rows_of(table)[0], preset).config.dataset
+        present = {on for owner, _, on, _ in cells if owner == table}
+        if dataset not in present:
+            dataset = min(filter(data.is_embedded, present), default=dataset)
+    return {row: group for (_, _, on, row), group in cells.items() if on == dataset}
 
 
 def judged(effect: Estimate | None) -> dict:

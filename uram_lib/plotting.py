@@ -452,7 +452,7 @@ def by_distance(lines: pd.DataFrame, ax: Axes | None = None, title: str = "") ->
     """
     ax = ax or plt.gca()
     for line, colour in zip(lines.itertuples(), COLOURS, strict=False):
-        if np.isfinite(float(line.mean)):
+        if pd.notna(line.mean):
             spread = [[line.mean - line.low], [line.high - line.mean]]
             ax.errorbar(line.distance_px, line.mean, spread, fmt="o", ms=6, capsize=2.5, color=colour, label=line.start)
     ax.set(xlabel="mean distance from the start to the digit's centre (px)", ylabel="test error (%)", title=title)
