@@ -11,6 +11,7 @@ PORT ?= 8000
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 export PYTHONUNBUFFERED := 1
+export PYTHONUTF8 := 1
 # By default a thread that waits for others spins. On a busy machine that takes the time of those it waits for: with two other
 # processes on two cores, a small convolutional network trained four times more slowly; on a quiet one, spinning gains a tenth.
 export OMP_WAIT_POLICY ?= passive
@@ -68,8 +69,10 @@ reproduce-table4: $(INSTALLED) ## the same for Table 4 (VGG16 with attention und
 
 # The seeds as `uram run` takes them.
 run_arguments = --preset '$(PRESET)' --seeds "0-$$(($(SEEDS) - 1))" --jobs '$(JOBS)' --device '$(DEVICE)'
+whole_seeds = case '$(SEEDS)' in ''|0*|*[!0-9]*) echo "SEEDS must be a whole number from 1 on, got '$(SEEDS)'" >&2; exit 1;; esac
 
 ablations: $(INSTALLED) ## train the rows of Table 2 and their arms, and show what each single decision does
+	@$(whole_seeds)
 	@$(BIN)/uram run table2 $(run_arguments)
 	@$(BIN)/uram run ablations $(run_arguments)
 	@$(BIN)/python -m uram_lib.notebook notebooks/50_ablations.ipynb -p preset '$(PRESET)' -p seeds '$(SEEDS)'

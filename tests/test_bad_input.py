@@ -47,6 +47,8 @@ def refused(done, *said: str) -> None:
         (("run", "table1", "--dataset", "mnits"), ("unknown data set 'mnits'", "digits", "mnist")),
         (("run", "table1", "--jobs", "0"), ("jobs must be a whole number from 1 on", "0")),
         (("data", "mnits"), ("unknown data set 'mnits'", "digits", "mnist")),
+        (("data", ""), ("unknown data set ''", "digits", "mnist")),
+        (("run", "table1", "--rows", ""), ("unknown row ''", "fc", "cnn2", "ram-6", "ram-7")),
     ],
     ids=lambda value: value[-1] if value[0] in ("run", "data") else "",
 )
@@ -241,3 +243,29 @@ def test_a_full_disk_leaves_the_old_checkpoint(ram_checkpoint, full_disk, small_
     with full_disk(10_000), pytest.raises(UramError, match="cannot write .*weights.safetensors: File too large"):
         checkpoints.save(path, build(config, (1, 28, 28), 10), config, 0)
     assert path.read_bytes() == before and [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_data_folder_that_is_none_is_named_and_what_is_asked_for_and_not_here_is_a_failure(uram, tmp_path):
+    refused(uram("data", "mnist", URAM_DATA=str(tmp_path / "dta")), "URAM_DATA names", "dta, which is no folder")
+    refused(uram("data", "svhn", URAM_DATA=str(tmp_path), URAM_OFFLINE="1"), "URAM_OFFLINE")
+
+
+def test_output_that_nobody_reads_and_a_terminal_without_our_characters(local, tmp_path):
+    command = f"{sys.executable} -m uram_lib.cli data digits"
+    closed = subprocess.run(f"{command} | true", shell=True, capture_output=True, text=True, cwd=paths.ROOT, timeout=60)
+    assert "Traceback" not in closed.stderr
+    script = "import sys; from uram_lib.cli import exit_status; sys.exit(exit_status(lambda: print('8 × 8')))"
+    plain = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=paths.ROOT, timeout=60,
+                           env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})  # fmt: skip
+    assert plain.returncode == 0 and plain.stdout.split() == [b"8", b"?", b"8"]
+
+
+def test_a_relative_results_folder_is_the_same_from_everywhere(monkeypatch, tmp_path):
+    monkeypatch.setenv("URAM_LOCAL", "results/mine")
+    monkeypatch.chdir(tmp_path)
+    assert paths.local() == paths.ROOT / "results" / "mine"
+    monkeypatch.setenv("URAM_LOCAL", "")
+    assert paths.local() == paths.RESULTS / "local"
+    monkeypatch.setenv("URAM_LOCAL", "~nobody-of-this-name/x")
+    with pytest.raises(UramError, match="URAM_LOCAL names ~nobody"):
+        paths.local()

@@ -201,7 +201,8 @@ BANNER_WORDS = "EMBEDDED DEFAULT", "NOT comparable with the paper"
 def test_offline_without_data_falls_back_to_the_digits_and_says_so(uram, copy_of_project, local, tmp_path):
     """Through the real command line, in a copy of the library whose data folder is empty."""
     asked = ("run", "table1", "--preset", "quick", "--rows", "fc", "--seeds", "0", "--device", "cpu")
-    done = uram(*asked, cwd=copy_of_project, URAM_DATA=str(tmp_path / "nothing"))
+    (nothing := tmp_path / "nothing").mkdir()
+    done = uram(*asked, cwd=copy_of_project, URAM_DATA=str(nothing))
     assert done.returncode == 0, done.stderr
     assert "URAM_OFFLINE" in done.stderr and all(words in done.stderr for words in BANNER_WORDS)
     records = list((local / "runs").glob("**/seed-*.json"))
@@ -211,7 +212,8 @@ def test_offline_without_data_falls_back_to_the_digits_and_says_so(uram, copy_of
 def test_offline_without_data_nothing_is_published(uram, copy_of_project, tmp_path):
     """Numbers of the embedded digits must never stand in for MNIST's."""
     asked = ("run", "table1", "--preset", "quick", "--rows", "fc", "--publish")
-    done = uram(*asked, cwd=copy_of_project, URAM_DATA=str(tmp_path / "nothing"))
+    (nothing := tmp_path / "nothing").mkdir()
+    done = uram(*asked, cwd=copy_of_project, URAM_DATA=str(nothing))
     assert done.returncode == 1 and "publishing needs mnist" in done.stderr
     assert not (copy_of_project / "results").exists()
 

@@ -166,7 +166,25 @@ def test_a_notebook_that_is_not_there(capsys):
     assert "there is no notebook nowhere.ipynb" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", [b"# Notes", b"{}", b"[]", b"\xff\xfe"])
+def test_an_output_that_would_destroy_something_is_refused(small_notebook, tmp_path, capsys):
+    path = small_notebook("print(seeds)")
+    before = path.read_bytes()
+    (tmp_path / "folder.ipynb").mkdir()
+    for output in (path, tmp_path / "out.html", tmp_path / "folder.ipynb"):
+        assert notebook.main([str(path), "--output", str(output)]) == 1
+        assert "the output must be another .ipynb file than the notebook itself" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_a_full_disk_is_one_line(small_notebook, full_disk, tmp_path, capsys):
+    path, output = small_notebook("print(seeds)"), tmp_path / "out" / "small.ipynb"
+    with full_disk(100):
+        assert notebook.main([str(path), "--output", str(output)]) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-1].startswith("uram: error: cannot write ") and "Traceback" not in "".join(said)
+
+
+@pytest.mark.parametrize("content", [b"# Notes", b"{}", b'{"cells": 3}', b"[]", b"\xff\xfe"])
 @pytest.mark.parametrize("words", [[], ["--table", "table1"]])
 def test_a_file_that_is_no_notebook(tmp_path, capsys, content, words):
     path = tmp_path / "notes.ipynb"

@@ -131,7 +131,15 @@ def test_an_unreadable_record_is_named(tmp_path, content):
             "its test_correct cannot be unpacked",
         ),
         (lambda r: r["test_correct"].update(shape=[5, 400]), "its test_correct cannot be unpacked"),
-        (lambda r: r.update(test_correct=[]), "its test_correct cannot be unpacked"),
+        (lambda r: r["test_correct"].update(shape=[200]), "its test_correct cannot be unpacked"),
+        (lambda r: r.update(test_correct=[]), r"is damaged: test_correct is \[\]"),
+        (lambda r: r.update(seed="0"), "is damaged: seed is '0'"),
+        (lambda r: r.update(seed=True), "is damaged: seed is True"),
+        (lambda r: r.update(metrics=None), "is damaged: metrics is None"),
+        (lambda r: r["dataset"].pop("variant"), "it lacks dataset.variant"),
+        (lambda r: r["metrics"].pop("val_error"), "it lacks metrics.val_error"),
+        (lambda r: r["provenance"].pop("wall_seconds"), "it lacks provenance.wall_seconds"),
+        (lambda r: r.update(table="../../evil"), "has table '../../evil'; one of: table1"),
         (lambda r: r.update(preset="fast"), "has preset 'fast'; one of: smoke, quick, paper, converged"),
         (lambda r: r.pop("curves"), "it lacks curves"),
     ],
@@ -143,6 +151,17 @@ def test_a_record_that_is_not_whole_is_named(made_record, tmp_path, change, said
     with pytest.raises(UramError, match=said) as caught:
         records.read_record(tmp_path / "seed-0.json")
     assert "seed-0.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_copy_of_a_record_is_no_further_seed(made_record, local):
+    experiment = experiments.experiment("table1", "ram-6", "converged", "mnist")
+    record = made_record("ram-6", 0, torch.ones(5, 40, dtype=torch.bool))
+    records.write_record(records.record_path(experiment, 7, published=False), record)
+    said = r"seed-7.json is the record of another run: table1/converged/mnist/ram-6/seed-0.json"
+    with pytest.raises(UramError, match=said):
+        records.load_records(local / "runs")
+    with pytest.raises(UramError, match=said):
+        records.finished(experiment, 7, published=False)
 
 
 def test_records_of_different_test_sets_are_not_averaged(made_record):

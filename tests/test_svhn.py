@@ -6,13 +6,16 @@ import http.server
 import io
 import os
 import re
+import struct
 import tarfile
 import threading
+import zlib
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -207,6 +210,7 @@ def test_annotations_that_cannot_be_read_at_all_are_never_skipped(part, damage, 
 @pytest.fixture
 def small_svhn(tmp_path, monkeypatch) -> Path:
     """Three unpacked parts of a small SVHN, with its own counts, below an empty data root for the compact files."""
+    (tmp_path / "given").mkdir()
     monkeypatch.setenv("URAM_DATA", str(tmp_path / "given"))
     roots = data_roots()[:1]
     monkeypatch.setattr(svhn, "data_roots", lambda: [*roots, tmp_path / "own"])
@@ -254,6 +258,29 @@ def test_the_compact_file_is_made_once_and_read_alone_afterwards(small_svhn, tmp
         path.unlink()
     again = svhn.load.__wrapped__()
     assert torch.equal(first.train.images, again.train.images) and torch.equal(first.train.labels, again.train.labels)
+
+
+def test_a_compact_file_of_too_few_numbers_or_without_its_notes_is_named(small_svhn, tmp_path):
+    svhn.load.__wrapped__()
+    path = tmp_path / "own" / "svhn" / svhn.compact("test")
+    tensors = safetensors.torch.load_file(path)
+    path.write_bytes(safetensors.torch.save(tensors, {"layout": svhn.LAYOUT}))
+    with pytest.raises(UramError, match=r"test-64.safetensors is damaged \('skipped'\)"):
+        svhn.load.__wrapped__()
+    few = {name: tensor[:3].contiguous() for name, tensor in tensors.items()}
+    path.write_bytes(safetensors.torch.save(few, {"layout": svhn.LAYOUT, "skipped": "0"}))
+    with pytest.raises(UramError, match="test-64.safetensors holds 3 numbers and says that 0 are left out, expected 6"):
+        svhn.load.__wrapped__()
+
+
+def test_a_picture_that_claims_to_be_monstrously_large_is_named_or_skipped(part):
+    chunk = lambda kind, raw: struct.pack(">I", len(raw)) + kind + raw + struct.pack(">I", zlib.crc32(kind + raw))  # noqa: E731
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    (part / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IEND", b""))
+    with pytest.raises(UramError, match="1.png"):
+        svhn.read_part(part)
+    read, problems = svhn.read_part(part, skip_missing=True)
+    assert len(problems) == 1 and "1.png" in problems[0]
 
 
 @pytest.mark.parametrize("damage", [truncate, lambda path: path.write_bytes(b"")])

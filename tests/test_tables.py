@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 import torch
 
-from uram_lib import paper, records, tables
+from uram_lib import UramError, paper, records, tables
 from uram_lib.experiments import ROWS, experiments
 from uram_lib.paths import CLAIMS, PUBLISHED, TABLES
 
@@ -280,6 +280,14 @@ def test_tables_do_not_depend_on_the_order_in_which_records_are_found(written):
 def test_no_records_make_empty_claims_and_no_table(tmp_path):
     tables.write_tables(tmp_path / "runs", tmp_path / "tables", tmp_path / "claims.csv", tmp_path / "bench.json")
     assert (tmp_path / "claims.csv").read_text() == CLAIM + "\n" and not (tmp_path / "tables").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"shapes": []}'])
+def test_a_damaged_benchmark_is_named_before_anything_is_written(tmp_path, text):
+    (tmp_path / "bench.json").write_text(text)
+    with pytest.raises(UramError, match=r"bench.json is damaged \(.*\); measure anew, or take it from git"):
+        tables.write_tables(tmp_path / "runs", tmp_path / "tables", tmp_path / "claims.csv", tmp_path / "bench.json")
+    assert not (tmp_path / "claims.csv").exists()
 
 
 def test_the_claim_on_cost_is_judged_by_the_growth_with_the_canvas(tmp_path):

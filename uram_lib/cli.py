@@ -1,6 +1,7 @@
 """The console script `uram`: `run`, `tables`, `data`, `doctor`."""
 
 import argparse
+import io
 import os
 import platform
 import sys
@@ -34,7 +35,7 @@ def command_run(options: argparse.Namespace) -> None:
     plan = sweep.plan(
         options.table,
         options.preset,
-        options.rows.split(",") if options.rows else None,
+        None if options.rows is None else options.rows.split(","),
         parse_seeds(options.seeds),
         options.device,
         options.jobs,
@@ -63,7 +64,7 @@ def command_data(options: argparse.Namespace) -> None:
             raise UramError("--skip-missing is for svhn alone: uram data svhn --skip-missing")
         for part in svhn.ARCHIVES:
             svhn.prepare(part, skip_missing=True)
-    for name in [options.name] if options.name else sorted(data.loaders()):
+    for name in sorted(data.loaders()) if options.name is None else [options.name]:
         if options.name is None and name == "svhn" and not svhn.here():
             print("svhn: not here. `uram data svhn` downloads it: 2.6 GB")  # too much for a mere list
             continue
@@ -72,6 +73,8 @@ def command_data(options: argparse.Namespace) -> None:
             sizes = f"{len(found.train):,} / {len(found.validation):,} / {found.test_size:,}"
             print(f"{name}: {found.title}, {sizes} train / validation / test, {found.checksum}")
         except data.DataUnavailable as error:
+            if options.name is not None:
+                raise
             print(f"{name}: not here. {error}")
 
 
@@ -129,12 +132,21 @@ def main(words: list[str] | None = None) -> int:
 
 
 def exit_status(act: Callable[[], object]) -> int:
-    """Call `act` as a command does: warnings are notes, a mistake is one line and status 1, a stop by hand is 130."""
+    """Call `act` as a command does: warnings are notes, a mistake is one line and status 1, a stop by hand is 130.
+
+    A terminal that lacks a character shows a question mark in its place.
+    """
+    for shown in (sys.stdout, sys.stderr):
+        if isinstance(shown, io.TextIOWrapper):
+            shown.reconfigure(errors="replace")
     warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
     try:
         act()
     except UramError as error:
         print(f"uram: error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # nobody reads on, as in `uram data | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print("uram: stopped; run the same command again to go on", file=sys.stderr)

@@ -37,10 +37,12 @@ def parameters_of(notebook: nbformat.NotebookNode, name: str) -> dict:
 def read_notebook(path: Path) -> nbformat.NotebookNode:
     """Raises UramError where there is no notebook at `path`, or what is there is none."""
     try:
-        return nbformat.read(path, 4)
+        found = nbformat.read(path, 4)
+        nbformat.validate(found)
+        return found
     except FileNotFoundError:
         raise UramError(f"there is no notebook {relative(path.resolve())}") from None
-    except (OSError, ValueError, AttributeError, KeyError, nbformat.ValidationError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, nbformat.ValidationError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UramError(f"{relative(path.resolve())} is no notebook: {reason}") from error
 
@@ -80,6 +82,8 @@ def run_notebook(path: Path, given: list[tuple[str, str]], output: Path) -> dict
     from papermill.exceptions import PapermillExecutionError
 
     path, output = path.resolve(), output.resolve()
+    if output.suffix != ".ipynb" or output == path or output.is_dir():
+        raise UramError(f"the output must be another .ipynb file than the notebook itself, got {relative(output)}")
     defaults = parameters_of(read_notebook(path), path.name)
     values = check_parameters(given, defaults)
     try:
@@ -102,6 +106,10 @@ def run_notebook(path: Path, given: list[tuple[str, str]], output: Path) -> dict
             )
         except PapermillExecutionError as error:
             failure = error
+        except OSError as error:
+            if output.exists() and not output.stat().st_size:
+                output.unlink()
+            raise UramError(f"cannot write {relative(output)}: {error.strerror or error}") from error
         except DeadKernelError as error:
             raise UramError(
                 f"the kernel of {path.name} was killed, perhaps for want of memory "

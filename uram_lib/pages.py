@@ -4,7 +4,6 @@
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from . import UramError, ablations, data, live, paper
 from .cli import exit_status
 from .data import COPIES, cifar10
 from .experiments import PRESETS
-from .paths import BENCH, CLAIMS, FIGURES, PUBLISHED, RESULTS, ROOT, TABLES, relative, write_atomically
+from .paths import BENCH, CLAIMS, FIGURES, PUBLISHED, RESULTS, ROOT, TABLES, read_json, relative, write_atomically
 from .records import dataset_name, load_records
 from .statistics import estimate, paired_difference
 from .tables import BENCHMARK, BESIDE, CLAIM_COLUMNS, TABLE_COLUMNS, by_cell, outcomes, published_on
@@ -411,7 +410,7 @@ def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
     """Name of each Markdown fragment and its text; the CSV files that they show are written on the way."""
     published, claims = tables_here(), read(CLAIMS, CLAIM_COLUMNS)
     records = load_records(records_root)
-    bench = json.loads(BENCH.read_text()) if BENCH.exists() else None
+    bench = read_json(BENCH, "shapes", "canvas")
     verdicts = [verdict(*item, claims, records) for item in published.items()]
     tables = [headline_table(*item, claims, records, folder) for item in published.items()]
     made = {
@@ -421,7 +420,7 @@ def fragments(folder: Path, records_root: Path = PUBLISHED) -> dict[str, str]:
         "provenance.md": provenance_fragment(records, folder),
         "compute.md": compute_fragment(records, folder),
         "speed-parity.md": parity_sentence(by_cell(records)),
-        "mutants.md": mutants_fragment(json.loads(MUTANTS.read_text()) if MUTANTS.exists() else None, folder),
+        "mutants.md": mutants_fragment(read_json(MUTANTS), folder),
         "status.md": status(published, {record["table"] for record in records}),
     }
     made |= {"arms.md": arms_fragment(records, folder)}
@@ -716,8 +715,7 @@ def write_figures(folder: Path = FIGURES) -> list[str]:
         name: plotting.comparison(frame, title=f"{title(name)}: {paper.CAPTIONS[name]}")
         for name, frame in tables_here().items()
     }
-    if BENCH.exists():
-        bench = json.loads(BENCH.read_text())
+    if bench := read_json(BENCH, "shapes", "canvas"):
         drawn |= {
             "speed-parts": plotting.step_times(bench["shapes"]), "speed-canvas": plotting.canvas_cost(bench["canvas"])
         }  # fmt: skip

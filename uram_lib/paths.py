@@ -1,5 +1,6 @@
 """Where things lie. Every path is absolute, so the working directory never matters."""
 
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -18,21 +19,48 @@ BENCH = RESULTS / "bench.json"
 
 
 def local() -> Path:
-    """Where a reader's own runs go: `results/local`, or `URAM_LOCAL` (tests point it at a temporary folder)."""
-    return Path(os.environ.get("URAM_LOCAL", RESULTS / "local")).resolve()
+    """Where a reader's own runs go: `results/local`, or `URAM_LOCAL` (tests point it at a temporary folder), of which a
+    relative one counts from the project's root, too."""
+    return _named_by("URAM_LOCAL") or RESULTS / "local"
 
 
 def data_roots() -> list[Path]:
     """Folders that are searched for data sets, in order: `URAM_DATA` (a relative one counts from the project's root,
-    so that notebooks find it too), then `data/`."""
-    roots = [(ROOT / Path(os.environ["URAM_DATA"]).expanduser()).resolve()] if os.environ.get("URAM_DATA") else []
-    return [*roots, ROOT / "data"]
+    so that notebooks find it too), then `data/`. Raises UramError where `URAM_DATA` is no folder."""
+    own = _named_by("URAM_DATA")
+    if own is not None and not own.is_dir():
+        raise UramError(f"URAM_DATA names {own}, which is no folder")
+    return [*filter(None, [own]), ROOT / "data"]
+
+
+def _named_by(variable: str) -> Path | None:
+    """The path that an environment variable names, None where it is unset or empty."""
+    if not (text := os.environ.get(variable)):
+        return None
+    try:
+        return (ROOT / Path(text).expanduser()).resolve()
+    except RuntimeError as error:  # of a user who is not known
+        raise UramError(f"{variable} names {text}: {error}") from error
 
 
 def relative(path: Path) -> str:
     """`path` as a reader sees it: from the project's root where it lies inside, else from the working directory."""
     path = Path(path)
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else os.path.relpath(path)
+
+
+def read_json(path: Path, *keys: str) -> dict | None:
+    """What a JSON file of measurements holds; None where there is none. Raises UramError where it is damaged or lacks
+    one of `keys`."""
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text())
+        if missing := [key for key in keys if key not in found]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+    except (OSError, ValueError, TypeError) as error:
+        raise UramError(f"{relative(path)} is damaged ({error}); measure anew, or take it from git") from error
+    return found
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

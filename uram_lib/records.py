@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from . import UramError
-from .experiments import PRESETS, Experiment, experiment
+from .experiments import PRESETS, ROWS, Experiment, experiment
 from .paths import CHECKPOINTS, PUBLISHED, ROOT, local, relative, write_atomically
 from .training import Trained
 
@@ -144,8 +144,11 @@ def make_record(experiment: Experiment, seed: int, dataset: dict, trained: Train
     }
 
 
-KEYS = {"schema", "table", "row", "seed", "preset", "dataset", "config", "config_hash", "metrics", "test_correct",
-        "curves", "provenance"}  # fmt: skip
+# What every record holds, of which kind, and what of it every reader counts on.
+KINDS = {"table": str, "row": str, "seed": int, "preset": str, "dataset": dict, "config": dict, "config_hash": str,
+         "metrics": dict, "test_correct": dict, "curves": dict, "provenance": dict}  # fmt: skip
+WITHIN = {"dataset": {"name", "variant", "sizes"}, "metrics": {"val_error", "best_epoch"},
+          "provenance": {"git_commit", "wall_seconds", "images_per_second", "threads"}}  # fmt: skip
 
 
 def _rounded(value, digits: int = 4):
@@ -169,7 +172,7 @@ def _compact_lists(text: str) -> str:
 
 
 def read_record(path: Path) -> dict:
-    """Read a record. Raises UramError where it is unreadable or of another schema."""
+    """Read a record. Raises UramError where it is unreadable, of another schema, or not whole."""
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -177,14 +180,31 @@ def read_record(path: Path) -> dict:
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         found = record.get("schema") if isinstance(record, dict) else None
         raise UramError(f"{relative(path)} has record schema {found!r}; this version reads schema {SCHEMA}")
-    if missing := KEYS - record.keys():
+    if missing := KINDS.keys() - record.keys():
         raise UramError(f"{relative(path)} is not a whole run record: it lacks {', '.join(sorted(missing))}")
+    if odd := [key for key, kind in KINDS.items() if type(record[key]) is not kind]:
+        raise UramError(f"{relative(path)} is damaged: {odd[0]} is {record[odd[0]]!r:.40}")
+    if missing := [f"{key}.{name}" for key, names in WITHIN.items() for name in sorted(names - record[key].keys())]:
+        raise UramError(f"{relative(path)} is not a whole run record: it lacks {', '.join(missing)}")
+    if record["table"] not in (*ROWS, "ablations"):
+        raise UramError(f"{relative(path)} has table {record['table']!r}; one of: {', '.join(ROWS)}, ablations")
     if record["preset"] not in PRESETS:
         raise UramError(f"{relative(path)} has preset {record['preset']!r}; one of: {', '.join(PRESETS)}")
     try:
-        unpack(record["test_correct"])
+        if unpack(record["test_correct"]).ndim != 2:
+            raise ValueError(f"shape {record['test_correct']['shape']}")
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise UramError(f"{relative(path)} is damaged: its test_correct cannot be unpacked ({error})") from error
+    return record
+
+
+def read_in_place(path: Path) -> dict:
+    """Read a record that lies where `record_path` puts it. Raises UramError as `read_record` does, and where it is
+    another run's: a copy must not count as one more seed."""
+    record = read_record(path)
+    place = Path(record["table"], record["preset"], dataset_name(record), record["row"], f"seed-{record['seed']}.json")
+    if Path(*path.parts[-5:]) != place:
+        raise UramError(f"{relative(path)} is the record of another run: {place}")
     return record
 
 
@@ -202,7 +222,7 @@ def finished(experiment: Experiment, seed: int, published: bool) -> bool:
     path = record_path(experiment, seed, published)
     if not path.exists():
         return False
-    record = read_record(path)
+    record = read_in_place(path)
     if record["config_hash"] != experiment.config.hash:
         return False
     if experiment.protocol is None:
@@ -214,7 +234,7 @@ def finished(experiment: Experiment, seed: int, published: bool) -> bool:
 def load_records(root: Path = PUBLISHED, table: str | None = None) -> list[dict]:
     """All records under `root`, of one table or of all, ordered by path and seed."""
     folder = root / table if table else root
-    records = [read_record(path) for path in sorted(folder.glob("**/seed-*.json"))]
+    records = [read_in_place(path) for path in sorted(folder.glob("**/seed-*.json"))]
     return sorted(records, key=lambda r: (r["table"], r["preset"], dataset_name(r), r["row"], r["seed"]))
 
 

@@ -1,6 +1,5 @@
 """Tables and claims, derived from run records: `results/tables/*.csv` and `results/claims.csv`."""
 
-import json
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +13,7 @@ from .experiments import PRESETS, Config, Experiment, label_of, rows_of
 from .models import build
 from .models.cost import multiply_adds
 from .models.vgg import count_parameters
-from .paths import BENCH, CLAIMS, PUBLISHED, TABLES, relative, write_atomically
+from .paths import BENCH, CLAIMS, PUBLISHED, TABLES, read_json, relative, write_atomically
 from .records import dataset_name, load_records, unpack, wrong
 from .robustness import FACED_BY_ALL
 
@@ -336,7 +335,7 @@ def write_tables(
     """Rebuild every table and the claims, from the records and the benchmark; returns the paths written, as a reader
     sees them."""
     records = load_records(records_root)
-    frames = {claims_path: claims(records, json.loads(bench_path.read_text()) if bench_path.exists() else None)}
+    frames = {claims_path: claims(records, read_json(bench_path, "canvas"))}
     for name in sorted({record["table"] for record in records}):
         frames[tables_folder / f"{name}.csv"] = table(name, records)
         frames[tables_folder / f"{name}_details.csv"] = details(name, records)

@@ -216,6 +216,12 @@ def boxes_of(file: object, i: int) -> np.ndarray:
     return boxes
 
 
+# What PIL raises for a file that is no picture, or one that claims to be monstrously large.
+PICTURE_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+
+
 class OutsideImage(ValueError):
     """The boxes of a number have no pixel of their image in them."""
 
@@ -277,7 +283,7 @@ def read_part(path: Path, skip_missing: bool = False) -> tuple[Sequences, list[s
             except OutsideImage as error:
                 problem(name, error)
                 continue
-            except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error):  # what PIL raises
+            except PICTURE_ERRORS:
                 problem(name, "damaged, or no picture")
                 continue
             labels[i] = encode(boxes[:, 0].astype(int).tolist())
@@ -319,13 +325,13 @@ def read_compact(path: Path) -> tuple[Sequences, int]:
             if notes.get("layout") != LAYOUT:
                 raise UramError(f"{relative(path)} has another layout than this version's; delete it to make it anew")
             tensors = {name: file.get_tensor(name) for name in ("images", "labels", "centres")}
-    except (safetensors.SafetensorError, OSError) as error:
+            skipped = int(notes["skipped"])
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
         raise UramError(f"{relative(path)} is damaged ({error}); delete it to make it anew") from error
-    if skipped := int(notes["skipped"]):
+    if skipped:
         total = len(tensors["labels"]) + skipped
-        warnings.warn(
-            f"SVHN: {path.name} leaves out {skipped:,} of {total:,} images; first {notes['first']}", stacklevel=2
-        )
+        first = notes.get("first", "unknown")
+        warnings.warn(f"SVHN: {path.name} leaves out {skipped:,} of {total:,} images; first {first}", stacklevel=2)
     return Sequences(tensors["images"], tensors["labels"].long(), tensors["centres"]), skipped
 
 
@@ -344,12 +350,17 @@ def load() -> SequenceDataset:
     Raises UramError for damaged files, DataUnavailable where they are neither here nor to be downloaded (2.6 GB).
     """
     paths = {part: prepare(part) for part in ARCHIVES}  # the test part too: better now than after hours of training
-    read = [read_compact(paths[part]) for part in ("train", "extra")]
-    everything = Sequences(*(torch.cat([getattr(s, k) for s, _ in read]) for k in ("images", "labels", "centres")))
+    read = {part: read_compact(path) for part, path in paths.items()}
+    for part, (found, left_out) in read.items():
+        if len(found) + left_out != (wanted := sum(LENGTHS[part])):
+            raise UramError(
+                f"{relative(paths[part])} holds {len(found):,} numbers and says that {left_out:,} are left out, "
+                f"expected {wanted:,} together; delete it to make it anew"
+            )
+    training = [read[part][0] for part in ("train", "extra")]
+    everything = Sequences(*(torch.cat([getattr(s, k) for s in training]) for k in ("images", "labels", "centres")))
     chosen = held_out(len(everything))
-    with safetensors.safe_open(paths["test"], "pt") as file:
-        test_size, *_ = file.get_slice("labels").get_shape()
-    skipped = sum(count for _, count in read) + sum(LENGTHS["test"]) - test_size
+    test_size, skipped = len(read["test"][0]), sum(left_out for _, left_out in read.values())
     title = "SVHN full numbers" + (f", {skipped:,} images left out" if skipped else "")
     made_of = "".join(archive.sha256 for archive in ARCHIVES.values()) + (f"-{skipped}" if skipped else "")
     return SequenceDataset(
