@@ -67,7 +67,7 @@ MUTANTS = (
     Mutant("T5", "rewards (B,) are spread over actions instead of images", "objectives.py",
            (("reward = rewards[:, None]", "reward = rewards.repeat(log_probs.shape[1])[: log_probs.shape[1]]"),),
            (OBJECTIVES,)),
-    Mutant("T6", "rollouts are averaged before they are rewarded", "objectives.py",
+    Mutant("T6", "log-probabilities and rewards are averaged over rollouts, each alone", "objectives.py",
            (("objective = (log_probs * advantage.detach()).sum(1)",
              "objective = (log_probs.mean(0) * advantage.detach().mean(0)).sum()[None]"),),
            (OBJECTIVES,)),

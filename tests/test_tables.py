@@ -110,7 +110,8 @@ def test_details_hold_what_the_records_hold(written):
     _, lines = read(written / "tables" / "table1_details.csv")
     line = line_of(lines, row="ram-6", quantity="validation error")
     truth = scipy.stats.ttest_1samp([2.0, 3.0], 0).confidence_interval(0.95)
-    assert numbers(line, "value", "ci_low", "ci_high") == pytest.approx([2.5, truth.low, truth.high], abs=1e-4)
+    assert truth.low < 0  # an error cannot be
+    assert numbers(line, "value", "ci_low", "ci_high") == pytest.approx([2.5, 0, truth.high], abs=1e-4)
     assert line["n"] == "2"
     assert float(line_of(lines, row="ram-6", quantity="Monte Carlo test error")["value"]) == pytest.approx(1.1)
     assert float(line_of(lines, row="ram-6", quantity="glimpse_distance_px, glimpse 5")["value"]) == 5
@@ -248,6 +249,9 @@ def test_details_hold_what_the_top_down_model_did(made_record):
     assert shares == pytest.approx([10, 20, 30, 40]) and values == pytest.approx([0.5, 0.6, 0.7, 0.8])
     assert found.loc["start_distance_px", "value"] == found.loc["glimpse_distance_px, glimpse 0", "value"]
     assert not frame.loc[frame["row"] == "ram-6", "quantity"].str.contains("region|q_value|start_dist").any()
+    apart = [made_record("ours-6", 30 * seed, outcomes(100), **CLUTTERED) for seed in (0, 1)]  # 60, 90 %
+    found = tables.details("table2", apart).set_index("quantity").loc["in_region_percent"]
+    assert (found["value"], found["ci_low"], found["ci_high"]) == (75, 0, 100)
 
 
 def test_compare_shows_one_published_preset_throughout_and_says_which(made_record):
@@ -333,3 +337,20 @@ def test_every_contrast_of_a_claim_names_rows_of_the_paper():
         for row in (contrast.better, contrast.worse):
             assert paper.row(contrast.table, row) is not None, contrast
     assert [claim.claim for claim in paper.CLAIMS] == [f"C{n}" for n in range(1, 15)]
+
+
+def test_ram_stands_beside_what_others_report_on_the_canvases_that_they_have(made_record):
+    wrong = {("ram-6", "clutter60-4"): 100, ("ram-6", "clutter100-10"): 200, ("ours-6", "clutter60-4"): 20}
+    made = [made_record(row, 0, outcomes(n), "converged", on, "table2") for (row, on), n in wrong.items()]
+    made.append(made_record("ram-8", 0, outcomes(50), "paper", "clutter60-4", "table2"))
+    found = tables.ram_elsewhere(tables.table("table2", made))
+    assert found.index.tolist() == [
+        (f"{canvas} pieces", glimpses)
+        for canvas in ("100 × 100 px, 10", "100 × 100 px, 8", "60 × 60 px, 4")
+        for glimpses in (6, 8)
+    ]
+    ours = found["ours, converged"].tolist()
+    assert ours[0].startswith("10.00 [") and ours[4].startswith("5.00 [") and ours[4].endswith("], 1 seed")
+    assert {ours[i] for i in (1, 2, 3, 5)} == {"not measured"}  # an 8-glimpse run at another preset is none
+    assert found["the paper"].tolist() == ["29.80", "24.70", "–", "–", "–", "–"]
+    assert found["Mnih et al., proceedings"].tolist() == ["–", "–", "8.31", "8.11", "4.08", "4.04"]

@@ -1,15 +1,15 @@
 """Tables and claims, derived from run records: `results/tables/*.csv` and `results/claims.csv`."""
 
 from collections.abc import Iterable
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from . import data, paper, statistics, wording
-from .data import cifar10
-from .experiments import PRESETS, Config, Experiment, label_of, rows_of
+from .data import cifar10, clutter
+from .experiments import PRESETS, Config, Experiment, experiment, label_of, rows_of
 from .models import build
 from .models.cost import multiply_adds
 from .models.vgg import count_parameters
@@ -20,6 +20,7 @@ from .robustness import FACED_BY_ALL
 TABLE_COLUMNS = (
     "table,row,label,metric,paper,dataset,preset,n_seeds,ours_mean,ours_ci_low,ours_ci_high,delta,verdict".split(",")
 )
+PERCENT = ("percent", "error", "accuracy")  # in the names of quantities that are shares
 DETAIL_COLUMNS = "row,preset,dataset,quantity,value,ci_low,ci_high,n".split(",")
 BENCHMARK = "bench"  # what stands for a preset where `make bench` measured
 PUBLISHED_AT = ("converged", "paper")  # presets of published records, those that a reader's own resemble first
@@ -70,8 +71,33 @@ def table(name: str, records: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=TABLE_COLUMNS)
 
 
+def ram_elsewhere(lines: pd.DataFrame, preset: str = "converged") -> pd.DataFrame:
+    """RAM's error in percent where others report one, on RAM's own canvases and on the paper's: indexed by `canvases`
+    and `glimpses`, ours at `preset` first. lines: of `table("table2", ...)`."""
+    own = paper.DATASETS["table2"]
+    glimpses = {row: experiment("table2", row, preset).config.glimpses for row in ("ram-6", "ram-8")}
+    reported = {"the paper": {own: {row: paper.row("table2", row).value for row in glimpses}}, **paper.RAM_ELSEWHERE}
+    known = [name for name in clutter.VARIANTS if any(name in source for source in reported.values())]
+    found = []
+    for (dataset, (side, pieces)), row in product(((name, clutter.VARIANTS[name]) for name in known), glimpses):
+        mine = lines[(lines["preset"] == preset) & (lines["dataset"] == dataset) & (lines["row"] == row)]
+        ours = [
+            f"{line.ours_mean:.2f} {wording.span(line.ours_ci_low, line.ours_ci_high)}, "
+            f"{wording.count(int(line.n_seeds), 'seed')}"
+            for line in mine.itertuples()
+        ]
+        theirs = {name: source.get(dataset, {}).get(row) for name, source in reported.items()}
+        found.append({
+            "canvases": f"{side} × {side} px, {pieces} pieces", "glimpses": glimpses[row],
+            f"ours, {preset}": ours[0] if ours else "not measured",
+            **{name: "–" if value is None else f"{value:.2f}" for name, value in theirs.items()},
+        })  # fmt: skip
+    return pd.DataFrame(found).set_index(["canvases", "glimpses"])
+
+
 def details(name: str, records: list[dict]) -> pd.DataFrame:
-    """What else the records of a table hold, in long form; columns `DETAIL_COLUMNS`. Intervals are over seeds alone."""
+    """What else the records of a table hold, in long form; columns `DETAIL_COLUMNS`. Intervals are over seeds alone; no
+    quantity can be negative."""
     lines = []
     for (owner, preset, dataset, row), group in by_cell(records).items():
         if owner != name:
@@ -79,7 +105,7 @@ def details(name: str, records: list[dict]) -> pd.DataFrame:
         series = [series_of(r) for r in group]
         for quantity in series[0]:
             values = [numbers[quantity] for numbers in series]
-            mean, low, high = over_seeds(values)
+            mean, low, high = over_seeds(values, 100 if any(word in quantity for word in PERCENT) else np.inf)
             lines.append({"row": row, "preset": preset, "dataset": dataset, "quantity": quantity, "value": mean,
                           "ci_low": low, "ci_high": high, "n": len(values)})  # fmt: skip
     return pd.DataFrame(lines, columns=DETAIL_COLUMNS)
@@ -160,12 +186,12 @@ def series_of_lengths(record: dict) -> dict[str, float]:
     return errors | {"parameters": count_parameters(model), "multiply-adds": multiply_adds(model, shape)}
 
 
-def over_seeds(values: list[float]) -> tuple[float, float | None, float | None]:
-    """Mean and t interval over seeds (no interval for one seed)."""
+def over_seeds(values: list[float], most: float = np.inf) -> tuple[float, float | None, float | None]:
+    """Mean and t interval over seeds (no interval for one seed), cut to what the quantity can be: 0 to `most`."""
     if len(values) < 2:
         return values[0], None, None
     found = statistics.mean_over_seeds(values)
-    return found.mean, found.low, found.high
+    return found.mean, max(found.low, 0), min(found.high, most)
 
 
 def claims(records: list[dict], bench: dict | None = None) -> pd.DataFrame:
