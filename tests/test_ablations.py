@@ -199,16 +199,16 @@ def test_the_sentence_on_starts_says_what_is_measured(made):
     assert ablations.starts_sentence(ablations.starts({})).count("is not measured at this preset.") == 2
 
 
-def test_the_gain_by_epoch_is_paired_and_cut(made_record):
-    """Records of `made_record` have the curve [3, 2 + seed]."""
+def test_the_gain_by_quarter_is_paired_and_cut(made_record):
+    """Means over quarters of 10 epochs: 3, 3, 2 and 2 of them."""
     right = torch.ones(1, IMAGES, dtype=torch.bool)
     runs = [[made_record(row, k, right, "paper", "clutter100-10", "table2") for k in seeds]
             for row, seeds in (("ours-6", (0, 1, 2)), ("ram-6", (1, 2, 5)))]  # fmt: skip
-    for r in runs[0]:
-        r["curves"]["val_error"] = [9.0, 4.0 + 2 * r["seed"], 1.0]
-    lines = ablations.gain_by_epoch(*runs, [1, 2, 3])
-    assert lines["epoch"].tolist() == [1, 2] and lines["pairs"].tolist() == [2, 2]
-    assert lines["difference (points)"][0].startswith("+6.00 [") and lines["difference (points)"][1].startswith(
-        "+3.50 ["
-    )
-    assert ablations.gain_by_epoch(runs[0][:2], runs[1], [1])["difference (points)"].tolist() == ["+6.00"]
+    for group, curve in zip(runs, ([9, 8, 7, 6, 5, 4, 3, 2, 1, 0, -9], [1.0] * 10), strict=True):
+        for r in group:
+            r["curves"]["val_error"] = [value + r["seed"] / 2 * (group is runs[0]) for value in curve]
+    lines = ablations.gain_by_quarter(*runs)
+    assert lines["epochs"].tolist() == ["1 to 3", "4 to 6", "7 to 8", "9 to 10"] and lines["pairs"].tolist() == [2] * 4
+    texts = lines["difference (points)"].tolist()
+    assert [text.split(" [")[0] for text in texts] == ["+7.75", "+4.75", "+2.25", "+0.25"] and "[" in texts[0]
+    assert ablations.gain_by_quarter(runs[0][:2], runs[1])["difference (points)"][0] == "+7.50"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uram_lib.data import load
-from uram_lib.evaluation import BATCH, evaluate, rollouts, uniform_start
+from uram_lib.evaluation import BATCH, evaluate, label_leak, rollouts, uniform_start
 from uram_lib.glimpse import location_to_pixel
 from uram_lib.models import build
 from uram_lib.models.ram import STARTS
@@ -43,6 +43,29 @@ def test_evaluation_counts_every_image_once_whatever_the_batches(ram, digits):
         agreed = (found.correct[k] == (predicted == split.labels)).float().mean()
         assert agreed > 0.999  # sums in another order may tip an image that stands on the border
     assert found.error == pytest.approx(100 * (1 - found.correct.float().mean().item()))
+
+
+def test_the_label_leak_is_what_z_says_of_labels_that_are_told_to_it(small_config, few_digits):
+    """Image by image, with Eq. 11 written out; then a Z that hears nothing, which repeats what it is told by chance."""
+    ram = train(small_config(context=True), 0, few_digits).model.eval()
+    split = few_digits.validation
+    found = label_leak(ram, split)
+    seen = rollouts(ram, split.floats(), 0)
+    answers = seen.class_logits[:, -1].argmax(-1)
+    spoken = []
+    for states, logits, label in zip(seen.hiddens, seen.class_logits, split.labels, strict=True):
+        context = sum(logits[t].softmax(0)[label] * states[t] for t in range(len(states)))
+        spoken.append(ram.context_network(context[None]).argmax().item())
+    wrong = [one != truth for one, truth in zip(spoken, split.labels.tolist(), strict=True)]
+    assert found["Z"] == pytest.approx(100 * sum(wrong) / len(wrong))
+    assert found["answer"] == pytest.approx(100 * (answers != split.labels).float().mean().item())
+    assert found["chance"] == pytest.approx(found["answer"] / 9)
+    last = ram.context_network[-1]
+    torch.nn.init.zeros_(last.weight)
+    last.bias.data = torch.eye(10)[3]
+    deaf = label_leak(ram, split)
+    assert deaf["Z"] == pytest.approx(100 * (split.labels != 3).float().mean().item())
+    assert deaf["repeats"] < 25 and label_leak(ram, split) == deaf
 
 
 def test_start_seeds_differ_and_evaluation_repeats(ram, digits):

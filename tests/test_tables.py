@@ -354,3 +354,23 @@ def test_ram_stands_beside_what_others_report_on_the_canvases_that_they_have(mad
     assert {ours[i] for i in (1, 2, 3, 5)} == {"not measured"}  # an 8-glimpse run at another preset is none
     assert found["the paper"].tolist() == ["29.80", "24.70", "–", "–", "–", "–"]
     assert found["Mnih et al., proceedings"].tolist() == ["–", "–", "8.31", "8.11", "4.08", "4.04"]
+
+
+def test_monte_carlo_stands_beside_one_pass_in_rows_and_in_paired_differences(made_record):
+    """Two seeds of ram-6 and entropy-6, whose Monte Carlo passes misread other images than their single passes."""
+    made = []
+    for row, wrong in (("ram-6", ((40, 20), (44, 20))), ("entropy-6", ((30, 20), (32, 18)))):
+        for seed, (single, averaged) in enumerate(wrong):
+            made.append(made_record(row, seed, outcomes(single), monte_carlo_correct=outcomes(averaged)[0]))
+    made.append(made_record("ram-7", 0, outcomes(1), preset="smoke", dataset="digits"))
+    made.append(made_record("fc", 0, outcomes(400, passes=1)))  # without glimpses there is one way to test
+    rows, effects = tables.monte_carlo("table1", made, "converged")
+    assert rows.index.tolist() == ["ram-6", "entropy-6"]
+    assert rows.loc["ram-6"].tolist() == pytest.approx([2.1, 1.0, 1.12])
+    assert effects.index.tolist() == [("C1", "6 glimpses")]
+    line = effects.iloc[0]
+    truth = scipy.stats.ttest_1samp([0.0, -0.1], 0).confidence_interval(0.95)
+    assert line["Monte Carlo"] == f"−0.05 [−{-truth.low:.2f}, +{truth.high:.2f}]"
+    assert line["one pass"].startswith("−0.55 [") and (line["paper"], line["pairs"]) == ("−0.07", 2)
+    empty = tables.monte_carlo("table2", made, "paper")
+    assert [len(frame) for frame in empty] == [0, 0]

@@ -215,15 +215,17 @@ def starts_sentence(lines: pd.DataFrame) -> str:
     return " ".join(parts)
 
 
-def gain_by_epoch(better: list[dict], worse: list[dict], epochs: list[int]) -> pd.DataFrame:
-    """The difference of the validation errors at some epochs (from 1; those beyond the shortest run are left out), in
-    points with its t interval over the seeds that both have: columns `epoch`, `difference (points)`, `pairs`."""
+def gain_by_quarter(better: list[dict], worse: list[dict]) -> pd.DataFrame:
+    """The difference of the validation errors in points, its mean over each quarter of the shortest run (single epochs
+    are noisy), with a t interval over the seeds that both have: columns `epochs`, `difference (points)`, `pairs`."""
     gains = paired_curves(better, worse, "val_error")  # (pairs, epochs)
     lines = []
-    for epoch in [e for e in epochs if e <= gains.shape[1]]:
-        text = signed(gains[:, epoch - 1].mean())
-        if len(gains) > 1:
-            found = mean_over_seeds(gains[:, epoch - 1])
+    for epochs in np.array_split(np.arange(gains.shape[1]), min(4, gains.shape[1])):
+        means = gains[:, epochs].mean(1)
+        text = signed(means.mean())
+        if len(means) > 1:
+            found = mean_over_seeds(means)
             text = effect_text(found.mean, found.low, found.high)
-        lines.append({"epoch": epoch, "difference (points)": text, "pairs": len(gains)})
+        label = f"{epochs[0] + 1} to {epochs[-1] + 1}" if len(epochs) > 1 else str(epochs[0] + 1)
+        lines.append({"epochs": label, "difference (points)": text, "pairs": len(gains)})
     return pd.DataFrame(lines)

@@ -13,6 +13,7 @@ from .glimpse import location_to_pixel
 from .models import DRAM, RAM, ElevenLayerCNN, Trajectory, Unified, bottom_up
 from .models.number_cnns import most_probable
 from .models.unified import action_histogram, share_in_region, start_location
+from .objectives import attended_context
 from .seeding import stream
 
 BATCH = {"cpu": 500}  # images at a time; on an accelerator OTHER_BATCH
@@ -140,6 +141,30 @@ def rollouts(
         else:
             parts.append(model(images[part], start, own))
     return Trajectory(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+
+@torch.no_grad()
+def label_leak(model: RAM | Unified, split: Split, start_seed: int = 0) -> dict[str, float]:
+    """Whether Z of Eq. 11 reads the label from the weights that the label itself chooses. In percent of images, from
+    one start each: how often the `answer`, from the last glimpse, is wrong; how often `Z` is, given the true
+    label; how often Z `repeats` a wrong label that is drawn for the image; and how often it would by `chance`, were it
+    as good as the answer and ignored what it is given. For a model that was trained with the context constraint.
+    """
+    images, labels, ram = split.floats(), split.labels, bottom_up(model)
+    seen = rollouts(model, images, start_seed)
+    classes = seen.class_logits.shape[-1]
+
+    def told(given: Tensor) -> Tensor:
+        return ram.context_network(attended_context(seen.hiddens, seen.class_logits, given)).argmax(-1)
+
+    shift = torch.randint(1, classes, labels.shape, generator=stream(EVALUATION_SEED, "wrong labels")).to(labels.device)
+    other = (labels + shift) % classes
+    percent = lambda which: 100 * which.float().mean().item()  # noqa: E731
+    wrong = percent(seen.class_logits[:, -1].argmax(-1) != labels)
+    return {
+        "answer": wrong, "Z": percent(told(labels) != labels), "repeats": percent(told(other) == other),
+        "chance": wrong / (classes - 1),
+    }  # fmt: skip
 
 
 def distances_px(trajectory: Trajectory, split: Split) -> Tensor:

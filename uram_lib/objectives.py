@@ -95,11 +95,15 @@ def context_loss(
         return cross_entropy(class_logits.flatten(0, 1), labels.repeat_interleave(steps), each)
     if form == "uniform":
         return cross_entropy(context_network(hiddens.mean(1)), labels, example_weights)
-    weights = class_logits.softmax(-1).gather(-1, labels[:, None, None].expand(-1, steps, 1))  # (B, T, 1)
-    if form == "detached":
-        weights = weights.detach()
-    context = (weights * hiddens).sum(1)  # (B, D)
+    context = attended_context(hiddens, class_logits, labels, detached=form == "detached")
     return cross_entropy(context_network(context), labels, example_weights)
+
+
+def attended_context(hiddens: Tensor, class_logits: Tensor, labels: Tensor, detached: bool = False) -> Tensor:
+    """C = sum_t alpha_{t,y} H_t of Eq. 11, (B, D). Arguments as of `context_loss`; labels: the y that weigh.
+    detached: no gradient through the weights."""
+    weights = class_logits.softmax(-1).gather(-1, labels[:, None, None].expand(-1, hiddens.shape[1], 1))  # (B, T, 1)
+    return ((weights.detach() if detached else weights) * hiddens).sum(1)
 
 
 def hybrid_loss(

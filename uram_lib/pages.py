@@ -190,6 +190,11 @@ def claim_lines(claims: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """`table_lines` or `claim_lines` for a notebook, which shows a frame's text as it is: without Markdown."""
+    return frame.rename(columns=lambda name: name.replace("`", "")).replace({r"\*\*|`": ""}, regex=True)
+
+
 def told_effect(claim) -> str:
     """The verdict on one comparison as it is told: an effect of the claimed sign may be smaller or larger than the
     paper's."""

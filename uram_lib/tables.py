@@ -95,6 +95,49 @@ def ram_elsewhere(lines: pd.DataFrame, preset: str = "converged") -> pd.DataFram
     return pd.DataFrame(found).set_index(["canvases", "glimpses"])
 
 
+def monte_carlo(name: str, records: list[dict], preset: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What another way of testing makes of a table (ledger B7): rows with glimpses, on the table's own data set, tested
+    in one pass and with the class probabilities of several sampled passes averaged (Monte Carlo), all in percent.
+
+    Returns the rows, indexed by `row`, with the paper's value; and the differences of the claims that compare two of
+    them, indexed by `claim` and `part`, paired by seed. The intervals are over seeds alone, for records keep of the
+    Monte Carlo passes their error alone.
+    """
+    ways = {"one pass": "test_error", "Monte Carlo": "test_error_monte_carlo"}
+    groups = {
+        row: group
+        for (owner, at, on, row), group in by_cell(records).items()
+        if (owner, at, on) == (name, preset, paper.DATASETS[name]) and "test_error_monte_carlo" in group[0]["metrics"]
+    }
+    errors = lambda group, key: np.array([r["metrics"][key] for r in group])  # noqa: E731
+    rows = [
+        {"row": row, **{way: errors(groups[row], key).mean() for way, key in ways.items()}, "paper": reported.value}
+        for row in rows_of(name)
+        if row in groups and (reported := paper.row(name, row))
+    ]
+    effects = []
+    for claim, c in ((one.claim, c) for one in paper.CLAIMS for c in one.contrasts):
+        if (c.table, c.measure) != (name, "outcome") or not {c.better, c.worse} <= set(groups):
+            continue
+        better, worse = in_common(groups[c.better], groups[c.worse])
+        found = {way: over_seeds_text(errors(better, key) - errors(worse, key)) for way, key in ways.items()}
+        reported = paper.row(name, c.better).value - paper.row(name, c.worse).value
+        effects.append(
+            {"claim": claim, "part": c.part, **found, "paper": wording.signed(reported), "pairs": len(better)}
+        )
+    columns = [["row", *ways, "paper"], ["claim", "part", *ways, "paper", "pairs"]]
+    first, second = (pd.DataFrame(lines, columns=c) for lines, c in zip((rows, effects), columns, strict=True))
+    return first.set_index("row"), second.set_index(["claim", "part"])
+
+
+def over_seeds_text(values: np.ndarray) -> str:
+    """As in `−0.06 [−0.10, −0.01]`, the interval over seeds; no interval for one."""
+    if len(values) < 2:
+        return wording.signed(values.mean())
+    found = statistics.mean_over_seeds(values)
+    return f"{wording.signed(found.mean)} {wording.span(found.low, found.high, wording.signed)}"
+
+
 def details(name: str, records: list[dict]) -> pd.DataFrame:
     """What else the records of a table hold, in long form; columns `DETAIL_COLUMNS`. Intervals are over seeds alone; no
     quantity can be negative."""
