@@ -380,3 +380,20 @@ def test_a_tally_of_verdicts_is_a_sentence():
     assert pages.tally(["undecided", "supported", "supported"]) == "2 supported and 1 undecided"
     verdicts = ["raises the error", "raises the error", "lowers the error"]
     assert pages.tally(verdicts, ablations.ORDER) == "1 lowers the error and 2 raise the error"
+
+
+def test_what_cannot_be_tested_here_is_counted_apart(two_presets):
+    claims = pd.read_csv(two_presets / "claims.csv")
+    whole = pages.claims_sentence(claims)
+    judged = claims["claim"].nunique()
+    assert whole.startswith(
+        f"{judged} of the paper's 14 claims have been measured on its own data or a copy of it, in "
+    )
+    elsewhere = claims.assign(verdict=pages.UNTESTABLE)
+    said = pages.claims_sentence(elsewhere)
+    assert said.startswith("0 of the paper's 14 claims") and f", {judged} more on generated data alone, in " in said
+    n = ((claims["preset"] == "paper") & claims["paper_effect"].notna()).sum()
+    assert (
+        pages.comparisons("table2", "paper", elsewhere)
+        == f"none of the {n} comparisons drawn from it can be tested here"
+    )

@@ -370,7 +370,7 @@ def test_monte_carlo_stands_beside_one_pass_in_rows_and_in_paired_differences(ma
     assert effects.index.tolist() == [("C1", "6 glimpses")]
     line = effects.iloc[0]
     truth = scipy.stats.ttest_1samp([0.0, -0.1], 0).confidence_interval(0.95)
-    assert line["Monte Carlo"] == f"−0.05 [−{-truth.low:.2f}, +{truth.high:.2f}]"
+    assert line["Monte Carlo"] == f"−0.05 [−{-truth.low:.2f},\u00a0+{truth.high:.2f}]"
     assert line["one pass"].startswith("−0.55 [") and (line["paper"], line["pairs"]) == ("−0.07", 2)
     empty = tables.monte_carlo("table2", made, "paper")
     assert [len(frame) for frame in empty] == [0, 0]

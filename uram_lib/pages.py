@@ -23,7 +23,8 @@ GENERATED = ROOT / "book" / "_generated"
 README = ROOT / "README.md"
 MUTANTS = RESULTS / "mutants.json"
 BEGIN, END = "<!-- headline: begin (made by `make tables`) -->", "<!-- headline: end -->"
-CLAIM_VERDICTS = ("supported", "opposite", "not supported", "undecided", "not testable here")
+UNTESTABLE = "not testable here"
+CLAIM_VERDICTS = ("supported", "opposite", "not supported", "undecided", UNTESTABLE)
 TOO_WIDE = "too wide to tell"
 SEVERAL = 3  # commits that a line names one by one
 NOTHING = "No runs are published yet."
@@ -110,6 +111,8 @@ def comparisons(name: str, preset: str, claims: pd.DataFrame) -> str:
         return ""
     if len(mine) == 1:
         return f"the one comparison that is drawn from it came out {mine['verdict'].iloc[0]}"
+    if set(mine["verdict"]) == {UNTESTABLE}:
+        return f"none of the {count(len(mine), 'comparison')} drawn from it can be tested here"
     drawn = f"the {count(len(mine), 'comparison')} drawn from it"
     return f"{drawn} came out {tally(list(mine['verdict']))}"
 
@@ -130,7 +133,9 @@ def verdict_sentence(name: str, frame: pd.DataFrame, claims: pd.DataFrame) -> st
         missing = lacking(name, lines)
         to_come = f" ({missing} to come)" if missing else ""
         effects = comparisons(name, preset, claims)
-        parts.append(f"at the preset `{preset}`{where} {came_out}{to_come}{effects and ', and '}{effects}")
+        parts.append(
+            f"at the preset `{preset}`{where and f'{where},'} {came_out}{to_come}{effects and ', and '}{effects}"
+        )
     return f"**{title(name)}**, {paper.CAPTIONS[name]}: {'; '.join(parts)}."
 
 
@@ -262,10 +267,12 @@ def claims_sentence(claims: pd.DataFrame) -> str:
     """How many comparisons were made and how they came out."""
     if not len(claims):
         return f"{NOTHING} Every claim below stands unjudged."
-    measured = set(claims["claim"])
+    judged = set(claims.loc[claims["verdict"] != UNTESTABLE, "claim"])
+    elsewhere = len(set(claims["claim"]) - judged)
+    beside = f", {elsewhere} more on generated data alone" if elsewhere else ""
     return (
-        f"{len(measured)} of the paper's {len(paper.CLAIMS)} claims have been measured, in "
-        f"{count(len(claims), 'comparison')}: {tally(list(claims['verdict']))}."
+        f"{len(judged)} of the paper's {len(paper.CLAIMS)} claims have been measured on its own data or a copy of "
+        f"it{beside}, in {count(len(claims), 'comparison')} in all: {tally(list(claims['verdict']))}."
     )
 
 
