@@ -212,3 +212,19 @@ def test_the_gain_by_quarter_is_paired_and_cut(made_record):
     texts = lines["difference (points)"].tolist()
     assert [text.split(" [")[0] for text in texts] == ["+7.75", "+4.75", "+2.25", "+0.25"] and "[" in texts[0]
     assert ablations.gain_by_quarter(runs[0][:2], runs[1])["difference (points)"][0] == "+7.50"
+
+
+def test_second_losses_are_held_against_the_row_without_one(made):
+    records = made(
+        {"ours-6-entropy": [300] * 3, "ours-6-entropy-context": [380] * 3, "ours-6-equal-weights": [290] * 3}
+    )
+    frame = ablations.second_losses(records, "table2", "paper").set_index("second loss")
+    assert frame["row"].tolist() == ["ours-6-entropy", "ours-6-entropy-context", "ours-6-detached-weights",
+                                     "ours-6-equal-weights", "ours-6-each-step"]  # fmt: skip
+    assert frame["label in its weights"].tolist() == ["–", "yes", "yes", "no", "no"]
+    assert frame.loc["none", ["mean", "verdict"]].tolist() == [pytest.approx(30), ablations.REFERENCE]
+    assert frame.loc["context, Eq. 11", ["our_effect", "verdict"]].tolist() == [pytest.approx(8), "raises the error"]
+    assert frame.loc["context with equal weights", "verdict"] == "lowers the error"
+    assert frame.loc["cross entropy of each step", "verdict"] == ablations.NOT_MEASURED
+    mnist = ablations.second_losses([], "table1", "paper")
+    assert mnist["row"].tolist()[:2] == ["entropy-6", "entropy-context-6"] and set(mnist["n_pairs"]) == {0}

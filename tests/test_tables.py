@@ -341,15 +341,17 @@ def test_every_contrast_of_a_claim_names_rows_of_the_paper():
 
 def test_ram_stands_beside_what_others_report_on_the_canvases_that_they_have(made_record):
     wrong = {("ram-6", "clutter60-4"): 100, ("ram-6", "clutter100-10"): 200, ("ours-6", "clutter60-4"): 20}
-    made = [made_record(row, 0, outcomes(n), "converged", on, "table2") for (row, on), n in wrong.items()]
+    averaged = {"monte_carlo_correct": outcomes(30)[0]}
+    made = [made_record(row, 0, outcomes(n), "converged", on, "table2", **averaged) for (row, on), n in wrong.items()]
     made.append(made_record("ram-8", 0, outcomes(50), "paper", "clutter60-4", "table2"))
-    found = tables.ram_elsewhere(tables.table("table2", made))
+    found = tables.ram_elsewhere(made)
     assert found.index.tolist() == [
         (f"{canvas} pieces", glimpses)
         for canvas in ("100 × 100 px, 10", "100 × 100 px, 8", "60 × 60 px, 4")
         for glimpses in (6, 8)
     ]
-    ours = found["ours, converged"].tolist()
+    ours = found["ours"].tolist()
+    assert found["ours, Monte Carlo"].tolist() == ["1.50", "–", "–", "–", "1.50", "–"]
     assert ours[0].startswith("10.00 [") and ours[4].startswith("5.00 [") and ours[4].endswith("], 1 seed")
     assert {ours[i] for i in (1, 2, 3, 5)} == {"not measured"}  # an 8-glimpse run at another preset is none
     assert found["the paper"].tolist() == ["29.80", "24.70", "–", "–", "–", "–"]

@@ -215,6 +215,35 @@ def starts_sentence(lines: pd.DataFrame) -> str:
     return " ".join(parts)
 
 
+# Second losses, from none to a plain one: what a reader calls them, and whether their weights can tell the label.
+SECOND_LOSSES = {
+    "none": ("none", "–"),
+    "attended": ("context, Eq. 11", "yes"),
+    "detached": ("context, no gradient through its weights", "yes"),
+    "uniform": ("context with equal weights", "no"),
+    "each-step": ("cross entropy of each step", "no"),
+}
+
+
+def second_losses(records: list[dict], table: str, preset: str) -> pd.DataFrame:
+    """What a second loss does beside the entropy constraint, form by form (ledger K3): `second loss`, `label in its
+    weights`, `row`, `mean`, `low`, `high` and `n` of the error in percent, and the `FIELDS` of its difference from the row
+    without any."""
+    arms = {name: arm for name, arm in ABLATIONS.items() if (arm.table, arm.ledger) == (table, "K3")}
+    (printed,) = {arm.row for arm in arms.values()}
+    without = printed.replace("-context", "")
+    named = {"none": without, "attended": printed, **{arm.changes["context_form"]: name for name, arm in arms.items()}}
+    rows = rows_at(records, table, preset)
+    lines = []
+    for form, (name, leaks) in SECOND_LOSSES.items():
+        row = named[form]
+        measured = vars(estimate(outcomes(rows[row]))) if row in rows else dict.fromkeys(("mean", "low", "high", "n"))
+        compared = judged(None if form == "none" else effect_of(rows, row, without))
+        line = {"second loss": name, "label in its weights": leaks, "row": row, **measured, **compared}
+        lines.append(line | ({"verdict": REFERENCE} if form == "none" else {}))
+    return pd.DataFrame(lines)
+
+
 def gain_by_quarter(better: list[dict], worse: list[dict]) -> pd.DataFrame:
     """The difference of the validation errors in points, its mean over each quarter of the shortest run (single epochs
     are noisy), with a t interval over the seeds that both have: columns `epochs`, `difference (points)`, `pairs`."""

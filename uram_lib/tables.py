@@ -71,25 +71,24 @@ def table(name: str, records: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=TABLE_COLUMNS)
 
 
-def ram_elsewhere(lines: pd.DataFrame, preset: str = "converged") -> pd.DataFrame:
+def ram_elsewhere(records: list[dict], preset: str = "converged") -> pd.DataFrame:
     """RAM's error in percent where others report one, on RAM's own canvases and on the paper's: indexed by `canvases`
-    and `glimpses`, ours at `preset` first. lines: of `table("table2", ...)`."""
+    and `glimpses`. First ours at `preset`, in one pass and in several that are averaged; then the paper's, and theirs.
+    """
     own = paper.DATASETS["table2"]
     glimpses = {row: experiment("table2", row, preset).config.glimpses for row in ("ram-6", "ram-8")}
     reported = {"the paper": {own: {row: paper.row("table2", row).value for row in glimpses}}, **paper.RAM_ELSEWHERE}
     known = [name for name in clutter.VARIANTS if any(name in source for source in reported.values())]
+    cells = by_cell(records)
     found = []
     for (dataset, (side, pieces)), row in product(((name, clutter.VARIANTS[name]) for name in known), glimpses):
-        mine = lines[(lines["preset"] == preset) & (lines["dataset"] == dataset) & (lines["row"] == row)]
-        ours = [
-            f"{line.ours_mean:.2f} {wording.span(line.ours_ci_low, line.ours_ci_high)}, "
-            f"{wording.count(int(line.n_seeds), 'seed')}"
-            for line in mine.itertuples()
-        ]
+        group = cells.get(("table2", preset, dataset, row))
+        averaged = [r["metrics"]["test_error_monte_carlo"] for r in group or ()]
         theirs = {name: source.get(dataset, {}).get(row) for name, source in reported.items()}
         found.append({
             "canvases": f"{side} × {side} px, {pieces} pieces", "glimpses": glimpses[row],
-            f"ours, {preset}": ours[0] if ours else "not measured",
+            "ours": interval_text(statistics.estimate(outcomes(group))) if group else "not measured",
+            "ours, Monte Carlo": f"{np.mean(averaged):.2f}" if group else "–",
             **{name: "–" if value is None else f"{value:.2f}" for name, value in theirs.items()},
         })  # fmt: skip
     return pd.DataFrame(found).set_index(["canvases", "glimpses"])
