@@ -227,8 +227,8 @@ SECOND_LOSSES = {
 
 def second_losses(records: list[dict], table: str, preset: str) -> pd.DataFrame:
     """What a second loss does beside the entropy constraint, form by form (ledger K3): `second loss`, `label in its
-    weights`, `row`, `mean`, `low`, `high` and `n` of the error in percent, and the `FIELDS` of its difference from the row
-    without any."""
+    weights`, `row`, `mean`, `low`, `high` and `n` of the error in percent, and the `FIELDS` of its difference from the
+    row without any."""
     arms = {name: arm for name, arm in ABLATIONS.items() if (arm.table, arm.ledger) == (table, "K3")}
     (printed,) = {arm.row for arm in arms.values()}
     without = printed.replace("-context", "")
