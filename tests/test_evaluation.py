@@ -150,3 +150,10 @@ def test_a_model_that_starts_at_the_object_is_trained_and_tested_there(small_con
 def test_scales_as_they_are_stay_unstandardised(small_config, few_digits):
     model = new_model(small_config(standardise=False), 0, few_digits)
     assert (model.patch_mean == 0).all() and (model.patch_std == 1).all()
+
+
+def test_a_start_that_needs_centres_is_refused_without_them(ram, digits):
+    images = digits.validation.floats()
+    with pytest.raises(ValueError, match="a start at 'true-centre' takes the objects' centres"):
+        rollouts(ram, images, 0, start="true-centre")
+    assert (rollouts(ram, images, 0, start="image-centre").locations[:, 0] == 0).all()

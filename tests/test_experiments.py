@@ -119,3 +119,16 @@ def test_the_policy_narrows_linearly_and_stays_without_a_last_sigma():
 def test_exploration_falls_linearly_over_the_first_half():
     config = Config("clutter100-10", "unified", 12, last_epsilon=0.05)
     assert [config.epsilon(step, 100) for step in (0, 25, 50, 51, 99)] == pytest.approx([1, 0.525, 0.05, 0.05, 0.05])
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [("model", "RAM"), ("schedule", "linear"), ("precision", "bf16"), ("region_start", "center"), ("attack", "fgsm")],
+)
+def test_a_setting_that_is_none_of_its_choices_is_refused_and_the_choices_are_listed(field, value):
+    settings = {"dataset": "digits", "model": "ram", "epochs": 1} | {field: value}
+    with pytest.raises(UramError, match=f"unknown {field.replace('_', ' ')} '{value}'; one of: ") as caught:
+        Config(**settings)
+    assert all(choice in str(caught.value) for choice in experiments.CHOICES[field])
+    with pytest.raises(UramError, match="attack_steps of 1 or more, got 0"):
+        Config("digits", "vgg16", 1, attack="pgd")

@@ -344,3 +344,21 @@ def test_the_controls_of_the_context_by_hand(two_by_two):
     assert each.item() == pytest.approx(-(math.log(3 / 4) + math.log(1 / 5)) / 2, abs=1e-6)
     with pytest.raises(ValueError, match="unknown context form 'none'; one of: attended, detached, uniform, each-step"):
         context_loss(hiddens, logits, label, identity, "none")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"entropy": "literal"}, "patch entropies must be of shape .*got None"),
+        (
+            {"entropy": "intent", "patch_entropies": torch.ones(3)},
+            r"patch entropies must be of shape \(3, 3\), got \(3,\)",
+        ),
+        ({"weights": torch.ones(3, 1)}, r"weights must be of shape \(3,\), got \(3, 1\)"),
+    ],
+)
+def test_T05_what_would_broadcast_over_actions_is_refused(changes, message):
+    """Three images and three actions: a wrong shape would fit."""
+    square = torch.ones(3, 3)
+    with pytest.raises(ValueError, match=message):
+        policy_objective(square, torch.ones(3), square, **changes)

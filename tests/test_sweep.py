@@ -15,10 +15,14 @@ def test_seeds_as_people_write_them(text, seeds):
     assert cli.parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "x", "1,", "-1", "3-", "3-1", "1.5", "0-x"])
+@pytest.mark.parametrize("text", ["", "x", "1,", "-1", "3-", "3-1", "3-1,5", "1.5", "0-x"])
 def test_seeds_that_cannot_be_read_are_refused(text):
     with pytest.raises(UramError, match="cannot read seeds"):
         cli.parse_seeds(text)
+
+
+def test_a_seed_that_is_named_twice_is_run_once():
+    assert sweep.plan("table1", "smoke", ["fc"], seeds=[2, 0, 2]).seeds == (2, 0)
 
 
 def test_the_longest_runs_start_first_and_early_seeds_are_complete_across_rows():

@@ -252,6 +252,9 @@ def test_details_hold_what_the_top_down_model_did(made_record):
     apart = [made_record("ours-6", 30 * seed, outcomes(100), **CLUTTERED) for seed in (0, 1)]  # 60, 90 %
     found = tables.details("table2", apart).set_index("quantity").loc["in_region_percent"]
     assert (found["value"], found["ci_low"], found["ci_high"]) == (75, 0, 100)
+    assert {word: tables.over_seeds([0.1, 0.9], *tables.BOUNDS[word])[1:] for word in ("bits", "percent")} == {
+        "bits": (0, 1), "percent": (0, pytest.approx(5.58, abs=0.01))
+    }  # fmt: skip
 
 
 def test_compare_shows_one_published_preset_throughout_and_says_which(made_record):
@@ -376,3 +379,13 @@ def test_monte_carlo_stands_beside_one_pass_in_rows_and_in_paired_differences(ma
     assert line["one pass"].startswith("−0.55 [") and (line["paper"], line["pairs"]) == ("−0.07", 2)
     empty = tables.monte_carlo("table2", made, "paper")
     assert [len(frame) for frame in empty] == [0, 0]
+
+
+def test_records_of_two_recipes_or_test_sets_are_not_averaged(made_record):
+    made = [made_record("fc", seed, outcomes(400, passes=1)) for seed in (0, 1)]
+    other = made[1] | {"config_hash": "0" * 12}
+    with pytest.raises(UramError, match="records of row fc are of different recipes .seed 0: .*, seed 1: 000000000000"):
+        tables.table("table1", [made[0], other])
+    other = made[1] | {"dataset": made[1]["dataset"] | {"checksum": "md5:1"}}
+    with pytest.raises(UramError, match="of different test sets .seed 0: md5:0, seed 1: md5:1"):
+        tables.table("table1", [made[0], other])

@@ -20,7 +20,10 @@ def parse_seeds(text: str) -> list[int]:
     try:
         for part in text.split(","):
             low, dash, high = part.partition("-")
-            seeds += range(int(low), int(high if dash else low) + 1)
+            found = range(int(low), int(high if dash else low) + 1)
+            if not found:  # 3-1
+                raise ValueError
+            seeds += found
     except ValueError:
         seeds = []
     if not seeds:

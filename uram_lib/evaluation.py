@@ -121,14 +121,17 @@ def rollouts(
 
     The mean policy, or with `sampled`, and where there is none, the sampled one. centres: (N, 2), the objects' in
     pixels, for a RAM that starts where they tell it to. start: one of `models.ram.STARTS`, to put the bottom-up model
-    there in place of its own start (with centres). Returns the trajectory of all N.
+    there in place of its own start. Returns the trajectory of all N. Raises ValueError where a start lacks its centres.
     """
     ram = bottom_up(model)
+    where = start or ram.start
     if start is not None:
         model = ram
     starts, noise = draws_in_testing(model, images, start_seed, sampled)
-    if centres is not None:
-        starts = start_location(start or ram.start, starts, centres, *images.shape[-2:])
+    if where != "uniform":
+        if centres is None and where != "image-centre":
+            raise ValueError(f"a start at {where!r} takes the objects' centres")
+        starts = start_location(where, starts, centres, *images.shape[-2:])
     parts = []
     size = BATCH.get(images.device.type, OTHER_BATCH)
     for i in range(0, len(images), size):
@@ -151,7 +154,7 @@ def label_leak(model: RAM | Unified, split: Split, start_seed: int = 0) -> dict[
     as good as the answer and ignored what it is given. For a model that was trained with the context constraint.
     """
     images, labels, ram = split.floats(), split.labels, bottom_up(model)
-    seen = rollouts(model, images, start_seed)
+    seen = rollouts(model, images, start_seed, centres=split.centres)
     classes = seen.class_logits.shape[-1]
 
     def told(given: Tensor) -> Tensor:

@@ -19,6 +19,18 @@ LATER = (
 )  # fmt: skip
 FIRST_SPREAD = 0.3
 
+# What some fields of `Config` may be; others are checked where they are used.
+CHOICES = {
+    "model": (
+        "fc", "cnn2", "cnn5", "ram", "unified", "cnn10", "cnn11", "dram",
+        "vgg16", "vgg16-attention", "vgg16-random-glimpses", "vgg16-mlp",
+    ),
+    "schedule": ("cosine", "constant"),
+    "region_start": ("uniform", "centre"),
+    "attack": ("none", "fast", "pgd"),
+    "precision": ("float32", "bfloat16"),
+}  # fmt: skip
+
 PRESETS = {
     "smoke": "a few hundred steps on the embedded digits; shape and plumbing only",
     "quick": "the converged recipe with few epochs, one seed",
@@ -29,7 +41,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that can change a run's weights, but its seed."""
+    """Everything that can change a run's weights, but its seed. Raises UramError where a field is none of `CHOICES`."""
 
     dataset: str
     """Data set and variant, as `uram_lib.data.load` knows it."""
@@ -111,6 +123,12 @@ class Config:
     precision: str = "float32"
     """Of matrix products and convolutions in training: `float32`, or `bfloat16` (weights and sums stay in float32).
     Whatever is reported is computed in float32."""
+
+    def __post_init__(self) -> None:
+        for field, allowed in CHOICES.items():
+            _check(field.replace("_", " "), getattr(self, field), allowed)
+        if self.attack == "pgd" and self.attack_steps < 1:
+            raise UramError(f"training on attacks by pgd takes attack_steps of 1 or more, got {self.attack_steps}")
 
     @property
     def hash(self) -> str:

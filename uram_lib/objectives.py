@@ -43,6 +43,11 @@ def policy_objective(
         raise ValueError(f"unknown entropy form {entropy!r}; one of: {', '.join(ENTROPY_FORMS)}")
     if log_probs.shape != baselines.shape or rewards.shape != log_probs.shape[:1]:
         raise ValueError(f"shapes differ: {tuple(log_probs.shape)}, {tuple(baselines.shape)}, {tuple(rewards.shape)}")
+    if entropy != "none" and (patch_entropies is None or patch_entropies.shape != log_probs.shape):
+        found = None if patch_entropies is None else tuple(patch_entropies.shape)
+        raise ValueError(f"patch entropies must be of shape {tuple(log_probs.shape)}, got {found}")
+    if weights is not None and weights.shape != rewards.shape:
+        raise ValueError(f"weights must be of shape {tuple(rewards.shape)}, got {tuple(weights.shape)}")
     reward = rewards[:, None]  # (B, 1), never (B,): (B,) against (B, A) would broadcast over actions
     baselines = baselines.detach()
     if entropy == "none":

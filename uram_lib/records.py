@@ -228,7 +228,7 @@ def finished(experiment: Experiment, seed: int, published: bool) -> bool:
     if experiment.protocol is None:
         return True
     settings = json.loads(json.dumps(dataclasses.asdict(experiment.protocol)))
-    return _rounded(record["metrics"]["protocol"]) == _rounded(settings)
+    return _rounded(record["metrics"].get("protocol")) == _rounded(settings)
 
 
 def load_records(root: Path = PUBLISHED, table: str | None = None) -> list[dict]:
@@ -246,8 +246,12 @@ def dataset_name(record: dict) -> str:
 def wrong(records: list[dict]) -> np.ndarray:
     """(seeds, images): the share of test passes in which each image was misread, a line a record.
 
-    Raises UramError where the records do not have the same number of test images.
+    Raises UramError where the records are not of one recipe and one test set.
     """
+    for what, value in (("recipes", lambda r: r["config_hash"]), ("test sets", lambda r: r["dataset"]["checksum"])):
+        if len(set(map(value, records))) > 1:
+            found = ", ".join(f"seed {r['seed']}: {value(r)}" for r in records)
+            raise UramError(f"the records of row {records[0]['row']} are of different {what} ({found})")
     shares = [1 - unpack(record["test_correct"]).mean(0) for record in records]
     if len({len(share) for share in shares}) > 1:
         numbers = ", ".join(f"seed {r['seed']}: {len(share):,}" for r, share in zip(records, shares, strict=True))

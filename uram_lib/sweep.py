@@ -12,12 +12,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 import torch
 from torch import nn
@@ -385,7 +386,7 @@ def plan(
     asked = seeds
     if isinstance(asked, int) and not isinstance(asked, bool):
         seeds = range(asked)
-    seeds = tuple(seeds) if isinstance(seeds, Iterable) else ()
+    seeds = tuple(dict.fromkeys(seeds)) if isinstance(seeds, Iterable) else ()
     if not seeds or any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in seeds):
         raise UramError(f"seeds must be whole numbers from 0 on, at least one, got {asked!r}")
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
@@ -421,7 +422,7 @@ def plan(
 def run_in_children(plan: Plan) -> None:
     """Run each group as a child process, `plan.parallel` at a time. Raises UramError naming those that failed."""
     waiting, total = plan.groups, len(plan.groups)
-    running: dict[subprocess.Popen, Group] = {}
+    running: dict[subprocess.Popen, tuple[Group, BinaryIO]] = {}  # with what it says to stderr
     retried: set[Group] = set()
     failed: dict[Group, str] = {}
     work = sum(map(cost_of, waiting))
@@ -434,21 +435,25 @@ def run_in_children(plan: Plan) -> None:
             while waiting or running:
                 while waiting and len(running) < plan.parallel:
                     group = waiting.pop(0)
-                    running[start(group, plan.device)] = group
+                    child, stderr = start(group, plan.device)
+                    running[child] = group, stderr
                 for child in [child for child in running if child.poll() is not None]:
-                    group = running.pop(child)
+                    group, stderr = running.pop(child)
                     if child.returncode < 0 and group not in retried:  # killed, not failed
                         retried.add(group)
                         waiting.insert(0, group)
                         continue
                     done += cost_of(group)
                     if child.returncode:
-                        said = child.stderr.read().decode(errors="replace").strip().splitlines()
+                        stderr.seek(0)
+                        said = stderr.read().decode(errors="replace").strip().splitlines()
                         said = said or [f"ended with status {child.returncode}"]
                         failed[group] = said[-1].removeprefix("uram: error: ")
-                partly = sum(progress_of(group) * cost_of(group) for group in running.values())
+                partly = sum(progress_of(group) * cost_of(group) for group, _ in running.values())
                 bar.update(100 * (done + partly) / work - bar.n)
-                names = ", ".join(f"{name_of(group)} ({100 * progress_of(group):.0f} %)" for group in running.values())
+                names = ", ".join(
+                    f"{name_of(group)} ({100 * progress_of(group):.0f} %)" for group, _ in running.values()
+                )
                 bar.set_postfix_str(f"{total - len(waiting) - len(running)} of {total} done; running: {names}")
                 time.sleep(0.2)
         finally:
@@ -457,18 +462,21 @@ def run_in_children(plan: Plan) -> None:
     tell(failed, total)
 
 
-def start(group: Group, device: str) -> subprocess.Popen:
-    """Start a group as a child process of one thread."""
+def start(group: Group, device: str) -> tuple[subprocess.Popen, BinaryIO]:
+    """Start a group as a child process of one thread; what it says to stderr goes to the file, as a pipe that nobody
+    reads meanwhile would stop it when full."""
     e, seeds = group[0].experiment, ",".join(str(job.seed) for job in group)
     words = ["run", e.table, "--preset", e.preset, "--rows", e.row, "--seeds", seeds, "--device", device]
     words += ["--together", str(len(group)), "--dataset", e.config.dataset] + ["--publish"] * group[0].publish
-    return subprocess.Popen(
+    stderr = tempfile.TemporaryFile()
+    child = subprocess.Popen(
         [sys.executable, "-m", "uram_lib.cli", *words],
         env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
     )
+    return child, stderr
 
 
 def run_on_cluster(plan: Plan) -> None:
@@ -501,10 +509,12 @@ def run_on_cluster(plan: Plan) -> None:
 
 
 def seconds_a_run(experiment: Experiment) -> float | None:
-    """From published records of this row: seconds of as many epochs where they were made, and of the attacks; None
-    without records."""
+    """From published records of this row on this data set: seconds of as many epochs where they were made, and of the
+    attacks; None without records."""
     found = records.load_records(table=experiment.table)
-    alike = [r for r in found if r["row"] == experiment.row and r["config"].get("width", 1) == experiment.config.width]
+    now = experiment.config
+    like = lambda r: (r["row"], r["config"]["dataset"], r["config"].get("width", 1))  # noqa: E731
+    alike = [r for r in found if like(r) == (experiment.row, now.dataset, now.width)]
     times = [
         made["wall_seconds"] / r["config"]["epochs"] * experiment.config.epochs
         + sum(made.get("attack_seconds", {}).values())

@@ -20,7 +20,8 @@ from .robustness import FACED_BY_ALL
 TABLE_COLUMNS = (
     "table,row,label,metric,paper,dataset,preset,n_seeds,ours_mean,ours_ci_low,ours_ci_high,delta,verdict".split(",")
 )
-PERCENT = ("percent", "error", "accuracy")  # in the names of quantities that are shares
+# What a quantity of `details` can be, by a word in its name; the first that fits. Others are from 0 on.
+BOUNDS = {"q_value": (-np.inf, np.inf), "bits": (0, 1), "percent": (0, 100), "error": (0, 100), "accuracy": (0, 100)}
 DETAIL_COLUMNS = "row,preset,dataset,quantity,value,ci_low,ci_high,n".split(",")
 BENCHMARK = "bench"  # what stands for a preset where `make bench` measured
 PUBLISHED_AT = ("converged", "paper")  # presets of published records, those that a reader's own resemble first
@@ -138,8 +139,8 @@ def over_seeds_text(values: np.ndarray) -> str:
 
 
 def details(name: str, records: list[dict]) -> pd.DataFrame:
-    """What else the records of a table hold, in long form; columns `DETAIL_COLUMNS`. Intervals are over seeds alone; no
-    quantity can be negative."""
+    """What else the records of a table hold, in long form; columns `DETAIL_COLUMNS`. Intervals are over seeds alone and
+    end where the quantity does."""
     lines = []
     for (owner, preset, dataset, row), group in by_cell(records).items():
         if owner != name:
@@ -147,7 +148,8 @@ def details(name: str, records: list[dict]) -> pd.DataFrame:
         series = [series_of(r) for r in group]
         for quantity in series[0]:
             values = [numbers[quantity] for numbers in series]
-            mean, low, high = over_seeds(values, 100 if any(word in quantity for word in PERCENT) else np.inf)
+            bounds = next((BOUNDS[word] for word in BOUNDS if word in quantity), (0, np.inf))
+            mean, low, high = over_seeds(values, *bounds)
             lines.append({"row": row, "preset": preset, "dataset": dataset, "quantity": quantity, "value": mean,
                           "ci_low": low, "ci_high": high, "n": len(values)})  # fmt: skip
     return pd.DataFrame(lines, columns=DETAIL_COLUMNS)
@@ -228,12 +230,12 @@ def series_of_lengths(record: dict) -> dict[str, float]:
     return errors | {"parameters": count_parameters(model), "multiply-adds": multiply_adds(model, shape)}
 
 
-def over_seeds(values: list[float], most: float = np.inf) -> tuple[float, float | None, float | None]:
-    """Mean and t interval over seeds (no interval for one seed), cut to what the quantity can be: 0 to `most`."""
+def over_seeds(values: list[float], least: float, most: float) -> tuple[float, float | None, float | None]:
+    """Mean and t interval over seeds (no interval for one seed), cut to what the quantity can be."""
     if len(values) < 2:
         return values[0], None, None
     found = statistics.mean_over_seeds(values)
-    return found.mean, max(found.low, 0), min(found.high, most)
+    return found.mean, max(found.low, least), min(found.high, most)
 
 
 def claims(records: list[dict], bench: dict | None = None) -> pd.DataFrame:
