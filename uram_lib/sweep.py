@@ -509,12 +509,13 @@ def run_on_cluster(plan: Plan) -> None:
 
 
 def seconds_a_run(experiment: Experiment) -> float | None:
-    """From published records of this row on this data set: seconds of as many epochs where they were made, and of the
-    attacks; None without records."""
+    """From published records of this row on this data set, or a copy of it: seconds of as many epochs where they were
+    made, and of the attacks; None without records."""
     found = records.load_records(table=experiment.table)
     now = experiment.config
-    like = lambda r: (r["row"], r["config"]["dataset"], r["config"].get("width", 1))  # noqa: E731
-    alike = [r for r in found if like(r) == (experiment.row, now.dataset, now.width)]
+    of_size = lambda name: name.removesuffix("-jpeg") if name in data.COPIES else name  # noqa: E731
+    like = lambda r: (r["row"], of_size(r["config"]["dataset"]), r["config"].get("width", 1))  # noqa: E731
+    alike = [r for r in found if like(r) == (experiment.row, of_size(now.dataset), now.width)]
     times = [
         made["wall_seconds"] / r["config"]["epochs"] * experiment.config.epochs
         + sum(made.get("attack_seconds", {}).values())
