@@ -9,11 +9,10 @@ from uram_lib.experiments import Config, experiment
 
 
 def test_every_row_of_the_paper_with_a_recipe_is_an_experiment():
-    """The paper's rows in its order, and after them, in Table 4, controls that it does not have."""
+    """The paper's rows in its order, among rows that it does not have."""
     for table, rows in experiments.ROWS.items():
         theirs = [row.row for row in paper.ROWS if row.table == table]
-        assert list(rows)[: len(theirs)] == theirs
-        assert len(rows) == len(theirs) or table == "table4"
+        assert [row for row in rows if row in theirs] == theirs
 
 
 def test_rows_that_are_compared_differ_in_nothing_else():

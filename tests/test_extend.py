@@ -39,7 +39,7 @@ def test_the_worked_example_runs_as_it_stands(copy_of_project):
     for module in blocks("python"):
         first = module.splitlines()[0]
         (copy_of_project / first.removeprefix("# ")).write_text(module)
-    (commands,) = blocks("bash")
+    commands, renewal = blocks("bash")
     check, train = (shlex.split(line) for line in commands.splitlines())
     assert check[0] == train[0] == ".venv/bin/uram"
     uram = (sys.executable, "-m", "uram_lib.cli")
@@ -49,3 +49,8 @@ def test_the_worked_example_runs_as_it_stands(copy_of_project):
     record = json.loads((copy_of_project / path).read_text())
     assert record["config"]["glimpses"] == 4 and record["dataset"]["variant"] == "inverted"
     assert record["metrics"]["test_error"] < 50  # a guess errs on 90 %: something was learnt
+    assert renewal.startswith(".venv/bin/jupyter nbconvert ") and (ROOT / renewal.split()[-1]).exists()
+    # The new row leaves the tests on rows and hashes as they were.
+    chosen = ("every_row_of_the_paper", "different_rows_have_different_hashes")
+    run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", " or ".join(chosen),
+        str(ROOT / "tests" / "test_experiments.py"), str(ROOT / "tests" / "test_records.py"))  # fmt: skip

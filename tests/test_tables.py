@@ -377,6 +377,8 @@ def test_monte_carlo_stands_beside_one_pass_in_rows_and_in_paired_differences(ma
     truth = scipy.stats.ttest_1samp([0.0, -0.1], 0).confidence_interval(0.95)
     assert line["Monte Carlo"] == f"−0.05 [−{-truth.low:.2f},\u00a0+{truth.high:.2f}]"
     assert line["one pass"].startswith("−0.55 [") and (line["paper"], line["pairs"]) == ("−0.07", 2)
+    apart = [r for r in made if (r["row"], r["seed"]) not in {("ram-6", 1), ("entropy-6", 0)}]  # no seed in common
+    assert len(tables.monte_carlo("table1", apart, "converged")[1]) == 0
     empty = tables.monte_carlo("table2", made, "paper")
     assert [len(frame) for frame in empty] == [0, 0]
 

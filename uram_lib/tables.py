@@ -120,6 +120,8 @@ def monte_carlo(name: str, records: list[dict], preset: str) -> tuple[pd.DataFra
         if (c.table, c.measure) != (name, "outcome") or not {c.better, c.worse} <= set(groups):
             continue
         better, worse = in_common(groups[c.better], groups[c.worse])
+        if not better:
+            continue
         found = {way: over_seeds_text(errors(better, key) - errors(worse, key)) for way, key in ways.items()}
         reported = paper.row(name, c.better).value - paper.row(name, c.worse).value
         effects.append(
