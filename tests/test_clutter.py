@@ -1,5 +1,6 @@
 """The generator of cluttered digits against twenty lines of numpy (oracle 9; T12, T17)."""
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 from scipy import stats
 
-from uram_lib import data
+from uram_lib import UramError, data
 from uram_lib.data import clutter
+from uram_lib.data.base import md5
 from uram_lib.seeding import stream
 
 SIDE, PIECES, COUNT = 100, 10, 4_000
@@ -104,7 +106,7 @@ def test_the_stream_alone_decides(bare):
     assert torch.equal(one, two) and not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("name", ["digits-clutter100-10", "digits-clutter100-8", "digits-clutter60-4"])
+@pytest.mark.parametrize("name", [name for name in data.NAMES if name.startswith("digits-clutter")])
 def test_fixed_sets_match_their_pinned_checksum(name):
     loaded = data.load(name)
     test = loaded.load_test()
@@ -116,22 +118,42 @@ def test_fixed_sets_match_their_pinned_checksum(name):
     assert not torch.equal(test.images[:200], loaded.validation.images)
 
 
+def test_another_test_set_than_the_pinned_is_refused(monkeypatch):
+    monkeypatch.setitem(data.about("digits-clutter60-4").settings, "md5", "0" * 32)
+    with pytest.raises(UramError, match="test set of digits-clutter60-4 came out with MD5 .* expected 0000"):
+        clutter.load("digits-clutter60-4").load_test()
+
+
+def test_a_fixed_training_set_shows_the_same_canvases_in_every_epoch(bare):
+    """Independent truth: each canvas holds its own digit at its centre; validation and test are the fresh variant's."""
+    fixed, fresh = data.load("digits-clutter100-10-fixed"), data.load("digits-clutter100-10")
+    assert torch.equal(fixed.validation.images, fresh.validation.images) and fixed.checksum == fresh.checksum
+    assert "canvases" not in vars(fixed)  # made when first needed
+    index = torch.tensor([3, 1_296, 3, 0])
+    images, labels, centres = fixed.training_batch(index, stream(0, "one"))
+    again, _, _ = fixed.training_batch(index, stream(0, "two"), spread=0.1)
+    assert torch.equal(images, again) and torch.equal(images[0], images[2]) and not torch.equal(images[0], images[3])
+    assert torch.equal(labels, fixed.train.labels[index]) and fixed.canvases.images.dtype == torch.uint8
+    for image, own, (x, y) in zip(images, index, (centres - 14).long().tolist(), strict=True):
+        assert (image[0, y : y + 28, x : x + 28] * 255 >= bare[own, 0].float() - 0.5).all()
+    assert md5(fixed.canvases.images, fixed.canvases.labels) == "c9a0a6a27cbd641d3e76ddf9ca8e963e"
+    moved = fixed.to(torch.device("cpu"))
+    assert torch.equal(moved.training_batch(index, stream(0, "one"))[0], images)
+    assert data.about("clutter100-10-fixed").title.endswith("pieces, fixed")
+
+
 def test_T13_clutter_comes_from_the_split_s_own_digits():
     """A training image whose every source digit is replaced by black has no light at all."""
     loaded = data.load("digits-clutter100-10")
-    dark = type(loaded)(**{**loaded.__dict__, "train": type(loaded.train)(
-        torch.zeros_like(loaded.train.images), loaded.train.labels, loaded.train.centres)})  # fmt: skip
+    black = dataclasses.replace(loaded.train, images=torch.zeros_like(loaded.train.images))
+    dark = dataclasses.replace(loaded, train=black)
     images, *_ = dark.training_batch(torch.arange(64), stream(0, "dark"))
     assert images.sum() == 0
 
 
-@pytest.mark.parametrize("name", ["clutter100-10", "clutter60-4"])
-def test_mnist_variants_match_their_pinned_checksum(name):
-    try:
-        loaded = data.load(name)
-    except data.DataUnavailable:
-        pytest.skip("MNIST is not on this machine")
-    assert len(loaded.load_test()) == 10_000  # raises where the checksum differs
+@pytest.mark.parametrize("name", ["clutter100-10", "clutter100-8", "clutter100-4", "clutter60-4"])
+def test_mnist_variants_match_their_pinned_checksum(name, mnist):
+    assert len(data.load(name).load_test()) == 10_000  # raises where the checksum differs
 
 
 def test_a_curriculum_draws_offsets_from_the_central_share_of_the_range(bare):

@@ -1,7 +1,6 @@
 """The composed house numbers: what is drawn is what the labels say, and every split keeps to its own sources."""
 
 import dataclasses
-import io
 
 import numpy as np
 import pytest
@@ -12,7 +11,8 @@ from PIL import Image
 from scipy import stats
 
 from uram_lib import UramError, data
-from uram_lib.data import cifar10, clutter, composed, mnist, sequences
+from uram_lib.data import cifar10, composed, mnist, numbers
+from uram_lib.data.base import Split, join, md5
 from uram_lib.seeding import stream
 
 RARE = 1e-4  # p-value below which a fixed-seed comparison counts as a difference
@@ -28,7 +28,7 @@ def bars(marks: list[int]) -> composed.Glyphs:
     images = torch.zeros(10, 1, 28, 28, dtype=torch.uint8)
     for digit, mark in enumerate(marks):
         images[digit, 0, 4:24, 8:20] = mark
-    split = data.Split(images, torch.arange(10), torch.full((10, 2), 14.0))
+    split = Split(images, torch.arange(10), torch.full((10, 2), 14.0))
     return composed.glyphs(split, torch.zeros(3, 32, 32, dtype=torch.uint8))
 
 
@@ -37,7 +37,7 @@ def test_the_digits_stand_from_left_to_right_as_the_labels_say():
     marks = [70 + 20 * digit for digit in range(10)]
     source = bars(marks)
     own, labels = composed.draw_numbers(source, (1, 1, 1, 1, 1), 400, stream(0, "order"))
-    used = labels[:, :5] != sequences.TERMINAL
+    used = labels[:, :5] != data.TERMINAL
     layout = composed.lay_out(source.ink[own][..., 2:].double(), used, stream(0, "layout"), torch.float64)
     cover = composed.paint(source, own, used, layout)
     centres = layout.centres
@@ -48,14 +48,14 @@ def test_the_digits_stand_from_left_to_right_as_the_labels_say():
         for slot in range(length):
             column, row = centres[i, slot].floor().long()
             assert round(float(cover[i, row, column]) * 255) == marks[labels[i, slot]]
-        assert (labels[i, length:] == sequences.TERMINAL).all() and (labels[i, :length] < 10).all()
+        assert (labels[i, length:] == data.TERMINAL).all() and (labels[i, :length] < 10).all()
 
 
 def test_centres_are_the_middle_of_each_digit_s_ink():
     """Numbers of one digit: the painted bar's centre of mass, measured on the image."""
     source = bars([255] * 10)
     own, labels = composed.draw_numbers(source, (1, 0, 0, 0, 0), 200, stream(0, "mass"))
-    used = labels[:, :5] != sequences.TERMINAL
+    used = labels[:, :5] != data.TERMINAL
     layout = composed.lay_out(source.ink[own][..., 2:].double(), used, stream(0, "layout"), torch.float64)
     cover = composed.paint(source, own, used, layout)
     at = torch.arange(64) + 0.5
@@ -69,7 +69,7 @@ def test_layouts_and_backgrounds_of_the_embedded_numbers_come_from_different_dra
     asked = []
     real = composed.stream
     monkeypatch.setattr(composed, "stream", lambda *names, **where: asked.append(names) or real(*names, **where))
-    composed.load.__wrapped__("digits-composed").load_test()
+    composed.load("digits-composed").load_test()
     assert len(asked) >= 5 and len(set(asked)) == len(asked)
 
 
@@ -85,11 +85,11 @@ def test_numbers_stay_inside_every_crop_and_large_enough_to_read(made):
 def test_lengths_follow_svhn(made):
     """SVHN's counts by length add up to the images and digits that its authors state, but one of six digits."""
     for part, images, digits in (("train", 33_401, 73_251), ("extra", 202_353, 531_131), ("test", 13_068, 26_032)):
-        counts = sequences.LENGTHS[part]
+        counts = numbers.LENGTHS[part]
         assert sum(counts) == images and sum((i + 1) * n for i, n in enumerate(counts)) == digits
     for often in composed.OFTEN.values():
         _, labels = composed.draw_numbers(made.source, often, 40_000, stream(0, "lengths"))
-        counts = sequences.lengths_of(labels).bincount(minlength=6)[1:].numpy()
+        counts = numbers.lengths_of(labels).bincount(minlength=6)[1:].numpy()
         expected = np.array(often) / sum(often) * 40_000
         few = expected.cumsum() > 40_000 - 30  # lengths too rare for a chi-square count as one
         merge = lambda x, few=few: np.append(x[~few], x[few].sum())  # noqa: E731
@@ -113,9 +113,9 @@ def test_any_batch_has_the_promised_shapes_and_ranges(made, seed, count):
     assert images.shape == (count, 1, 54, 54) and images.dtype == torch.float32
     assert images.min() >= 0 and images.max() <= 1
     assert labels.shape == (count, 6) and labels.dtype == torch.int64
-    lengths = sequences.lengths_of(labels)
+    lengths = numbers.lengths_of(labels)
     assert (1 <= lengths).all() and (lengths <= 5).all() and (labels[:, 0] > 0).all()
-    assert ((labels == sequences.TERMINAL) == (torch.arange(6) >= lengths[:, None])).all()
+    assert ((labels == data.TERMINAL) == (torch.arange(6) >= lengths[:, None])).all()
 
 
 def test_the_stream_alone_decides(made):
@@ -145,19 +145,19 @@ def test_digits_show_against_their_background(made):
 
 def test_fixed_sets_match_their_pinned_checksum(made):
     test = made.load_test()
-    assert made.checksum == "md5:" + clutter.md5(test)
+    assert made.checksum == "md5:" + md5(test.images, test.labels)
     assert len(test) == made.test_size == 300 and len(made.validation) == 200
     assert made.image_shape == tuple(test.images.shape[1:]) == (1, 54, 54)
     assert data.shape_of("digits-composed") == (made.image_shape, made.classes) == ((1, 54, 54), 11)
-    again = composed.load.__wrapped__("digits-composed")
+    again = composed.load("digits-composed")
     assert torch.equal(again.validation.images, made.validation.images)
     assert made.describe()["name"] == "digits" and made.describe()["variant"] == "composed"
 
 
-def test_another_test_set_than_the_pinned_is_refused(made, monkeypatch):
-    monkeypatch.setitem(composed.TEST_MD5, "digits-composed", "0" * 32)
+def test_another_test_set_than_the_pinned_is_refused(monkeypatch):
+    monkeypatch.setitem(data.about("digits-composed").settings, "md5", "0" * 32)
     with pytest.raises(UramError, match="test set of digits-composed came out with MD5 .* expected 0000"):
-        made.load_test()
+        composed.load("digits-composed").load_test()
 
 
 def test_T13_each_split_is_made_of_its_own_digits_and_backgrounds(monkeypatch):
@@ -169,8 +169,8 @@ def test_T13_each_split_is_made_of_its_own_digits_and_backgrounds(monkeypatch):
         return composed.compose(source, lengths, 2, stream(0, *names))
 
     monkeypatch.setattr(composed, "fixed", recorded)
-    monkeypatch.setattr(composed, "TEST_MD5", {})
-    loaded = composed.load.__wrapped__("digits-composed")
+    monkeypatch.setitem(data.about("digits-composed").settings, "md5", "")
+    loaded = composed.load("digits-composed")
     loaded.load_test()
     used["train"] = loaded.source
     as_set = lambda images: {image.numpy().tobytes() for image in images}  # noqa: E731
@@ -186,121 +186,41 @@ def test_crops_move_image_and_centres_together(corner):
     images[0, 0, 30, 20] = 255  # row 30, column 20: T11
     centres = torch.full((1, 5, 2), torch.nan)
     centres[0, 0] = torch.tensor([20.5, 30.5])
-    whole = sequences.Sequences(images, torch.tensor([sequences.encode([7])]), centres)
-    cut = sequences.crop(whole, torch.tensor([corner]))
+    whole = numbers.Sequences(images, torch.tensor([numbers.encode([7])]), centres)
+    cut = numbers.crop(whole, torch.tensor([corner]))
     x, y = cut.centres[0, 0].long()
     assert cut.images[0, 0, y, x] == 255 and cut.images.shape == (1, 1, 54, 54)
     assert cut.centres[0, 1:].isnan().all() and cut.lengths.tolist() == [1]
 
 
-def test_crops_are_uniform_with_both_ends():
-    corners = sequences.random_corners(20_000, stream(0, "corners"))
+def test_crops_are_uniform_with_both_ends(made):
+    """The offset is read off the centre of a digit at (32, 32)."""
+    centres = torch.full((20_000, 5, 2), torch.nan)
+    centres[:, 0] = 32.0
+    labels = torch.tensor(numbers.encode([7])).expand(20_000, 6)
+    whole = numbers.Sequences(torch.zeros(1, 1, 64, 64, dtype=torch.uint8).expand(20_000, 1, 64, 64), labels, centres)
+    _, short, moved = numbers.random_crops(whole, 1, stream(0, "corners"))
+    assert short.tolist()[0] == [7, 10] and short.shape == (20_000, 2)
     for axis in range(2):
-        counts = corners[:, axis].bincount()
+        counts = (32 - moved[:, 0, axis]).long().bincount()
         assert len(counts) == 11 and stats.chisquare(counts.numpy()).pvalue > RARE
+
+
+def test_parts_are_joined_in_order(made):
+    first, second = made.validation.at(slice(3)), made.validation.at(slice(3, 5))
+    assert torch.equal(join([first, second]).images, made.validation.images[:5])
 
 
 def test_moving_keeps_the_kind_of_split_and_dataset(made):
     moved = made.to(torch.device("cpu"))
-    assert type(moved) is composed.Composed and type(moved.validation) is sequences.Sequences
+    assert type(moved) is composed.Composed and type(moved.validation) is numbers.Sequences
     assert torch.equal(moved.source.ink, made.source.ink)
 
 
 def test_ink_boxes_are_the_smallest():
     image = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     image[0, 0, 5:9, 3:14] = 200
-    assert composed.glyphs(data.Split(image, torch.tensor([1]), torch.zeros(1, 2)), image[0]).ink.tolist() == [
-        [3, 5, 11, 4]
-    ]
-
-
-# CIFAR-10
-
-
-def write_parquet(folder, part: str, count: int, kind: str = "PNG", damage: int | None = None):
-    """A parquet file in the hub's layout: picture i is all (i, 2 i, 3 i) mod 256, label i mod 10."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows = []
-    for i in range(count):
-        raw = io.BytesIO()
-        Image.new("RGB", (32, 32), (i % 256, 2 * i % 256, 3 * i % 256)).save(raw, kind)
-        rows.append({"bytes": raw.getvalue()[: 40 if i == damage else None], "path": f"{i}.png"})
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{part}-00000-of-00001.parquet"
-    pq.write_table(pa.table({"img": rows, "label": [i % 10 for i in range(count)]}), path)
-    return path
-
-
-@pytest.fixture
-def small_cifar(tmp_path, monkeypatch):
-    monkeypatch.setenv("URAM_DATA", str(tmp_path))
-    monkeypatch.setattr(cifar10, "COUNTS", {"train": 60, "test": 20})
-    monkeypatch.setattr(cifar10, "VALIDATION", 10)
-    return tmp_path / "cifar10" / "plain_text"
-
-
-def test_cifar10_parquet_splits_are_disjoint_and_together_the_file(small_cifar):
-    for part, count in cifar10.COUNTS.items():
-        write_parquet(small_cifar, part, count)
-    loaded = cifar10.load.__wrapped__("cifar10")
-    assert loaded.title == "CIFAR-10" and loaded.image_shape == (3, 32, 32)
-    images = torch.cat([loaded.train.images, loaded.validation.images])
-    assert sorted(images[:, 0, 0, 0].tolist()) == list(range(60))
-    assert torch.equal(images[:, 2], 3 * images[:, 0]) and len(loaded.validation) == 10
-    assert torch.equal(loaded.train.labels, loaded.train.images[:, 0, 0, 0].long() % 10)
-    assert len(loaded.load_test()) == loaded.test_size == 20
-
-
-def test_a_jpeg_copy_of_cifar10_is_never_taken_for_the_original(small_cifar):
-    for part, count in cifar10.COUNTS.items():
-        write_parquet(small_cifar, part, count, "JPEG")
-    assert cifar10.load.__wrapped__("cifar10-jpeg").title == "CIFAR-10 (JPEG re-encoded)"
-    with pytest.raises(data.DataUnavailable, match="URAM_OFFLINE"):
-        cifar10.load.__wrapped__("cifar10")
-
-
-def test_a_jpeg_copy_that_is_not_here_is_named(small_cifar):
-    with pytest.raises(data.DataUnavailable, match="No JPEG re-encoded copy"):
-        cifar10.load.__wrapped__("cifar10-jpeg")
-
-
-def test_damaged_cifar10_files_are_named(small_cifar):
-    path = write_parquet(small_cifar, "train", 60, damage=7)
-    write_parquet(small_cifar, "test", 20)
-    with pytest.raises(UramError, match="train-00000-of-00001.parquet: picture 7 cannot be read"):
-        cifar10.load.__wrapped__("cifar10")
-    write_parquet(small_cifar, "train", 59)
-    with pytest.raises(UramError, match="holds 59 images, expected 60"):
-        cifar10.load.__wrapped__("cifar10")
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(UramError, match="parquet is damaged") as caught:
-        cifar10.load.__wrapped__("cifar10")
-    assert "\n" not in str(caught.value)
-
-
-def test_test_pictures_that_are_not_whole_are_named_before_any_training(small_cifar):
-    write_parquet(small_cifar, "train", 60)
-    path = write_parquet(small_cifar, "test", 19)
-    with pytest.raises(UramError, match="test-00000-of-00001.parquet holds 19 images, expected 20"):
-        cifar10.load.__wrapped__("cifar10")
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(UramError, match="test-00000-of-00001.parquet is damaged"):
-        cifar10.load.__wrapped__("cifar10")
-
-
-def test_damaged_official_files_are_named_and_not_taken_for_missing_ones(small_cifar, tmp_path):
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    with pytest.raises(
-        UramError, match=r"cifar-10-batches-py/data_batch_1 is missing \(expected MD5 c99cafc1"
-    ) as caught:
-        cifar10.load.__wrapped__("cifar10")
-    assert not isinstance(caught.value, data.DataUnavailable)  # for which the embedded digits would step in
-    (folder / "data_batch_1").write_bytes(b"no pictures")
-    with pytest.raises(UramError, match="data_batch_1 is damaged"):
-        cifar10.load.__wrapped__("cifar10")
+    assert composed.glyphs(Split(image, torch.tensor([1]), torch.zeros(1, 2)), image[0]).ink.tolist() == [[3, 5, 11, 4]]
 
 
 def test_grey_is_the_luma_that_pillow_computes():
@@ -319,6 +239,6 @@ def test_the_test_set_over_photographs_matches_its_pinned_checksum():
         pytest.skip(str(error))
     if folder is None:
         pytest.skip("MNIST is not on this machine")
-    backgrounds = composed.grey(read("test")[0])
-    test = composed.fixed_test(lambda: composed.glyphs(mnist.split(folder, "t10k"), backgrounds), "composed-jpeg")
-    assert len(test) == 10_000  # raises where the checksum differs
+    source = composed.glyphs(mnist.split(folder, "t10k"), composed.grey(read("test")[0]))
+    test = composed.fixed(source, composed.OFTEN["test"], 10_000, "composed-jpeg", "test")
+    assert md5(test.images, test.labels) == data.about("composed-jpeg").settings["md5"]

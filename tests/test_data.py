@@ -1,17 +1,26 @@
-"""Data sets: splits, ranges, checksums, lineage (T13) and the embedded default."""
+"""Data sets: the registry, splits, ranges, checksums, lineage (T13), MNIST's files and the embedded default."""
 
 import dataclasses
-import json
+import gzip
+import hashlib
+import io
+import os
 import shutil
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import sklearn.datasets
 import torch
+from PIL import Image
 
-from uram_lib import UramError, data, experiments, records, sweep, training
+from uram_lib import UramError, data, paths, training
+from uram_lib.data import digits as digits_module
+from uram_lib.data import files, numbers  # noqa: I001
 from uram_lib.data import mnist as mnist_module
+from uram_lib.data.base import Split
 from uram_lib.evaluation import evaluate
 
 
@@ -24,9 +33,101 @@ def check_split(split, size: int):
     assert len(split) == len(split.images) == len(split.centres) == size
     assert split.images.dtype == torch.uint8 and split.images.shape[1:] == (1, 28, 28)
     assert split.labels.dtype == torch.int64 and set(split.labels.tolist()) == set(range(10))
-    assert (split.centres == 14).all()
+    assert (split.centres == 14).all() and split.lengths is None
     floats = split.floats()
     assert floats.dtype == torch.float32 and floats.min() == 0 and floats.max() == 1
+
+
+# The registry
+
+
+def test_the_registry_is_known_without_pytorch():
+    """What the command line needs for `--help` and for a mistake in a name."""
+    code = (
+        "import sys; from uram_lib import data, UramError; data.shape_of('mnist'); data.holds_numbers('svhn')\n"
+        "try: data.load('mnits')\n"
+        "except UramError as error: print(error)\n"
+        "assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0 and ran.stdout.startswith("unknown data set 'mnits'; one of: cifar10"), ran.stderr
+
+
+@pytest.mark.parametrize("ask", [data.load, data.shape_of, data.available, data.holds_numbers, data.about])
+def test_unknown_names_list_the_known_ones(ask):
+    with pytest.raises(UramError, match="unknown data set 'cifar'; one of: .*digits.*mnist"):
+        ask("cifar")
+
+
+def test_every_name_has_its_classes_its_embedded_form_and_known_fallbacks():
+    assert {"mnist", "svhn", "clutter100-4", "clutter100-10-fixed", "digits-clutter100-10-fixed"} <= set(data.NAMES)
+    for name in data.NAMES:
+        reads_numbers = name == "svhn" or "composed" in name  # ten digits and the class that ends a number
+        assert data.shape_of(name)[1] == 10 + reads_numbers and data.holds_numbers(name) == reads_numbers
+        fallbacks = data.about(name).fallbacks
+        assert data.is_embedded(name) == (not fallbacks)
+        assert not fallbacks or data.is_embedded(fallbacks[-1])
+        assert all(data.shape_of(other) == data.shape_of(name) for other in fallbacks)
+    for name, others in data.STAND_INS.items():
+        assert {data.shape_of(other) for other in others} == {data.shape_of(name)} and not data.is_embedded(name)
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-colour", "digits-clutter60-4", "digits-composed"])
+def test_shapes_without_reading_agree_with_the_data(name):
+    found = data.load(name)
+    assert data.shape_of(name) == (tuple(found.load_test().images.shape[1:]), found.classes)
+    assert found.image_shape == data.shape_of(name)[0] and found.title == data.about(name).title
+
+
+def test_description_names_sizes_and_checksum(digits):
+    sizes = {"train": 1_297, "validation": 200, "test": 300}
+    expected = {"name": "digits", "variant": "", "sizes": sizes, "checksum": digits.checksum}
+    assert digits.describe() == expected
+    assert digits.checksum.startswith("md5:") and len(digits.checksum) == 36
+
+
+# Splits
+
+
+def test_an_empty_split_is_refused_in_one_line():
+    with pytest.raises(UramError, match="at least one example"):
+        Split(torch.zeros(0, 1, 28, 28, dtype=torch.uint8), torch.zeros(0, dtype=torch.long), torch.zeros(0, 2))
+    with pytest.raises(UramError, match="at least one example"):
+        data.load("digits").train.at(slice(0, 0))
+
+
+def test_distances_of_glimpses_to_single_objects_by_hand():
+    """On 100 x 60 pixels: (0, 0) is (50, 30), (1, -1) is (100, 0)."""
+    split = Split(torch.zeros(2, 1, 60, 100), torch.tensor([3, 4]), torch.tensor([[50.0, 30.0], [97.0, 4.0]]))
+    locations = torch.tensor([[[0.0, 0.0], [0.06, 0.0]], [[1.0, -1.0], [1.0, -1.0]]])
+    torch.testing.assert_close(split.glimpse_distances(locations), torch.tensor([[0.0, 3.0], [5.0, 5.0]]))
+    values = torch.rand(2, 2)
+    assert split.per_object(values) is values
+
+
+def test_distances_of_glimpses_to_digits_by_hand(generator):
+    """Numbers 42 and 7, two glimpses at each of six places: a loop over what counts, digit by digit."""
+    labels = torch.tensor([numbers.encode([4, 2]), numbers.encode([7])])
+    centres = torch.full((2, 5, 2), torch.nan)
+    centres[0, :2], centres[1, 0] = torch.tensor([[10.0, 20.0], [30.0, 22.0]]), torch.tensor([27.0, 27.0])
+    split = numbers.Sequences(torch.zeros(2, 1, 54, 54), labels, centres)
+    locations, values = torch.rand(2, 12, 2, generator=generator) * 2 - 1, torch.rand(2, 12, generator=generator)
+    pixels = (locations.reshape(2, 6, 2, 2) + 1) * 27
+    expected = [[float((pixels[i, k, t] - centres[i, k]).norm()) for t in (0, 1)] for i, k in ((0, 0), (0, 1), (1, 0))]
+    torch.testing.assert_close(split.glimpse_distances(locations), torch.tensor(expected))
+    counted = [values[i, 2 * k : 2 * k + 2].tolist() for i, k in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1))]
+    assert split.per_object(values).tolist() == counted and split.lengths.tolist() == [2, 1]
+
+
+def test_training_batch_is_the_indexed_images_in_zero_to_one(digits):
+    index = torch.tensor([5, 0, 5])
+    images, labels, centres = digits.training_batch(index, torch.Generator())
+    assert images.dtype == torch.float32 and (centres == 14).all()
+    torch.testing.assert_close(images, digits.train.floats()[index])
+    assert torch.equal(labels, digits.train.labels[index])
+
+
+# T13
 
 
 def test_T13_digits_splits_are_disjoint_and_together_scikit_learns(digits):
@@ -42,12 +143,7 @@ def test_T13_digits_splits_are_disjoint_and_together_scikit_learns(digits):
     everything = [row for split in splits for row in as_rows(split)]
     assert len(set(everything)) == len(everything) == 1_797
     assert digits.test_size == len(digits.load_test())
-
-
-def test_digits_are_the_same_every_time(digits):
-    from uram_lib.data import digits as module
-
-    again = module.load.__wrapped__()
+    again = digits_module.load("digits")
     assert torch.equal(again.train.images, digits.train.images) and again.checksum == digits.checksum
 
 
@@ -55,11 +151,12 @@ def test_T13_mnist_validation_and_train_are_disjoint_and_together_the_sixty_thou
     """Independent truth: the idx file itself, read here with struct and numpy."""
     check_split(mnist.train, 54_000)
     check_split(mnist.validation, 6_000)
-    folder = mnist_module.find()
-    raw = (folder / "train-images-idx3-ubyte").read_bytes()
+    assert data.shape_of("mnist") == (mnist.image_shape, mnist.classes)
+    read = lambda name: mnist_module.locate(mnist_module.find(), name).read_bytes()  # noqa: E731
+    raw = read("train-images-idx3-ubyte")
     assert struct.unpack(">4i", raw[:16]) == (2051, 60_000, 28, 28)
     images = np.frombuffer(raw, np.uint8, offset=16).reshape(60_000, -1)
-    labels = np.frombuffer((folder / "train-labels-idx1-ubyte").read_bytes(), np.uint8, offset=8)
+    labels = np.frombuffer(read("train-labels-idx1-ubyte"), np.uint8, offset=8)
     file = sorted(image.tobytes() + bytes([label]) for image, label in zip(images, labels, strict=True))
     assert sorted(as_rows(mnist.train) + as_rows(mnist.validation)) == file
     # MNIST's training images are all different, so a shared image would show here.
@@ -73,15 +170,6 @@ def test_mnist_test_split_is_the_published_one_and_shares_no_image_with_training
     assert test.labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     known = set(as_rows(mnist.train)) | set(as_rows(mnist.validation))
     assert not known & set(as_rows(test))
-
-
-@pytest.fixture
-def counted(digits, monkeypatch):
-    """The real digits behind a counter of how often the test split is read."""
-    reads = []
-    load_test = lambda: reads.append(1) or digits.load_test()  # noqa: E731
-    monkeypatch.setattr(data, "load", lambda name: dataclasses.replace(digits, load_test=load_test))
-    return reads
 
 
 def test_T13_training_and_model_selection_never_read_the_test_split(few_digits, small_config, tmp_path):
@@ -99,137 +187,164 @@ def test_T13_training_and_model_selection_never_read_the_test_split(few_digits, 
     assert evaluate(trained.model, few_digits.validation).error == pytest.approx(trained.val_error)
 
 
-def test_T13_one_run_reads_the_test_split_exactly_once(counted, local):
-    experiment = experiments.experiment("table1", "ram-6", "smoke")
-    short = dataclasses.replace(experiment, config=dataclasses.replace(experiment.config, epochs=1))
-    job = sweep.Job(short, 0, publish=False)
-    sweep.run_group((job,), "cpu")
-    assert len(counted) == 1
-    sweep.run_group((job,), "cpu")  # finished: not even once more
-    assert len(counted) == 1
-
-
-def test_a_run_that_was_gone_on_with_tells_of_every_session(local):
-    whole = experiments.experiment("table1", "fc", "smoke")
-    job = sweep.Job(dataclasses.replace(whole, config=dataclasses.replace(whole.config, epochs=2)), 0, publish=False)
-    first = sweep.note_session(job, torch.device("cpu"))
-    assert len(first) == 1 == len(sweep.note_session(job, torch.device("cpu")))  # without a state it starts anew
-
-    class Stop(Exception):
-        pass
-
-    def stop(epoch, row):
-        raise Stop
-
-    with pytest.raises(Stop):
-        training.train(job.experiment.config, 0, data.load("digits"), state_path=job.state, on_epoch=stop)
-    dirty = [first[0] | {"git_commit": "a" * 40, "dirty": True, "started": "2026-01-01T00:00:00+00:00"}]
-    job.sessions.write_text(json.dumps(dirty))
-    sweep.run_group((job,), "cpu")
-    made = records.read_record(job.record)["provenance"]
-    assert made["dirty"] and made["started"] == "2026-01-01T00:00:00+00:00" and made["git_commit"] != "a" * 40
-    assert [one["git_commit"] for one in made["sessions"]] == ["a" * 40, made["git_commit"]]
-    assert not job.sessions.exists()
-
-
-def test_unknown_names_list_the_known_ones():
-    for ask in (data.load, data.shape_of, data.available):
-        with pytest.raises(UramError, match="unknown data set 'cifar'; one of: .*digits.*mnist"):
-            ask("cifar")
-
-
-def test_shapes_without_reading_agree_with_the_data(digits):
-    assert data.shape_of("digits") == (digits.image_shape, digits.classes)
-    for name in data.loaders():
-        reads_numbers = name == "svhn" or "composed" in name  # ten digits and the class that ends a number
-        assert data.shape_of(name)[1] == 10 + reads_numbers
-
-
-def test_shapes_without_reading_agree_with_mnist(mnist):
-    assert data.shape_of("mnist") == (mnist.image_shape, mnist.classes)
-
-
 def test_T13_digits_in_colour_are_the_digits_splits_painted(digits):
     """No digit is in two splits, and its shape is to be seen: ink is brighter than any ground, in every channel."""
     colour = data.load("digits-colour")
-    pairs = [(colour.train, digits.train), (colour.validation, digits.validation),
-             (colour.load_test(), digits.load_test())]  # fmt: skip
-    for painted, bare in pairs:
+    pairs = ((colour.train, digits.train), (colour.validation, digits.validation))
+    for painted, bare in (*pairs, (colour.load_test(), digits.load_test())):
         assert painted.images.shape == (len(bare), 3, 32, 32) and torch.equal(painted.labels, bare.labels)
         assert (painted.centres == 16).all()
         cover = torch.nn.functional.pad(bare.images, [2] * 4)[:, 0]
         for channel in painted.images.unbind(1):
             assert channel[cover == 255].min() >= 170 and channel[cover == 0].max() <= 128
         assert painted.images.float().std((0, 1)).min() > 10  # every pixel's colour differs from image to image
-    assert data.shape_of("digits-colour") == (colour.image_shape, colour.classes) == data.shape_of("cifar10-jpeg")
-    assert data.is_embedded("digits-colour") and colour.describe()["variant"] == "colour"
+    assert colour.describe()["variant"] == "colour"
+    painted = (colour.train, colour.validation, colour.load_test())
+    digest = hashlib.md5(b"".join(split.images.numpy().tobytes() for split in painted)).hexdigest()
+    assert colour.checksum == "md5:" + digest == "md5:c28a579d9e8cf62f41c9e95e660c22fc"
+
+
+# Where files are missing
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """A single data root, which is empty; downloads are allowed, but there is no network. Nothing is loaded yet."""
+    monkeypatch.setenv("URAM_DATA", str(tmp_path))
+    monkeypatch.delenv("URAM_OFFLINE")
+    monkeypatch.setattr(files, "data_roots", lambda: [tmp_path])
+    monkeypatch.setattr(files, "_failed", {})
+    data.load.cache_clear()
+    yield tmp_path
+    data.load.cache_clear()
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """The list of downloads that were tried."""
+    tried = []
+
+    def refuse(*_, **__):
+        tried.append(1)
+        raise RuntimeError("Error downloading train-images:\nTried there, got:\n<urlopen error>\n")
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", refuse)
+    return tried
+
+
+def test_where_mnist_is_not_the_line_names_the_folders_searched_and_what_lies_there(nowhere, monkeypatch):
+    monkeypatch.setenv("URAM_OFFLINE", "1")
+    (nowhere / "MNIST").mkdir()
+    (nowhere / "MNIST" / "train.csv").touch()
+    for i in range(9):
+        (nowhere / f"other-{i}").touch()
+    with pytest.raises(data.DataUnavailable) as caught:
+        data.load("mnist")
+    line = str(caught.value)
+    assert line.startswith("MNIST is not on this machine: no train-images-idx3-ubyte[.gz] in ") and "\n" not in line
+    assert "(holds MNIST/, other-0, other-1" in line and "4 more)" in line and "MNIST (holds train.csv)" in line
+    assert "URAM_OFFLINE forbids downloading it" in line
+
+
+def test_a_failed_download_is_one_line_tried_once_and_said_once(nowhere, no_network):
+    with pytest.warns(UserWarning, match="NOT comparable") as caught:
+        assert data.available("mnist") == "digits"
+    said = str(caught[0].message)
+    assert "\n" not in said and "cannot be downloaded (Error downloading train-images: Tried there" in said
+    assert "Running on embedded digits (scikit-learn) instead. EMBEDDED DEFAULT" in said
+    lines = list(data.overview(["mnist", "clutter100-10", "clutter60-4", "digits", "svhn"]))
+    assert [line.split(":")[0] for line in lines] == ["mnist", "clutter100-10", "clutter60-4", "digits", "svhn"]
+    assert sum("cannot be downloaded" in line for line in lines) == 1 == len(no_network)
+    assert lines[1] == "clutter100-10: not here. (See above.)"
+    assert "1,297 / 200 / 300 train / validation / test, md5:" in lines[3] and "`uram data svhn`" in lines[4]
 
 
 def test_where_cifar10_is_not_its_copy_is_taken_and_else_the_digits_in_colour(monkeypatch):
-    def missing():
+    copy = dataclasses.replace(data.load("digits-colour"), title="a copy")
+    here = {"digits-colour": copy}
+
+    def load(name):
+        if name in here:
+            return here[name]
         raise data.DataUnavailable("none here")
 
-    known = data.loaders() | {"cifar10": missing}
-    copy = dataclasses.replace(data.load("digits-colour"), title="a copy")
-    monkeypatch.setattr(data, "loaders", lambda: known | {"cifar10-jpeg": lambda: copy})
-    with pytest.warns(UserWarning, match="none here Running on a copy instead"):
-        assert data.available("cifar10") == "cifar10-jpeg"
-    monkeypatch.setattr(data, "loaders", lambda: known | {"cifar10-jpeg": missing})
+    monkeypatch.setattr(data, "load", load)
     with pytest.warns(UserWarning, match="NOT comparable"):
         assert data.available("cifar10") == "digits-colour"
+    here["cifar10-jpeg"] = copy
+    with pytest.warns(UserWarning, match="none here Running on a copy instead.$"):
+        assert data.available("cifar10") == "cifar10-jpeg"
+    here.clear()
+    with pytest.raises(data.DataUnavailable, match="none here"):
+        data.available("cifar10")
 
 
-def test_training_batch_is_the_indexed_images_in_zero_to_one(digits):
-    index = torch.tensor([5, 0, 5])
-    images, labels, _ = digits.training_batch(index, torch.Generator())
-    assert images.dtype == torch.float32
-    torch.testing.assert_close(images, digits.train.floats()[index])
-    assert torch.equal(labels, digits.train.labels[index])
+def test_what_is_written_goes_to_the_first_writable_root(tmp_path, monkeypatch):
+    (tmp_path / "closed").write_text("a file, so no folder can be made here")
+    monkeypatch.setattr(files, "data_roots", lambda: [tmp_path / "closed", tmp_path / "own"])
+    assert files.writable("svhn") == tmp_path / "own" / "svhn" and os.listdir(tmp_path / "own" / "svhn") == []
+    monkeypatch.setattr(files, "data_roots", lambda: [tmp_path / "closed"])
+    with pytest.raises(UramError, match="no data folder can be written to: .*closed; set URAM_DATA"):
+        files.writable("svhn")
 
 
-def test_description_names_sizes_and_checksum(digits):
-    assert digits.describe() == {
-        "name": "digits", "variant": "", "sizes": {"train": 1_297, "validation": 200, "test": 300},
-        "checksum": digits.checksum,
-    }  # fmt: skip
-    assert digits.checksum.startswith("md5:") and len(digits.checksum) == 36
-
-
-BANNER_WORDS = "EMBEDDED DEFAULT", "NOT comparable with the paper"
-
-
-def test_offline_without_data_falls_back_to_the_digits_and_says_so(uram, copy_of_project, local, tmp_path):
-    """Through the real command line, in a copy of the library whose data folder is empty."""
-    asked = ("run", "table1", "--preset", "quick", "--rows", "fc", "--seeds", "0", "--device", "cpu")
-    (nothing := tmp_path / "nothing").mkdir()
-    done = uram(*asked, cwd=copy_of_project, URAM_DATA=str(nothing))
-    assert done.returncode == 0, done.stderr
-    assert "URAM_OFFLINE" in done.stderr and all(words in done.stderr for words in BANNER_WORDS)
-    records = list((local / "runs").glob("**/seed-*.json"))
-    assert [path.parent.parent.name for path in records] == ["digits"]
-
-
-def test_offline_without_data_nothing_is_published(uram, copy_of_project, tmp_path):
-    """Numbers of the embedded digits must never stand in for MNIST's."""
-    asked = ("run", "table1", "--preset", "quick", "--rows", "fc", "--publish")
-    (nothing := tmp_path / "nothing").mkdir()
-    done = uram(*asked, cwd=copy_of_project, URAM_DATA=str(nothing))
-    assert done.returncode == 1 and "publishing needs mnist" in done.stderr
-    assert not (copy_of_project / "results").exists()
+# MNIST's files
 
 
 @pytest.fixture
 def fake_mnist(tmp_path, monkeypatch):
-    """A folder with the right names; the real files where MNIST is here, else idx files of random bytes."""
-    found, folder = mnist_module.find(), tmp_path / "data" / "MNIST" / "raw"
+    """Small idx files, 20 training and 10 test images of random bytes, with their own MD5."""
+    folder, random = tmp_path / "data" / "MNIST" / "raw", np.random.default_rng(0)
     folder.mkdir(parents=True)
+    sums = {}
     for name in mnist_module.MD5:
-        if found is not None:
-            shutil.copy(found / name, folder / name)
-        else:
-            (folder / name).write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 10]) + bytes(10))
+        count = 20 if name.startswith("train") else 10
+        shape = (count, 28, 28) if "images" in name else (count,)
+        raw = bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}i", *shape)
+        (folder / name).write_bytes(raw + random.integers(0, 10, shape).astype(np.uint8).tobytes())
+        sums[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
+    monkeypatch.setattr(mnist_module, "MD5", sums)
+    monkeypatch.setattr(mnist_module, "VALIDATION", 5)
     monkeypatch.setenv("URAM_DATA", str(tmp_path / "data"))
     return folder
+
+
+def compress(folder):
+    for path in folder.iterdir():
+        (folder / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+
+
+def with_a_dot(folder):
+    for path in folder.iterdir():
+        path.rename(folder / path.name.replace("-idx", ".idx"))
+
+
+@pytest.mark.parametrize("change", [lambda folder: None, compress, with_a_dot], ids=["plain", "gz", "dot"])
+@pytest.mark.parametrize(
+    "place, root", [("MNIST/raw", ""), ("MNIST", ""), ("raw", ""), ("", ""), ("MNIST/raw", "MNIST"), ("raw", "raw")]
+)
+def test_mnist_is_found_in_the_layouts_that_people_have(fake_mnist, tmp_path, monkeypatch, place, root, change):
+    expected = mnist_module.load("mnist")
+    change(fake_mnist)
+    folder = tmp_path / "given" / place
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in fake_mnist.iterdir():
+        shutil.copy(path, folder)
+    monkeypatch.setenv("URAM_DATA", str(tmp_path / "given" / root))
+    assert mnist_module.find() == folder
+    found = mnist_module.load("mnist")
+    assert (len(found.train), len(found.validation), found.test_size) == (15, 5, 10)
+    assert torch.equal(found.train.images, expected.train.images) and found.checksum == expected.checksum
+    assert torch.equal(found.load_test().labels, expected.load_test().labels)
+
+
+def test_a_whole_folder_is_preferred_and_URAM_DATA_comes_first(fake_mnist, tmp_path):
+    assert mnist_module.find() == fake_mnist
+    shutil.copytree(fake_mnist, tmp_path / "data" / "raw")
+    assert mnist_module.find() == fake_mnist
+    (fake_mnist / "t10k-labels-idx1-ubyte").unlink()
+    assert mnist_module.find() == tmp_path / "data" / "raw"
 
 
 def truncate(path):
@@ -242,21 +357,50 @@ def alter_one_bit(path):
     path.write_bytes(raw)
 
 
-@pytest.mark.parametrize("damage", [truncate, alter_one_bit])
+@pytest.mark.parametrize("change", [lambda folder: None, compress], ids=["plain", "gz"])
+@pytest.mark.parametrize("damage", [truncate, alter_one_bit, lambda path: path.write_bytes(b"")])
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
-def test_damaged_mnist_files_are_named_with_the_expected_checksum(fake_mnist, damage, name):
-    damage(fake_mnist / name)
-    with pytest.raises(UramError) as caught:
-        mnist_module.read(fake_mnist, name)
+def test_damaged_mnist_files_are_named_with_the_expected_checksum(fake_mnist, change, damage, name):
+    change(fake_mnist)
+    damage(mnist_module.locate(fake_mnist, name))
+    with pytest.raises(UramError, match="is damaged") as caught:
+        mnist_module.load("mnist")
     assert name in str(caught.value) and mnist_module.MD5[name] in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and not isinstance(caught.value, data.DataUnavailable)
 
 
 def test_a_missing_mnist_file_is_named(fake_mnist):
     (fake_mnist / "train-labels-idx1-ubyte").unlink()
     with pytest.raises(UramError, match="train-labels-idx1-ubyte is missing"):
-        mnist_module.read(fake_mnist, "train-labels-idx1-ubyte")
+        mnist_module.load("mnist")
 
 
-def test_URAM_DATA_comes_first(fake_mnist):
-    assert mnist_module.find() == fake_mnist
+# Pictures
+
+
+def encoded(array: np.ndarray, kind: str = "PNG") -> bytes:
+    raw = io.BytesIO()
+    Image.fromarray(array).save(raw, kind)
+    return raw.getvalue()
+
+
+def test_sixteen_bits_are_scaled_down_and_not_cut_off():
+    levels = np.linspace(0, 65_535, 64, dtype=np.uint16).reshape(8, 8)
+    for mode, channels in (("L", 1), ("RGB", 3)):
+        read = np.asarray(files.picture(encoded(levels), mode)).reshape(8, 8, channels)
+        assert np.abs(read - levels[..., None] / 257).max() <= 0.5
+    eight = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    assert np.array_equal(np.asarray(files.picture(encoded(eight), "L")), eight)
+
+
+@pytest.mark.parametrize(
+    "raw, said",
+    [(b"", "damaged"), (b"text", "damaged"), (encoded(np.zeros((8, 8), np.uint8))[:40], "damaged, or no picture")]
+    + [
+        (encoded(odd, "TIFF"), "neither 8 nor 16")
+        for odd in (np.ones((4, 4), np.float32), np.full((4, 4), 70_000, np.int32))
+    ],
+)
+def test_what_is_no_picture_or_has_pixels_of_another_kind_is_refused(raw, said):
+    with pytest.raises(ValueError, match=said):
+        files.picture(raw, "L")

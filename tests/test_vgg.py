@@ -8,11 +8,11 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uram_lib.attacks import frozen, margin, pgd
+from uram_lib.attacks import Under, margin, pgd
+from uram_lib.config import Config
 from uram_lib.glimpse import location_to_pixel
-from uram_lib.models import MLPVGG, VGG16, AttentiveVGG, FixedRollout, RandomGlimpseVGG, bottom_up
-from uram_lib.models.vgg import ConvolutionalGlimpseNetwork, count_parameters
-from uram_lib.objectives import hybrid_loss
+from uram_lib.models.layers import count_parameters
+from uram_lib.models.vgg import MLPVGG, VGG16, AttentiveVGG, ConvolutionalGlimpseNetwork, RandomGlimpseVGG
 from uram_lib.seeding import initialise
 
 SHAPE = (3, 32, 32)
@@ -43,6 +43,11 @@ def inputs(generator):
     start = torch.rand(5, 2, generator=generator) * 2 - 1
     noise = torch.randn(5, 2, 2, generator=generator)
     return images, start, noise, torch.randint(7, (5,), generator=generator)
+
+
+def fixed(model, start: torch.Tensor, noise: torch.Tensor | None, **paths) -> Under:
+    """`model` under these draws."""
+    return Under(model, {"start": start} | ({} if noise is None else {"noise": noise}), **paths)
 
 
 def size(model: torch.nn.Module) -> int:
@@ -77,7 +82,7 @@ def test_vgg16_equals_torchvision_with_its_weights():
     model.features.std.fill_(0.25)
     with torch.no_grad():
         expected = theirs((images - 0.4) / 0.25).flatten(1)
-        torch.testing.assert_close(model.feat(images), expected)
+        torch.testing.assert_close(model.features(images), expected)
         assert expected.shape == (2, 512) and expected.std() > 1e-3
         torch.testing.assert_close(model(images), F.linear(expected, model.classifier.weight, model.classifier.bias))
 
@@ -149,11 +154,10 @@ def test_the_hybrid_loss_reaches_every_parameter(inputs, kind, core):
     images, start, noise, labels = inputs
     model = attentive(kind, core=core, context=True)
     trajectory = model(images, start, noise)
-    assert bottom_up(model) is model
     assert trajectory.class_logits.shape == (5, 3, 7) and trajectory.hiddens.shape == (5, 3, 48)
     assert trajectory.log_probs.shape == trajectory.baselines.shape == trajectory.patch_entropies[:, 1:].shape == (5, 2)
-    trajectory = trajectory._replace(patch_entropies=torch.ones(5, 3))
-    loss, parts = hybrid_loss(trajectory, labels, model.context_network, 1.0, 0.01, "literal", 0.5)
+    config = Config("digits-colour", "vgg16-attention", 1, entropy="literal", context="attended")
+    loss, parts = model.loss(images, labels, {"start": start, "noise": noise}, config)
     loss.backward()
     assert loss.isfinite() and parts["context"] > 0
     for name, parameter in model.named_parameters():
@@ -168,11 +172,12 @@ def test_equation_17_is_one_matrix_on_the_concatenation(inputs):
     images, start, noise, _ = inputs
     model = warmed(attentive(), images, start, noise)
     trajectory = model(images, start, noise)
-    both = torch.cat((trajectory.hiddens[:, -1], model.feat(images)), -1)  # (5, 48 + 16)
+    both = torch.cat((trajectory.hiddens[:, -1], model.features(images)), -1)  # (5, 48 + 16)
     weight = torch.cat((model.classifier.weight, model.feature_classifier.weight), -1)
     logits = F.linear(both, weight, model.classifier.bias)
     torch.testing.assert_close(trajectory.class_logits[:, -1], logits)
-    torch.testing.assert_close(FixedRollout(model, start, noise)(images), logits)
+    for paths in ({}, {"features_only": True}, {"sigma": model.sigma}):  # which change no prediction
+        torch.testing.assert_close(fixed(model, start, noise, **paths)(images), logits)
 
 
 def test_gradient_reaches_the_pixels_by_both_paths(inputs):
@@ -183,7 +188,7 @@ def test_gradient_reaches_the_pixels_by_both_paths(inputs):
     images, start, noise = images.double().requires_grad_(), start.double(), noise.double()
 
     def gradient(features_only: bool) -> torch.Tensor:
-        logits = FixedRollout(model, start, noise, features_only)(images)
+        logits = fixed(model, start, noise, features_only=features_only)(images)
         return torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), images)[0]
 
     full, through_features = gradient(False), gradient(True)
@@ -215,10 +220,9 @@ def test_through_locations_the_gradient_is_whole(inputs, sampled):
         model.location_network.weight.mul_(10)
 
     def value(x, whole):
-        logits = FixedRollout(model, start, noise, through_locations=whole)(x)
+        logits = fixed(model, start, noise, through_locations=whole)(x)
         return logits.gather(1, labels[:, None]).sum()
 
-    # Patches may come from a compiled loop where no gradient is asked for.
     torch.testing.assert_close(value(images, True), value(images, False), rtol=1e-9, atol=1e-9)
     point = images.clone().requires_grad_()
     whole, partial = (torch.autograd.grad(value(point, through), point)[0] for through in (True, False))
@@ -238,11 +242,12 @@ def test_the_full_gradient_is_the_stronger_attack(inputs):
     model = warmed(attentive(), images, start, noise)
     with torch.no_grad():
         model.classifier.weight.mul_(5)
-    draws = {only: [FixedRollout(model, s, noise, only) for s in (start, -start)] for only in (False, True)}
+    both = torch.cat((start, -start)), noise.repeat(2, 1, 1)
+    draws = {only: fixed(model, *both, features_only=only) for only in (False, True)}
 
     def mean_margin(candidates):
         with torch.no_grad():
-            return sum(margin(rollout(candidates), labels).mean().item() for rollout in draws[False]) / 2
+            return sum(margin(logits, labels).mean().item() for logits in draws[False](candidates)) / 2
 
     clean = mean_margin(images)
     full, features_only = (mean_margin(pgd(draws[only], images, labels, 8 / 255, 5)) for only in (False, True))
@@ -260,21 +265,21 @@ def test_several_rollouts_of_an_image_share_its_features_and_nothing_else(inputs
     images.requires_grad_()
     asked = []
     model.features.register_forward_hook(lambda *_: asked.append(1))
-    logits = FixedRollout(model, starts, noises)(images)  # (S, B, K)
+    logits = fixed(model, starts, noises)(images)  # (S, B, K)
     assert logits.shape == (3, 5, 7) and asked == [1]
-    one_by_one = [FixedRollout(model, starts[i : i + 5], noises[i : i + 5])(images) for i in (0, 5, 10)]
+    one_by_one = [fixed(model, starts[i : i + 5], noises[i : i + 5])(images) for i in (0, 5, 10)]
     torch.testing.assert_close(logits, torch.stack(one_by_one))
     assert not torch.equal(logits[0], logits[1]) and not torch.equal(logits[1], logits[2])
     gradients = [torch.autograd.grad(sum(draw.sum() for draw in part), images)[0] for part in (logits, one_by_one)]
     torch.testing.assert_close(*gradients)
 
 
-def test_features_only_changes_no_prediction(inputs):
-    images, start, noise, _ = inputs
-    model = warmed(attentive(), images, start, noise)
-    torch.testing.assert_close(
-        FixedRollout(model, start, noise)(images), FixedRollout(model, start, noise, True)(images)
-    )
+@pytest.mark.parametrize("kind", [AttentiveVGG, RandomGlimpseVGG])
+@pytest.mark.parametrize("actions", [1, 3])
+def test_noise_of_another_length_is_refused(inputs, kind, actions):
+    images, start, _, _ = inputs
+    with pytest.raises(ValueError, match=r"noise must be \(5, 2, 2\), got"):
+        attentive(kind)(images, start, torch.zeros(5, actions, 2))
 
 
 def test_a_batch_of_one_and_the_mean_policy(inputs):
@@ -306,6 +311,8 @@ def test_random_glimpses_are_uniform_and_learn_nothing(generator):
     torch.testing.assert_close(trajectory.log_probs.exp(), torch.full((20, 40), 0.25))
     with pytest.raises(ValueError, match="random glimpses need noise"):
         model(torch.rand(1, *SHAPE), torch.zeros(1, 2))
+    streams = {name: torch.Generator().manual_seed(0) for name in ("start", "policy")}
+    assert model.draws(2, streams, sampled=False)["noise"].shape == (2, 40, 2)  # no mean policy to be tested by
 
 
 @settings(max_examples=10)
@@ -322,14 +329,6 @@ def test_mlp_control_classifies_from_both(generator):
     model = initialise(MLPVGG(SHAPE, 7, 80_000, 11, SLIM), 0).eval()
     model.calibrate(torch.rand(9, *SHAPE, generator=generator))
     images = torch.rand(2, *SHAPE, generator=generator)
-    feat = model.feat(images)
+    feat = model.features(images)
     both = torch.cat((model.perceptron(feat), feat), -1)
     torch.testing.assert_close(model(images), model.classifier(both))
-
-
-def test_a_fixed_rollout_is_frozen_with_its_model(inputs):
-    images, start, noise, _ = inputs
-    model = attentive()
-    with frozen(FixedRollout(model, start, noise)):
-        assert not any(m.training for m in model.modules()) and not any(p.requires_grad for p in model.parameters())
-    assert all(m.training for m in model.modules()) and all(p.requires_grad for p in model.parameters())

@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import compiled
-
 
 def location_to_pixel(location: Tensor, height: int, width: int) -> Tensor:
     """(..., 2) locations in [-1, 1] to (..., 2) pixel coordinates (x, y) in [0, width] x [0, height]."""
@@ -28,7 +26,7 @@ def pixel_to_location(pixel: Tensor, height: int, width: int) -> Tensor:
 class GlimpseSensor:
     """Extracts `scales` concentric patches of `size` x `size` values around each location of a batch.
 
-    `pyramid(images)` is computed once a batch and costs in proportion to the image;
+    `pyramid(images)` is computed once per batch and costs in proportion to the image;
     a glimpse at it (`sensor(pyramid, location)`) costs the same whatever the image's size (claim C9).
     """
 
@@ -72,9 +70,7 @@ class GlimpseSensor:
         for k, level in enumerate(pyramid):
             side = 2**k
             first = centre - self.size / 2 * side + (self.margin if k else 0)  # (B, 2): entry of the first box
-            total = compiled.patch(level, first, side, self.size)
-            if total is None:
-                total = interpolate(level, first, side, self.size)  # (B, C, g, g)
+            total = interpolate(level, first, side, self.size)  # (B, C, g, g)
             patches.append(total / side**2 if k else total)  # from sums to means
         return torch.stack(patches, 1)  # (B, scales, C, g, g)
 
@@ -83,7 +79,6 @@ def interpolate(level: Tensor, first: Tensor, side: int, size: int) -> Tensor:
     """Read `level` (B, C, H, W) at `size` x `size` entries, `side` apart, zeros beyond its edge: (B, C, size, size).
 
     first: (B, 2), x then y, of the top left entry; between whole numbers the four nearest are interpolated.
-    `compiled.patch` does the same, faster, where it can.
     """
     rows, columns = level.shape[-2:]
     x, y = (first[:, :, None] + side * torch.arange(size, device=first.device, dtype=first.dtype)).unbind(1)  # (B, g)

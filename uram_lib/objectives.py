@@ -1,24 +1,45 @@
 """What is minimised: REINFORCE with a baseline (Eq. 4), the entropy constraint (12-13), the context constraint (11)
 and their sum, the hybrid loss (14), for the bottom-up model; the Q loss (8-9) for the top-down model. Every loss is a
-scalar to be minimised; rewards are 0 or 1."""
+scalar to be minimised."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .data.sequences import TERMINAL, counting, lengths_of
-from .models.number_cnns import LengthAndDigits, most_probable
-from .models.ram import Trajectory
+from .data import TERMINAL
+from .data.numbers import counting, lengths_of
+from .paper import BETA1, ENTROPY_OFFSET
 
-ENTROPY_FORMS = ("none", "literal", "intent")
-CONTEXT_FORMS = ("attended", "detached", "uniform", "each-step")
-REWARDS = ("cumulative", "whole")
+GAMMA = 0.99  # of Eq. 8, which gives none; without effect where there is one decision (ledger A2)
 
 
-def correctness(trajectory: Trajectory, labels: Tensor) -> Tensor:
+def correctness(trajectory, labels: Tensor) -> Tensor:
     """The reward R (Algorithm 1, line 15): 1 where the last prediction is right, else 0 (ledger A4). (B,)."""
     last = trajectory.class_logits[:, -1]  # (B, K)
     return (last.argmax(-1) == labels).to(last.dtype)
+
+
+def right_probabilities(trajectory, labels: Tensor) -> Tensor:
+    """The probability of the right class after each glimpse, (B, T), without gradient."""
+    probabilities = trajectory.class_logits.detach().softmax(-1)  # (B, T, K)
+    return probabilities.gather(-1, labels[:, None, None].expand(-1, probabilities.shape[1], 1))[..., 0]
+
+
+def rewards_to_go(trajectory, labels: Tensor) -> Tensor:
+    """For each action, (B, A), the mean probability of the right class over the glimpses that it can still change."""
+    actions = trajectory.log_probs.shape[1]
+    after = right_probabilities(trajectory, labels)[:, trajectory.class_logits.shape[1] - actions :]  # (B, A)
+    left = torch.arange(actions, 0, -1, device=after.device)
+    return after.flip(1).cumsum(1).flip(1) / left
+
+
+def chooser_rewards(trajectory, labels: Tensor, kind: str = "outcome") -> Tensor:
+    """What the top-down model is paid, (B,): the `outcome`, 1 or 0; the same `signed`, 1 or -1 (ledger A4); or `early`,
+    the probability of the right class after the second glimpse (ledger A4')."""
+    if kind == "early":
+        return right_probabilities(trajectory, labels)[:, :2][:, -1]
+    outcome = correctness(trajectory, labels)
+    return 2 * outcome - 1 if kind == "signed" else outcome
 
 
 def policy_objective(
@@ -27,35 +48,38 @@ def policy_objective(
     baselines: Tensor,
     patch_entropies: Tensor | None = None,
     entropy: str = "none",
-    entropy_offset: float = 0.5,
+    entropy_offset: float = ENTROPY_OFFSET,
     weights: Tensor | None = None,
 ) -> Tensor:
     """J of Eq. 12, whose gradient is Eq. 13; with `entropy="none"` that of Eq. 4. To be maximised.
 
-    log_probs, baselines: (B, A) for A actions; rewards: (B,), R_T of the whole sequence;
-    patch_entropies: (B, A), bits, of the patch that each action leads to (ledger D2);
-    entropy_offset: lambda. Forms: "literal" weights the advantage, (H + lambda)(R - b), as printed;
-    "intent" weights the reward, (H + lambda) R - b, which does pull towards rich patches (ledger D3).
+    log_probs, baselines: (B, A) for A actions; rewards: (B,), R_T of the whole sequence, or (B, A), of each action;
+    patch_entropies: (B, A), bits, of each action's patch (ledger D2); entropy_offset: lambda. Forms: "literal" weights
+    the advantage, (H + lambda)(R - b), as printed; "intent" weights the reward, (H + lambda) R - b, which does pull
+    towards rich patches (ledger D3); "constant" weights every advantage with the mean of H + lambda (ledger D4).
     Returns the mean over the batch, weighted by `weights` (B,) if given, of the sum over actions.
     Raises ValueError on an unknown form or other shapes.
     """
-    if entropy not in ENTROPY_FORMS:
-        raise ValueError(f"unknown entropy form {entropy!r}; one of: {', '.join(ENTROPY_FORMS)}")
-    if log_probs.shape != baselines.shape or rewards.shape != log_probs.shape[:1]:
+    if log_probs.shape != baselines.shape or rewards.shape not in (log_probs.shape[:1], log_probs.shape):
         raise ValueError(f"shapes differ: {tuple(log_probs.shape)}, {tuple(baselines.shape)}, {tuple(rewards.shape)}")
     if entropy != "none" and (patch_entropies is None or patch_entropies.shape != log_probs.shape):
         found = None if patch_entropies is None else tuple(patch_entropies.shape)
         raise ValueError(f"patch entropies must be of shape {tuple(log_probs.shape)}, got {found}")
-    if weights is not None and weights.shape != rewards.shape:
-        raise ValueError(f"weights must be of shape {tuple(rewards.shape)}, got {tuple(weights.shape)}")
-    reward = rewards[:, None]  # (B, 1), never (B,): (B,) against (B, A) would broadcast over actions
+    if weights is not None and weights.shape != log_probs.shape[:1]:
+        raise ValueError(f"weights must be of shape {tuple(log_probs.shape[:1])}, got {tuple(weights.shape)}")
+    # (B,) against (B, A) would broadcast over actions.
+    reward = rewards[:, None] if rewards.ndim == 1 else rewards  # (B, 1) or (B, A)
     baselines = baselines.detach()
     if entropy == "none":
         advantage = reward - baselines  # (B, A)
     elif entropy == "literal":
         advantage = (patch_entropies + entropy_offset) * (reward - baselines)
-    else:
+    elif entropy == "intent":
         advantage = (patch_entropies + entropy_offset) * reward - baselines
+    elif entropy == "constant":
+        advantage = (patch_entropies + entropy_offset).mean() * (reward - baselines)
+    else:
+        raise ValueError(f"unknown entropy form {entropy!r}; one of: none, literal, intent, constant")
     objective = (log_probs * advantage.detach()).sum(1)  # (B,)
     return objective.mean() if weights is None else (objective * weights).mean()
 
@@ -70,7 +94,13 @@ def baseline_loss(baselines: Tensor, targets: Tensor, weights: Tensor | None = N
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean cross entropy. logits: (B, K); labels: (B,); weights: (B,) or None."""
+    """Mean cross entropy. logits: (B, K), or (B, T, K) of as many predictions of one label; labels: (B,); weights: (B,)
+    or None."""
+    if logits.ndim == 3:
+        steps = logits.shape[1]
+        labels = labels.repeat_interleave(steps)
+        weights = None if weights is None else weights.repeat_interleave(steps)
+        logits = logits.flatten(0, 1)
     if weights is None:
         return F.cross_entropy(logits, labels)
     return (F.cross_entropy(logits, labels, reduction="none") * weights).mean()
@@ -84,78 +114,81 @@ def context_loss(
     form: str = "attended",
     example_weights: Tensor | None = None,
 ) -> Tensor:
-    """Cross entropy of the class predicted from the attended context (Eq. 11), or a control of it (ledger K3).
+    """Cross entropy of the class predicted from the attended context (Eq. 11), or another reading of it.
 
     hiddens: (B, T, D) core states; class_logits: (B, T, K); labels: (B,) in [0, K); example_weights: (B,) or None.
-    Forms: "attended", the weights being alpha_{t,y}; "detached", the same without a gradient through them; "uniform",
-    the weights being 1 / T; "each-step", no context at all: the mean cross entropy of the T predictions alpha_t.
-    Returns a scalar. Uses the true label, so it is a training loss and never a prediction (ledger K1).
-    Raises ValueError on an unknown form.
+    Forms: those of `attended_context`; and "each-step", no context at all: the mean cross entropy of the T predictions
+    alpha_t. Returns a scalar. A training loss and never a prediction (ledger K1). Raises ValueError on an unknown form.
     """
-    if form not in CONTEXT_FORMS:
-        raise ValueError(f"unknown context form {form!r}; one of: {', '.join(CONTEXT_FORMS)}")
-    steps = hiddens.shape[1]
     if form == "each-step":
-        each = None if example_weights is None else example_weights.repeat_interleave(steps)
-        return cross_entropy(class_logits.flatten(0, 1), labels.repeat_interleave(steps), each)
-    if form == "uniform":
-        return cross_entropy(context_network(hiddens.mean(1)), labels, example_weights)
-    context = attended_context(hiddens, class_logits, labels, detached=form == "detached")
+        return cross_entropy(class_logits, labels, example_weights)
+    context = attended_context(hiddens, class_logits, labels, form)
     return cross_entropy(context_network(context), labels, example_weights)
 
 
-def attended_context(hiddens: Tensor, class_logits: Tensor, labels: Tensor, detached: bool = False) -> Tensor:
-    """C = sum_t alpha_{t,y} H_t of Eq. 11, (B, D). Arguments as of `context_loss`; labels: the y that weigh.
-    detached: no gradient through the weights."""
-    weights = class_logits.softmax(-1).gather(-1, labels[:, None, None].expand(-1, hiddens.shape[1], 1))  # (B, T, 1)
-    return ((weights.detach() if detached else weights) * hiddens).sum(1)
+def attended_context(hiddens: Tensor, class_logits: Tensor, labels: Tensor, form: str = "attended") -> Tensor:
+    """C = sum_t w_t H_t, (B, D). labels: the y that weigh; other arguments as of `context_loss`.
+
+    Forms: "attended", w_t = alpha_{t,y} (Eq. 11); "detached", the same without a gradient through w; "normalised", the
+    same, summing to 1 over time (ledger K2); "confidence", w_t = max_k alpha_{t,k}, which no label enters (ledger K2');
+    "uniform", w_t = 1 / T (ledger K3).
+    """
+    if form == "uniform":
+        return hiddens.mean(1)
+    alpha = class_logits.softmax(-1)  # (B, T, K)
+    if form == "confidence":
+        weights = alpha.amax(-1, keepdim=True)  # (B, T, 1)
+    else:
+        weights = alpha.gather(-1, labels[:, None, None].expand(-1, hiddens.shape[1], 1))  # (B, T, 1)
+    if form == "detached":
+        weights = weights.detach()
+    elif form == "normalised":
+        weights = weights / weights.sum(1, keepdim=True)
+    elif form not in ("attended", "confidence"):
+        raise ValueError(f"unknown form of the context {form!r}")
+    return (weights * hiddens).sum(1)
 
 
 def hybrid_loss(
-    trajectory: Trajectory,
+    trajectory,
     labels: Tensor,
     context_network: nn.Module | None,
-    beta1: float,
-    beta2: float,
-    entropy: str,
-    entropy_offset: float,
-    context_form: str = "attended",
+    config,
     rewards: Tensor | None = None,
     weights: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of Eq. 14: -y log alpha_T - beta1 y log z - beta2 J, plus the baseline's regression.
 
-    labels: (B,). J enters with a minus sign: the printed plus would lower the reward (ledger D8).
-    `context_network=None` leaves out the beta1 term; `context_form` is that of `context_loss`. rewards: (B,),
-    `correctness` where None; weights: (B,), of each image in every term, 1 where None. Returns the loss and its
-    detached parts, each a scalar: `cross_entropy`, `context`, `policy`, `baseline`, and the mean `reward`.
+    labels: (B,); config: `Config.at` the epoch. J enters with a minus sign: the printed plus would lower the reward
+    (ledger D8). `context_network=None` leaves out the beta1 term. rewards: (B,), by default what `config.reward` says;
+    weights: (B,), of each image in every term, 1 where None. Returns the loss and its detached parts, each a scalar:
+    `cross_entropy`, `context`, `policy`, `baseline`, and the mean `reward`, the share of right answers.
     """
-    last = trajectory.class_logits[:, -1]  # (B, K)
-    rewards = correctness(trajectory, labels) if rewards is None else rewards  # (B,)
-    classes = cross_entropy(last, labels, weights)
-    context = (
-        context_loss(trajectory.hiddens, trajectory.class_logits, labels, context_network, context_form, weights)
-        if context_network is not None
-        else torch.zeros_like(classes)
-    )
+    logits, outcome = trajectory.class_logits, correctness(trajectory, labels)
+    if rewards is None:
+        rewards = rewards_to_go(trajectory, labels) if config.reward == "probability" else outcome
+    classes = cross_entropy(logits[:, -1], labels, weights)
+    loss = classes
+    context = torch.zeros_like(classes)
+    if context_network is not None:
+        context = context_loss(trajectory.hiddens, logits, labels, context_network, config.context, weights)
+        loss = loss + BETA1 * context
     glimpses, actions = trajectory.patch_entropies.shape[1], trajectory.log_probs.shape[1]
-    entropies = trajectory.patch_entropies[:, glimpses - actions :]  # (B, A): the patches that the actions led to
+    first = glimpses - actions if config.entropy_patch == "after" else 0  # or the patches seen before acting
+    entropies = trajectory.patch_entropies[:, first : first + actions]  # (B, A)
     objective = policy_objective(
-        trajectory.log_probs, rewards, trajectory.baselines, entropies, entropy, entropy_offset, weights
+        trajectory.log_probs, rewards, trajectory.baselines, entropies, config.entropy, weights=weights
     )
-    returns = rewards[:, None].expand_as(trajectory.baselines)
-    if entropy == "intent":
-        returns = (entropies + entropy_offset) * returns
+    returns = rewards if rewards.ndim == 2 else rewards[:, None].expand_as(trajectory.baselines)
+    if config.entropy == "intent":
+        returns = (entropies + ENTROPY_OFFSET) * returns
     regression = baseline_loss(trajectory.baselines, returns, weights)
-    loss = classes + beta1 * context - beta2 * objective + regression
+    loss = loss - config.beta2 * objective + regression
     parts = {"cross_entropy": classes, "context": context, "policy": objective, "baseline": regression}
-    mean_reward = rewards.to(regression.dtype).mean()  # bfloat16, in which rewards may be, rounds a mean
-    return loss, {name: part.detach() for name, part in parts.items()} | {"reward": mean_reward}
-
-
-def by_place(trajectory: Trajectory, places: int) -> Trajectory:
-    """A rollout of T glimpses and T actions as `places` rollouts: (B, T, ...) -> (B places, T / places, ...)."""
-    return Trajectory(*(field.unflatten(1, (places, -1)).flatten(0, 1) for field in trajectory))
+    if config.each_step and logits.shape[1] > 1:
+        parts["each_step"] = cross_entropy(logits[:, :-1], labels, weights)
+        loss = loss + config.each_step * parts["each_step"]
+    return loss, {name: part.detach() for name, part in parts.items()} | {"reward": outcome.float().mean()}
 
 
 def returns_of(right: Tensor, counts: Tensor, reward: str) -> Tensor:
@@ -166,60 +199,54 @@ def returns_of(right: Tensor, counts: Tensor, reward: str) -> Tensor:
     after it are worth, over the number of places that count, so the first one's is the share of the number that is
     read. "whole": 1 at each place where the whole number is right, else 0. Raises ValueError for another `reward`.
     """
-    if reward not in REWARDS:
-        raise ValueError(f"unknown reward {reward!r}; one of: {', '.join(REWARDS)}")
+    if reward not in ("cumulative", "whole"):
+        raise ValueError(f"unknown reward {reward!r}; one of: cumulative, whole")
     if reward == "whole":
         return (right | ~counts).all(1, keepdim=True).expand_as(right).to(torch.get_default_dtype())
     worth = (right & counts).to(torch.get_default_dtype()).cumprod(1)  # (B, N)
     return worth.flip(1).cumsum(1).flip(1) / counts.sum(1, keepdim=True)
 
 
+def by_place(trajectory, places: int):
+    """A rollout of T glimpses and T actions as `places` rollouts: (B, T, ...) -> (B places, T / places, ...)."""
+    return type(trajectory)(*(field.unflatten(1, (places, -1)).flatten(0, 1) for field in trajectory))
+
+
 def number_loss(
-    trajectory: Trajectory,
-    labels: Tensor,
-    context_network: nn.Module | None,
-    beta1: float,
-    beta2: float,
-    entropy: str,
-    entropy_offset: float,
-    reward: str,
+    trajectory, labels: Tensor, context_network: nn.Module | None, config
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 14 for a number: the sum over its digits and its end of `hybrid_loss`, each over its own glimpses and with
     its own label (ledger I), the mean over images. What lies behind the end adds nothing.
 
-    trajectory: T glimpses and T actions; labels: (B, N), N a divisor of T; reward: as `returns_of` takes it.
-    Returns as `hybrid_loss`; `reward` is the share of numbers that are wholly right.
+    trajectory: T glimpses and T actions; labels: (B, N), N a divisor of T. Returns as `hybrid_loss`; `reward` is the
+    share of numbers that are wholly right.
     """
     digits = by_place(trajectory, labels.shape[1])  # B N rollouts
     counts = counting(labels)  # (B, N)
     right = digits.class_logits[:, -1].argmax(-1).view_as(labels) == labels  # (B, N)
-    loss, parts = hybrid_loss(
-        digits, labels.flatten(), context_network, beta1, beta2, entropy, entropy_offset,
-        rewards=returns_of(right, counts, reward).flatten(),
-        weights=(counts * labels.shape[1]).flatten(),  # the mean over B N is then the sum over N, the mean over B
-    )  # fmt: skip
+    rewards = None if config.reward == "probability" else returns_of(right, counts, config.reward).flatten()
+    weights = (counts * labels.shape[1]).flatten()  # the mean over B N is then the sum over N, the mean over B
+    loss, parts = hybrid_loss(digits, labels.flatten(), context_network, config, rewards, weights)
     return loss, parts | {"reward": (right | ~counts).all(1).float().mean()}
 
 
-def length_and_digits_loss(heads: LengthAndDigits, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """-log P(length) - sum over the digits that there are of log P(digit), the mean over images. labels: (B, 6).
+def length_and_digits_loss(heads, labels: Tensor) -> Tensor:
+    """-log P(length) - sum over the digits that there are of log P(digit), the mean over images, a scalar.
 
-    Returns the loss and its detached part, `cross_entropy`, and the share `reward` of numbers that are wholly right.
+    heads: `length_logits` (B, 5) and `digit_logits` (B, 5, 10); labels: (B, 6).
     """
     batch, places, _ = heads.digit_logits.shape
     length = F.cross_entropy(heads.length_logits, lengths_of(labels) - 1)
     digits = F.cross_entropy(
         heads.digit_logits.flatten(0, 1), labels[:, :places].flatten(), ignore_index=TERMINAL, reduction="sum"
     )
-    loss = length + digits / batch
-    right = (most_probable(heads) == labels).all(1)  # (B,)
-    return loss, {"cross_entropy": loss.detach(), "reward": right.float().mean()}
+    return length + digits / batch
 
 
-def q_loss(values: Tensor, actions: Tensor, rewards: Tensor, next_values: Tensor, gamma: float) -> Tensor:
+def q_loss(values: Tensor, actions: Tensor, rewards: Tensor, next_values: Tensor, gamma: float = GAMMA) -> Tensor:
     """Squared error of Q against its target (Eq. 9), the mean over images and levels.
 
-    values: (B, L, 4), Q of all regions at each level; actions: (B, L), the regions chosen; rewards: (B,), of the
+    values: (B, L, |A|), Q of all regions at each level; actions: (B, L), the regions chosen; rewards: (B,), of the
     outcome; next_values: (B, L - 1), max_a Q(s_{l+1}, a) of the frozen network (ledger A3); gamma: in [0, 1].
     The target (Eq. 8) is y = r at the last level, where the reward is paid and the episode ends, and
     y = gamma max_a Q(s_{l+1}, a) before it, where r = 0. So with one level, y = r: a regression of the outcome, into

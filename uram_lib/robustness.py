@@ -1,205 +1,165 @@
 """Table 4's evaluation (ledger H): every attack on a trained network, the worst case image by image, and warnings.
 
-The network is attacked as it is tested: in evaluation mode, with the mean policy and one uniform start an image (the
-control with random glimpses: with random places). Every attacker but the blind ones has the network and its gradients.
+The network is attacked as it is tested: in evaluation mode, with the mean policy and one uniform start per image (the
+control with random glimpses: with random places). All attacks but the blind ones have the network and its gradients.
 "PGD" also knows each image's start; "EOT-PGD" knows only how starts are drawn, and averages over rollouts. Robust
-accuracy is the share of images that no attack breaks, those that know the start included: what is random in a network
-is then no shelter. A network that glimpses thus faces four gradient attacks more than one that does not, so the worst
-case over `FACED_BY_ALL` is told beside it.
+accuracy is the share of images that no attack breaks, those that know the start included: randomness is no shelter.
+A network that glimpses meets four gradient attacks more than others: compare rows by `FACED_BY_ALL`, too.
 """
 
 import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
-from .attacks import literal_pgd, pgd, red_flags, robust_correct, sign_noise, square
-from .data import Split
-from .evaluation import EVALUATION_SEED, Evaluation, draws_in_testing, evaluate, stratified, uniform_start
-from .experiments import Config, Protocol
-from .models import bottom_up, under
-from .paper import PGD_EPSILON
-from .records import pack
+from . import attacks, paper
+from .attacks import Under, at_least_one, frozen, literal_pgd, pgd, sign_noise, square
+from .config import Protocol
+from .data.base import Split
+from .evaluation import EVALUATION_SEED, Evaluation, draws_in_testing, evaluate, stratified
+from .models.layers import Model
 from .seeding import stream
-from .training import load_state, save_state
 
 ROLLOUTS = {"cpu": 1_000}  # at a time; on an accelerator OTHER_ROLLOUTS
 OTHER_ROLLOUTS = 10_000
-LITERAL, PGD, MARGIN, FEATURES, LOCATIONS, EOT, EOT_MARGIN, SQUARE, NOISE = (
-    "Eq. 15 by the letter", "PGD", "PGD, margin loss", "PGD, features only", "PGD, through locations", "EOT-PGD",
-    "EOT-PGD, margin loss", "Square attack", "noise",
-)  # fmt: skip
+# The names are keys of records and of random streams. The first two step by epsilon, as Eq. 15 says.
+LITERAL, FULL_STEPS = "Eq. 15 by the letter", "Eq. 15, gradient at x^t"
+PGD, MARGIN, FEATURES, LOCATIONS = "PGD", "PGD, margin loss", "PGD, features only", "PGD, through locations"
+EOT, EOT_MARGIN, SQUARE, NOISE = "EOT-PGD", "EOT-PGD, margin loss", "Square attack", "noise"
 ANY_IMAGE = "PGD, any image"
-FACED_BY_ALL = (LITERAL, PGD, MARGIN, SQUARE, NOISE)  # attacks on every row, whatever is in its network
+FACED_BY_ALL = (LITERAL, FULL_STEPS, PGD, MARGIN, SQUARE, NOISE)  # whatever is in the network
+CURVE = (LITERAL, FULL_STEPS, PGD)  # tried at every epsilon
 
 
-@dataclass(frozen=True)
 class Target:
-    """A network with the test images it gets, (N, C, 32, 32) in [0, 1], their labels, (N,), and its draws for them."""
+    """A network with the N test images that it gets: `images`, (N, C, H, W) in [0, 1], and `draws`, N each."""
 
-    model: nn.Module
-    images: Tensor
-    labels: Tensor
-    draws: tuple
+    def __init__(self, model: Model, split: Split):
+        self.model, self.split, self.images = model, split, split.floats()
+        self.draws = draws_in_testing(model, self.images, centres=split.centres)
 
-    def tested(self, index: Tensor, **paths: bool) -> nn.Module:
-        """The network for the images at `index`, (B,), as it is tested on them; paths: of `under`."""
-        return under(self.model, *(None if draw is None else draw[index] for draw in self.draws), **paths)
+    def tested(self, index: Tensor, **paths: bool) -> Under:
+        """The network for the images at `index`, (B,), as it is tested on them; paths: of `Model.logits`."""
+        return Under(self.model, {name: value[index] for name, value in self.draws.items()}, **paths)
 
-    def rolled_out(self, index: Tensor, rollouts: int, *names: object) -> nn.Module:
-        """The network for the images at `index`, (B,), under `rollouts` other draws of the stream `names`.
-
-        The draws are made for all images, so an image's own do not depend on which others are still attacked.
-        """
-        count, device, ram = len(self.images), self.images.device, bottom_up(self.model)
-        starts = uniform_start(rollouts * count, stream(EVALUATION_SEED, "start", *names))
-        noise = None
-        if ram.always_sampled:
-            noise = torch.randn(rollouts * count, ram.glimpses - 1, 2, generator=stream(EVALUATION_SEED, *names))
+    def rolled_out(self, index: Tensor, rollouts: int, *names: object) -> Under:
+        """The same under `rollouts` other draws per image, of the stream `names`. They are made for all images, so an
+        image's own do not depend on which others are still attacked."""
+        count, centres = len(self.split), self.split.centres.cpu().repeat(rollouts, 1)
+        streams = {"start": stream(EVALUATION_SEED, "start", *names), "policy": stream(EVALUATION_SEED, *names)}
+        drawn = self.model.draws(rollouts * count, streams, centres, sampled=False)
         own = (torch.arange(rollouts)[:, None] * count + index.cpu()).flatten()  # (S * B,)
-        return under(self.model, *(None if draw is None else draw[own].to(device) for draw in (starts, noise)))
+        return Under(self.model, {name: value[own].to(index.device) for name, value in drawn.items()})
 
-
-Run = Callable[[Tensor, Tensor, Tensor, torch.Generator, int], Tensor]
-"""Of images (B, C, H, W), labels (B,), their index (B,), a generator and the restart's number: adversarial ones."""
+    @torch.no_grad()
+    def right(self, images: Tensor, index: Tensor) -> Tensor:
+        """Which of `images`, (B, C, H, W), in the places of those at `index`, are classified rightly, (B,)."""
+        with frozen(victim := self.tested(index)):
+            return victim(images).argmax(-1) == self.split.labels[index]
 
 
 @dataclass(frozen=True)
 class Attack:
-    """One line of the results. An image stands if none of `restarts` runs breaks it. images: how many it is tried on,
-    from the first; 0: all. rollouts: made of an image at a time. knows_draws: whether it is told an image's start."""
+    """One line of the results. method: a function of `attacks`; images: how many it is tried on, from the first, 0: all.
+    restarts: runs, of which none may break an image, each from a random place; 0: one run from the images. paths: of
+    the gradients (`Model.logits`). rollouts: draws that it averages over, not knowing the test's; 0: it knows them.
+    source: what is attacked in place of the target, to be transferred. study: looked at, not part of the worst case."""
 
-    run: Run
+    method: Callable[..., Tensor]
     epsilon: float
-    restarts: int = 1
+    restarts: int = 0
     images: int = 0
-    rollouts: int = 1
-    knows_draws: bool = True
+    paths: dict = field(default_factory=dict)
+    rollouts: int = 0
+    source: Target | None = None
+    study: bool = False
+
+    @property
+    def knows_draws(self) -> bool:
+        return not (self.rollouts or self.source or self.method is sign_noise)
+
+    def __call__(self, target: Target, index: Tensor, restart: int, generator: torch.Generator) -> Tensor:
+        """Adversarial images (B, C, H, W) for those at `index`. Raises ValueError where they leave the ball."""
+        images, random = target.images[index], {"generator": generator} if self.restarts else {}
+        if self.rollouts:
+            victim = target.rolled_out(index, self.rollouts, *(("study",) if self.study else ("EOT", restart)))
+        else:
+            victim = (self.source or target).tested(index, **self.paths)
+        found = self.method(victim, images, target.split.labels[index], self.epsilon, **random)
+        # In double precision (not every accelerator has it), so that the check does not round; NaN fails it, too.
+        there, here = found.cpu().double(), images.cpu().double()
+        if not (((there - here).abs() <= self.epsilon) & (there >= 0) & (there <= 1)).all():
+            raise ValueError(f"an attack left the ball of {self.epsilon:g} or [0, 1]")
+        return found
 
 
-def attacks(target: Target, protocol: Protocol, sources: Mapping[str, nn.Module]) -> dict[str, Attack]:
-    """The attacks whose worst case is the robust accuracy, by name. sources: networks to transfer from, by row."""
-    p = protocol
-
-    def gradient(loss: str, **paths: bool) -> Run:
-        return lambda x, y, index, generator, _: pgd(
-            target.tested(index, **paths), x, y, p.epsilon, p.steps, loss=loss, generator=generator
-        )
-
-    def averaged(loss: str) -> Run:
-        return lambda x, y, index, generator, restart: pgd(
-            target.rolled_out(index, p.draws, "EOT", restart), x, y, p.epsilon, p.steps, loss=loss, generator=generator
-        )
-
-    def transferred(source: nn.Module) -> Run:
-        return lambda x, y, index, generator, _: pgd(source, x, y, p.epsilon, p.steps, generator=generator)
-
-    found = {
-        LITERAL: Attack(lambda x, y, i, *_: literal_pgd(target.tested(i), x, y, p.epsilon, p.steps), p.epsilon),
-        PGD: Attack(gradient("cross-entropy"), p.epsilon, p.restarts),
-        MARGIN: Attack(gradient("margin"), p.epsilon, p.restarts),
-    }
+def attacks_on(target: Target, p: Protocol, sources: Mapping[str, Model]) -> dict[str, Attack]:
+    """All attacks by name, those whose worst case is the robust accuracy first. sources: to transfer from, by row."""
+    climb, margin = (partial(pgd, steps=p.steps, loss=loss) for loss in ("cross-entropy", "margin"))
+    printed, moving = (partial(literal_pgd, steps=p.steps, gradient_at=place) for place in ("x", "x^t"))
+    attack = partial(Attack, epsilon=p.epsilon, restarts=p.restarts)
+    found = {LITERAL: Attack(printed, p.epsilon), FULL_STEPS: Attack(moving, p.epsilon)}
+    found |= {PGD: attack(climb), MARGIN: attack(margin)}
     if target.draws:
-        found |= {
-            FEATURES: Attack(gradient("cross-entropy", features_only=True), p.epsilon, p.restarts),
-            LOCATIONS: Attack(gradient("cross-entropy", through_locations=True), p.epsilon, p.restarts),
-            EOT: Attack(averaged("cross-entropy"), p.epsilon, p.restarts, rollouts=p.draws, knows_draws=False),
-            EOT_MARGIN: Attack(averaged("margin"), p.epsilon, p.restarts, rollouts=p.draws, knows_draws=False),
-        }
-    found |= {
-        f"transfer from {row}": Attack(transferred(source), p.epsilon, p.restarts, knows_draws=False)
-        for row, source in sources.items()
-    }
-    blind = Attack(
-        lambda x, y, i, g, _: square(target.tested(i), x, y, p.epsilon, g, p.queries), p.epsilon, images=p.fewer
-    )
-    noise = Attack(lambda x, y, i, g, _: sign_noise(x, p.epsilon, g), p.epsilon, knows_draws=False)
-    return found | {SQUARE: blind, NOISE: noise}
-
-
-def budgets(model: nn.Module, protocol: Protocol) -> list[float]:
-    """The curve's epsilons, and among them `PGD_EPSILON` in units of the standard deviation of the training images (the
-    mean of the three channels'), the third reading of ledger H2."""
-    return sorted({*protocol.epsilons, normalised_epsilon(model)})
-
-
-def normalised_epsilon(model: nn.Module) -> float:
-    """`PGD_EPSILON` in units of standardised images, as one in units of [0, 1]."""
-    return round(PGD_EPSILON * model.features.std.mean().item(), 4)
-
-
-def studies(target: Target, protocol: Protocol) -> dict[str, Attack]:
-    """Attacks that are looked at and no part of the worst case: other budgets, fewer and more rollouts and steps, any
-    image."""
-    p = protocol
-
-    def at(epsilon: float, function: Callable) -> Attack:
-        return Attack(lambda x, y, i, *_: function(target.tested(i), x, y, epsilon, p.steps), epsilon)
-
-    def averaged(draws: int) -> Attack:
-        run: Run = lambda x, y, i, g, _: pgd(  # noqa: E731
-            target.rolled_out(i, draws, "study"), x, y, p.epsilon, p.steps, generator=g
-        )
-        return Attack(run, p.epsilon, images=p.fewer, rollouts=draws, knows_draws=False)
-
-    def longer(steps: int) -> Attack:
-        run: Run = lambda x, y, i, g, _: pgd(target.tested(i), x, y, p.epsilon, steps, generator=g)  # noqa: E731
-        return Attack(run, p.epsilon, images=p.fewer)
-
-    found = {f"{PGD}, {steps} steps": longer(steps) for steps in p.steps_studied}
-    for epsilon in budgets(target.model, p):
-        found |= {f"{LITERAL}, {epsilon:.4f}": at(epsilon, literal_pgd), f"{PGD}, {epsilon:.4f}": at(epsilon, pgd)}
+        found[FEATURES] = attack(climb, paths={"features_only": True})
+        found[LOCATIONS] = attack(climb, paths={"through_locations": True})
+        found |= {EOT: attack(climb, rollouts=p.draws), EOT_MARGIN: attack(margin, rollouts=p.draws)}
+    for row, source in sources.items():
+        found[f"transfer from {row}"] = attack(climb, source=Target(source, target.split))
+    found[SQUARE] = attack(partial(square, queries=p.queries), restarts=1, images=p.fewer)
+    found[NOISE] = attack(sign_noise, restarts=1)
+    study = partial(Attack, epsilon=p.epsilon, restarts=1, images=p.fewer, study=True)
+    found |= {f"{PGD}, {steps} steps": study(partial(pgd, steps=steps)) for steps in p.steps_studied}
+    for epsilon in {*p.epsilons, normalised_epsilon(target.model)}:
+        for name, method in zip(CURVE, (printed, moving, climb), strict=True):
+            found[f"{name}, {epsilon:.4f}"] = Attack(method, epsilon, study=True)
     if target.draws:
-        found |= {f"{EOT}, {draws} rollouts": averaged(draws) for draws in p.draws_studied}
-    any_image: Run = lambda x, y, i, g, _: pgd(  # noqa: E731
-        target.tested(i), x, y, 1.0, p.steps, loss="margin", generator=g
-    )
-    return found | {ANY_IMAGE: Attack(any_image, 1.0, p.restarts)}
+        found |= {f"{EOT}, {draws} rollouts": study(climb, rollouts=draws) for draws in p.draws_studied}
+    return found | {ANY_IMAGE: Attack(margin, 1.0, p.restarts, study=True)}
+
+
+def normalised_epsilon(model: Model) -> float:
+    """The paper's epsilon if meant in units of standardised images, in units of [0, 1] (ledger H2)."""
+    return round(paper.PGD_EPSILON * model.features.std.mean().item(), 4)
 
 
 def outcome(target: Target, clean: Tensor, name: str, attack: Attack) -> Tensor:
-    """Which of the images that `attack` is tried on are right, (n,), by themselves and after each of its runs."""
+    """Which of the images that `attack` is tried on are right by themselves, `clean`, and after all its runs, (n,)."""
     device = target.images.device
     correct = clean[: attack.images or None].to(device, copy=True)
-    size = max(1, ROLLOUTS.get(device.type, OTHER_ROLLOUTS) // attack.rollouts)
-    for restart in range(attack.restarts):
-        standing = correct.nonzero()[:, 0]
-        if not len(standing):
-            break
+    size = max(1, ROLLOUTS.get(device.type, OTHER_ROLLOUTS) // max(1, attack.rollouts))
+    for restart in range(max(1, attack.restarts)):
         generator = stream(EVALUATION_SEED, "attack", name, restart, device=device)
-
-        def run(x: Tensor, y: Tensor, index: Tensor, own=standing, g=generator, restart=restart) -> Tensor:
-            return attack.run(x, y, own[index], g, restart)
-
-        found = robust_correct(
-            lambda index, own=standing: target.tested(own[index]),
-            target.images[standing], target.labels[standing], {name: run}, attack.epsilon, size,
-        )  # fmt: skip
-        correct[standing] = found["worst"]
+        for index in correct.nonzero()[:, 0].split(size):  # those that still stand
+            if len(index):
+                correct[index] = target.right(attack(target, index, restart, generator), index)
     return correct.cpu()
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """What a network withstood. outcomes: by attack or study, which images it left right, (n,) bool; worst: (N,), no
-    attack broke them; secret: (N,), none that does not know the start; clean: on the whole test set, nothing attacked;
-    epsilons, normalised: of `budgets`; seconds: by attack."""
+    """What a network withstood."""
 
     protocol: Protocol
     outcomes: dict[str, Tensor]
-    worst: Tensor
-    secret: Tensor
-    clean: Evaluation
+    """By attack, which images it left right, (n,) bool; `clean` without any."""
     names: list[str]
-    epsilons: list[float]
+    """Of the attacks that make up the worst case."""
+    worst: Tensor
+    """(N,): none of them broke it."""
+    secret: Tensor
+    """(N,): none that does not know the start broke it."""
+    clean: Evaluation
+    """On the whole test set, nothing attacked."""
     normalised: float
+    """`normalised_epsilon` of the network."""
     seconds: dict[str, float]
+    """By attack."""
 
     @property
     def correct(self) -> Tensor:
@@ -210,55 +170,59 @@ class Robustness:
         """Percent right under an attack, on the first `images` of those it was tried on."""
         return percent(self.outcomes[name][: images or None])
 
+    def studied(self, name: str, efforts: tuple[int, ...], unit: str) -> dict[int, float]:
+        """Accuracy by effort, least first; empty where the network is not studied so."""
+        names = {effort: f"{name}, {effort} {unit}" for effort in sorted(efforts)}
+        return {effort: self.accuracy(name) for effort, name in names.items() if name in self.outcomes}
+
     @property
     def by_draws(self) -> dict[int, float]:
-        """Accuracy under EOT of so many rollouts; empty for a network that draws nothing."""
-        names = {draws: f"{EOT}, {draws} rollouts" for draws in self.protocol.draws_studied}
-        return {draws: self.accuracy(name) for draws, name in names.items() if name in self.outcomes}
+        return self.studied(EOT, self.protocol.draws_studied, "rollouts")
 
     @property
     def by_steps(self) -> dict[int, float]:
-        """Accuracy under PGD of so many steps."""
-        return {steps: self.accuracy(f"{PGD}, {steps} steps") for steps in self.protocol.steps_studied}
-
-    @property
-    def decided_by(self) -> str:
-        """The attack that leaves the fewest of all images right."""
-        whole = [name for name in self.names if len(self.outcomes[name]) == len(self.worst)]
-        return min(whole, key=self.accuracy)
+        return self.studied(PGD, self.protocol.steps_studied, "steps")
 
     @property
     def flags(self) -> list[str]:
-        """Signs that these attacks are too weak (`attacks.red_flags`)."""
+        """Signs that these attacks are too weak to be believed (ledger H7), one sentence each; none is no proof."""
+        black = [name for name in self.names if name.startswith("transfer")] + [NOISE, SQUARE]
         white = [name for name in (PGD, MARGIN, FEATURES, LOCATIONS, EOT, EOT_MARGIN) if name in self.outcomes]
-        strongest = lambda images=0: min(self.accuracy(name, images) for name in white)  # noqa: E731
-        blind = [name for name in self.names if name.startswith("transfer") or name == NOISE]
-        fewer = len(self.outcomes[SQUARE])
-        return red_flags(
-            one_step=self.accuracy(LITERAL), many_steps=self.accuracy(PGD), white_box=strongest(),
-            black_box={name: self.accuracy(name) for name in blind}, at_epsilon_one=self.accuracy(ANY_IMAGE),
-            tolerance=tolerance(len(self.worst)),
-        ) + red_flags(
-            white_box=strongest(fewer), black_box={SQUARE: self.accuracy(SQUARE)}, by_draws=self.by_draws,
-            by_steps=self.by_steps, tolerance=tolerance(fewer),
-        )  # fmt: skip
+        one_step, many_steps, left = map(self.accuracy, (LITERAL, PGD, ANY_IMAGE))
+        # What must not be lower, what must not be higher, on how many images, and what it means if they are.
+        text = "One step beats many: accuracy is {:.1f} % under FGSM and {:.1f} % under PGD."
+        pairs = [(one_step, many_steps, len(self.worst), text)]
+        for name in black:
+            tried = len(self.outcomes[name])
+            strongest = min(self.accuracy(own, tried) for own in white)
+            text = f"Black box beats white box: accuracy is {{:.1f}} % under {name}, {{:.1f}} % under gradient attacks."
+            pairs.append((self.accuracy(name), strongest, tried, text))
+        for what, efforts in (("rollouts of EOT", self.by_draws), ("steps", self.by_steps)):
+            if len(efforts) > 1:
+                (less, before), (more, after) = [*efforts.items()][-2:]
+                text = f"More {what} keep lowering accuracy: {{1:.1f}} % with {less}, {{0:.1f}} % with {more}."
+                pairs.append((after, before, len(self.outcomes[SQUARE]), text))
+        painted = f"An attack that may paint any image (epsilon = 1) leaves accuracy at {left:.1f} %."
+        # Accuracies within one point, or two images where they are few, count as equal.
+        weak = [text.format(low, high) for low, high, images, text in pairs if low < high - max(1.0, 200 / images)]
+        return weak + [painted] * (left > 0)
 
     def metrics(self) -> dict:
         """The record's entries."""
-        curve = [
-            {"epsilon": epsilon, **{name: self.accuracy(f"{name}, {epsilon:.4f}") for name in (LITERAL, PGD)}}
-            for epsilon in self.epsilons
-        ]
+        from .records import pack  # which imports training, which imports this module
+
+        whole = [name for name in self.names if len(self.outcomes[name]) == len(self.worst)]
+        epsilons = sorted({*self.protocol.epsilons, self.normalised})
         return {
             "robust_accuracy": percent(self.worst),
             "robust_accuracy_start_unknown": percent(self.secret),
             "clean_accuracy": 100 - self.clean.error,
-            "clean_accuracy_attacked_images": percent(self.outcomes["clean"]),
+            "clean_accuracy_attacked_images": self.accuracy("clean"),
             "test": f"worst case of {len(self.names)} attacks, image by image, on {len(self.worst)} test images",
-            "decided_by": self.decided_by,
+            "decided_by": min(whole, key=self.accuracy),
             "flags": self.flags,
             "accuracy_under": {name: self.accuracy(name) for name in self.names},
-            "by_epsilon": curve,
+            "by_epsilon": [{"epsilon": e, **{n: self.accuracy(f"{n}, {e:.4f}") for n in CURVE}} for e in epsilons],
             "normalised_epsilon": self.normalised,
             "by_draws": [{"draws": draws, "accuracy": accuracy} for draws, accuracy in self.by_draws.items()],
             "by_steps": [{"steps": steps, "accuracy": accuracy} for steps, accuracy in self.by_steps.items()],
@@ -271,67 +235,56 @@ class Robustness:
         }
 
 
-def tolerance(images: int) -> float:
-    """Points within which two accuracies on so many images count as equal: one, or two images where they are few."""
-    return max(1.0, 200 / images)
-
-
-def digest(model: nn.Module) -> str:
-    """What tells a network's weights from others: outcomes of attacks belong to them alone."""
-    found = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        found.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+def robust_error(model, config, split):  # TEMPORARY: training imports it from here
+    return attacks.robust_error(model, split)
 
 
 def percent(correct: Tensor) -> float:
     return 100 * correct.float().mean().item()
 
 
+def digest(model: Model) -> str:
+    """What tells a network's weights from others: outcomes of attacks belong to them alone."""
+    return hashlib.sha256(b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values())).hexdigest()
+
+
 def evaluate_robustness(
-    model: nn.Module,
+    model: Model,
     split: Split,
     protocol: Protocol,
-    sources: Mapping[str, nn.Module],
-    resume: tuple[Path, Config, int] | None = None,
+    sources: Mapping[str, Model],
+    kept: dict | None = None,
+    save: Callable[[dict], None] = lambda kept: None,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Robustness:
     """Attack `model`, one of VGG16 with or without attention, with everything, on the protocol's choice of `split`.
 
-    sources: networks of other rows, by row, to transfer attacks from. resume: where outcomes are kept after each
-    attack, the run's configuration and seed; what is there already is not done again.
+    sources: networks of other rows, by row, to transfer attacks from. save(kept): called after each attack with what
+    must be given as `kept` to go on from there; of other weights or another protocol it is not used. on_step(done,
+    total): called after each attack. Raises ValueError for counts below 1 and for an epsilon outside [0, 1].
     """
-    index = stratified(split.labels, protocol.images)
-    images = split.images[index].to(torch.float32) / 255
-    model = model.eval()
-    target = Target(model, images, split.labels[index], draws_in_testing(model, images))
-    counted = attacks(target, protocol, sources)
-    every = counted | studies(target, protocol)
+    at_least_one(**{name: getattr(protocol, name) for name in ("steps", "restarts", "draws", "queries", "fewer")})
+    target = Target(model.eval(), split.at(stratified(split.labels, protocol.images)))
+    every = attacks_on(target, protocol, sources)
     settings = repr((protocol, digest(model), {row: digest(sources[row]) for row in sorted(sources)}))
-    kept = (load_state(*resume) if resume else None) or {}
-    if kept.get("settings") != settings:
-        size = ROLLOUTS.get(images.device.type, OTHER_ROLLOUTS)
-        with torch.no_grad():
-            parts = torch.arange(len(index), device=images.device).split(size)
-            said = torch.cat([target.tested(part)(images[part]).argmax(-1) for part in parts])
-        kept = {"settings": settings, "outcomes": {"clean": (said == target.labels).cpu()}, "seconds": {}}
+    if kept is None or kept.get("settings") != settings:
+        size = ROLLOUTS.get(target.images.device.type, OTHER_ROLLOUTS)
+        parts = torch.arange(len(target.split), device=target.images.device).split(size)
+        clean = torch.cat([target.right(target.images[part], part) for part in parts]).cpu()
+        kept = {"settings": settings, "outcomes": {"clean": clean}, "seconds": {}}
     outcomes, seconds = kept["outcomes"], kept["seconds"]
-    with tqdm(total=len(every), initial=len(seconds), desc="attacks", unit="attack", disable=None) as bar:
-        for name, attack in every.items():
-            if name in outcomes:
-                continue
+    worst, secret = outcomes["clean"].clone(), outcomes["clean"].clone()
+    for done, (name, attack) in enumerate(every.items(), 1):
+        if name not in outcomes:
             began = time.perf_counter()
             outcomes[name] = outcome(target, outcomes["clean"], name, attack)
             seconds[name] = round(time.perf_counter() - began, 2)
-            if resume:
-                save_state(*resume, kept)
-            bar.update()
-    worst, secret = outcomes["clean"].clone(), outcomes["clean"].clone()
-    for name, attack in counted.items():
-        tried = len(outcomes[name])
-        worst[:tried] &= outcomes[name]
-        if not (attack.knows_draws and target.draws):
-            secret[:tried] &= outcomes[name]
-    return Robustness(
-        protocol, outcomes, worst, secret, evaluate(model, split), list(counted), budgets(model, protocol),
-        normalised_epsilon(model), seconds,
-    )  # fmt: skip
+            save(kept)
+        on_step(done, len(every))
+        if not attack.study:
+            worst[: len(outcomes[name])] &= outcomes[name]
+            if not (attack.knows_draws and target.draws):
+                secret[: len(outcomes[name])] &= outcomes[name]
+    names = [name for name, attack in every.items() if not attack.study]
+    clean, normalised = evaluate(model, split), normalised_epsilon(model)
+    return Robustness(protocol, outcomes, names, worst, secret, clean, normalised, seconds)

@@ -1,123 +1,102 @@
-/* The live page: an image is chosen or drawn, `Uram.run` computes everything at once, and steps reveal it. */
+/* The live explorer: one canvas of clutter and a digit that the reader drags or draws; RAM and URAM read it side by
+   side. Every change computes both readings anew (`Uram.run`); a clock reveals them glimpse by glimpse. */
 "use strict";
 
 (() => {
-  const SIDE = 100; // of the canvas, in pixels
-  const FRAME = 28; // of a digit
-  const BOX = 20; // that MNIST's digits were scaled into
-  const PEN = 2.4; // width of a stroke in the frame
+  const FRAME = 28; // of a digit, in pixels
+  const PEN = 2.4; // width of a stroke
   const PIECE = 8; // of clutter
-  const PAUSE_MS = 900; // between the steps of a run
-  const REGIONS = ["top left", "top right", "bottom left", "bottom right"];
+  const PIECES = 10;
+  const TICK_MS = 600; // between two glimpses
+  const REST = 4; // ticks at the end of a path
   const [ORANGE, SKY, GREEN] = ["#E69F00", "#56B4E9", "#009E73"];
+  const NAMES = { ram: ["RAM", "starts anywhere"], unified: ["URAM", "chooses a quarter to start in"] };
 
+  const root = document.getElementById("live");
+  if (!root || typeof uramModels === "undefined") return;
+  document.getElementById("live-missing").hidden = true;
+  root.hidden = false;
+  const at = (name) => document.getElementById(`live-${name}`);
   const element = (tag, properties, ...children) => {
     const made = Object.assign(document.createElement(tag), properties);
     made.append(...children);
     return made;
   };
-  const at = (name) => document.getElementById(`live-${name}`);
-  if (typeof uramModel === "undefined" || typeof uramImages === "undefined") return;
-  at("missing").hidden = true;
-  document.getElementById("live").hidden = false;
 
-  const model = Uram.load(uramModel);
-  const { glimpses, scales, patch_size: size } = model.config;
-  const bytes = Uint8Array.from(atob(uramImages.data), (letter) => letter.charCodeAt(0));
-  const tests = Array.from({ length: uramImages.count }, (_, i) => ({
-    name: `Test image ${i + 1}, a ${uramImages.labels[i]}`,
-    image: Float64Array.from(bytes.subarray(i * SIDE * SIDE, (i + 1) * SIDE * SIDE), (value) => value / 255),
-    label: uramImages.labels[i],
-    centre: uramImages.centres[i],
+  const SIDE = uramModels.side;
+  const bytes = Uint8Array.from(atob(uramModels.digits.data), (letter) => letter.charCodeAt(0));
+  const digits = uramModels.digits.labels.map((label, i) => ({
+    label, frame: Float64Array.from(bytes.subarray(i * FRAME ** 2, (i + 1) * FRAME ** 2), (value) => value / 255),
   }));
+  const views = uramModels.models.map((exported) => ({ model: Uram.load(exported) }));
+  const steps = Math.max(...views.map((view) => view.model.config.glimpses));
 
-  let scene = tests[0]; // what is looked at: {name, image, label, centre}; no label of a drawing
-  let result = null; // of Uram.run
-  let shown = 0; // steps revealed: 1 is the choice of a quadrant, 1 + t the t-th glimpse
-  let timer = null; // of a run
-  let strokes = []; // of the drawing, lists of [x, y] in the pixels of its pad
-  let pen = { x: 140, y: 140, down: false }; // of the keyboard
-  const drawing = { x: 50, y: 10, clutter: [] }; // corner of the digit's frame, and the pieces
+  const scene = { index: -1, digit: null, x: 0, y: 0, strokes: [], clutter: [], draw: [0.5, 0.5], image: null };
+  const clock = { shown: 1, rest: 0, paused: false, touched: false };
+  let held = null; // while a pointer drags: {x, y} of the scene and the pointer at its start, or {line} of a stroke
 
-  /* ---- Images ---- */
+  /* mulberry32: a small generator with a seed, so that every visit begins with the same scene. */
+  let seed = 20211113;
+  function random() {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  }
+  const whole = (limit) => Math.floor(random() * limit); // uniform in 0 ... limit - 1
 
-  const whole = (limit) => Math.floor(Math.random() * limit); // uniform in 0 ... limit - 1
-  const fresh = (side) => element("canvas", { width: side, height: side });
+  /* ---- The scene ---- */
 
-  /* Paint a square grey image with values in [0, 1] over the whole of a canvas, each value a block. */
-  function paint(canvas, image) {
-    const side = Math.sqrt(image.length);
-    const small = fresh(side);
-    const pixels = new ImageData(side, side);
-    image.forEach((value, i) => pixels.data.set([255 * value, 255 * value, 255 * value, 255], 4 * i));
-    small.getContext("2d").putImageData(pixels, 0, 0);
-    const context = canvas.getContext("2d");
-    context.imageSmoothingEnabled = false;
-    context.drawImage(small, 0, 0, canvas.width, canvas.height);
-    return context;
+  /* Windows of 8 x 8 at random places of other digits, as in the data set. */
+  function strew() {
+    scene.clutter = Array.from({ length: PIECES }, () => ({
+      from: digits[whole(digits.length)].frame,
+      left: whole(FRAME - PIECE + 1), top: whole(FRAME - PIECE + 1),
+      x: whole(SIDE - PIECE + 1), y: whole(SIDE - PIECE + 1),
+    }));
   }
 
-  /* Draw strokes, white and round. */
-  function ink(context, lines, width) {
-    Object.assign(context, { strokeStyle: "white", lineWidth: width, lineCap: "round", lineJoin: "round" });
-    for (const line of lines) {
-      context.beginPath();
-      context.moveTo(...line[0]);
-      line.forEach((point) => context.lineTo(...point));
-      context.stroke();
-    }
+  function next() {
+    scene.index = (scene.index + 1) % digits.length;
+    scene.digit = digits[scene.index];
+    scene.strokes = [];
+    Object.assign(scene, { x: whole(SIDE - FRAME + 1), y: whole(SIDE - FRAME + 1), draw: [random(), random()] });
+    strew();
+    compose(true);
   }
 
-  /* The drawing as MNIST was made: scaled into BOX x BOX keeping its shape, its centre of mass in the middle of FRAME x
-     FRAME, to a whole pixel. Values in [0, 1], row by row. */
-  function mnistDigit(lines) {
-    const [xs, ys] = [0, 1].map((axis) => lines.flat().map((point) => point[axis]));
-    const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-    const scale = (BOX - PEN) / Math.max(right - left, bottom - top, 1);
-    const painted = (dx, dy) => {
-      const context = fresh(FRAME).getContext("2d");
-      const place = ([x, y]) => [(x - (left + right) / 2) * scale + dx, (y - (top + bottom) / 2) * scale + dy];
-      ink(context, lines.map((line) => line.map(place)), PEN);
-      const { data } = context.getImageData(0, 0, FRAME, FRAME);
-      return Float64Array.from({ length: FRAME * FRAME }, (_, i) => data[4 * i + 3] / 255); // white on nothing: opacity
-    };
-    const middle = FRAME / 2;
-    const first = painted(middle, middle);
-    const moment = (coordinate) => first.reduce((sum, value, i) => sum + value * (coordinate(i) + 0.5), 0);
-    const mass = first.reduce((sum, value) => sum + value, 0);
-    const [x, y] = [moment((i) => i % FRAME) / mass, moment((i) => Math.floor(i / FRAME)) / mass];
-    return painted(middle + Math.round(middle - x), middle + Math.round(middle - y));
-  }
-
-  /* Add a piece of one image to another, up to white. */
-  function add(target, x, y, source, width, left, top, side) {
+  /* Add a square piece to the image, up to white. */
+  function add(image, x, y, source, left, top, side) {
     for (let i = 0; i < side; i++) {
       for (let j = 0; j < side; j++) {
+        if (y + i < 0 || x + j < 0 || y + i >= SIDE || x + j >= SIDE) continue;
         const to = (y + i) * SIDE + x + j;
-        target[to] = Math.min(target[to] + source[(top + i) * width + left + j], 1);
+        image[to] = Math.min(image[to] + source[(top + i) * FRAME + left + j], 1);
       }
     }
   }
 
-  /* Another place of the digit and other clutter: windows at random places of the test digits' frames. */
-  function shuffle() {
-    Object.assign(drawing, { x: whole(SIDE - FRAME + 1), y: whole(SIDE - FRAME + 1) });
-    drawing.clutter = Array.from({ length: Number(at("pieces").max) }, () => {
-      const from = tests[whole(tests.length)];
-      const [left, top] = from.centre.map((value) => value - FRAME / 2 + whole(FRAME - PIECE + 1));
-      return { image: from.image, left, top, x: whole(SIDE - PIECE + 1), y: whole(SIDE - PIECE + 1) };
-    });
-    [at("x").value, at("y").value] = [drawing.x, drawing.y];
-  }
-
-  function drawnScene() {
+  /* The image of the scene, and both readings of it. again: show them from the first glimpse on. */
+  function compose(again) {
     const image = new Float64Array(SIDE * SIDE);
-    if (strokes.length) add(image, drawing.x, drawing.y, mnistDigit(strokes), FRAME, 0, 0, FRAME);
-    for (const piece of drawing.clutter.slice(0, Number(at("pieces").value))) {
-      add(image, piece.x, piece.y, piece.image, SIDE, piece.left, piece.top, PIECE);
+    if (scene.digit) add(image, scene.x, scene.y, scene.digit.frame, 0, 0, FRAME);
+    for (const piece of scene.clutter) add(image, piece.x, piece.y, piece.from, piece.left, piece.top, PIECE);
+    if (scene.strokes.length) {
+      const context = element("canvas", { width: SIDE, height: SIDE }).getContext("2d");
+      Object.assign(context, { strokeStyle: "white", lineWidth: PEN, lineCap: "round", lineJoin: "round" });
+      for (const line of scene.strokes) {
+        context.beginPath();
+        context.moveTo(...line[0]);
+        line.forEach((point) => context.lineTo(...point));
+        context.stroke();
+      }
+      const { data } = context.getImageData(0, 0, SIDE, SIDE);
+      for (let i = 0; i < image.length; i++) image[i] = Math.min(image[i] + data[4 * i + 3] / 255, 1);
     }
-    const name = strokes.length ? "Your drawing" : "Nothing is drawn yet";
-    return { name, image, label: null, centre: [drawing.x + FRAME / 2, drawing.y + FRAME / 2] };
+    scene.image = image;
+    for (const view of views) view.result = Uram.run(view.model, image, scene.draw);
+    Object.assign(clock, { shown: again ? 1 : steps, rest: 0 });
+    show();
   }
 
   /* ---- What is shown ---- */
@@ -125,238 +104,189 @@
   const pixel = (location) => location.map((value) => (value + 1) / 2 * SIDE);
   const percent = (share) => `${Math.round(100 * share)} %`;
 
-  function showStage() {
-    const context = paint(at("stage"), scene.image);
-    const unit = at("stage").width / SIDE;
-    if (shown >= 1) {
-      const [left, top] = [result.action % 2, Math.floor(result.action / 2)].map((step) => step * SIDE / 2);
+  function paint(canvas) {
+    const small = element("canvas", { width: SIDE, height: SIDE });
+    const pixels = new ImageData(SIDE, SIDE);
+    scene.image.forEach((value, i) => pixels.data.set([255 * value, 255 * value, 255 * value, 255], 4 * i));
+    small.getContext("2d").putImageData(pixels, 0, 0);
+    const context = canvas.getContext("2d");
+    context.imageSmoothingEnabled = false;
+    context.drawImage(small, 0, 0, canvas.width, canvas.height);
+    return context;
+  }
+
+  function showPath(view, seen) {
+    const context = paint(view.canvas);
+    const { regions, patch_size: size, scales } = view.model.config;
+    const unit = view.canvas.width / SIDE;
+    if (view.result.action !== null) {
+      const cell = [view.result.action % regions, Math.floor(view.result.action / regions)];
+      const [left, top] = cell.map((step) => step * SIDE / regions * unit);
       Object.assign(context, { strokeStyle: GREEN, lineWidth: 4 });
-      context.strokeRect(left * unit + 2, top * unit + 2, SIDE / 2 * unit - 4, SIDE / 2 * unit - 4);
+      context.strokeRect(left + 2, top + 2, SIDE / regions * unit - 4, SIDE / regions * unit - 4);
     }
-    const path = result.glimpses.slice(0, Math.max(shown - 1, 0)).map((glimpse) => pixel(glimpse.location));
-    if (path.length) {
-      const [x, y] = path.at(-1);
-      Object.assign(context, { strokeStyle: SKY, lineWidth: 3 });
-      for (let k = 0; k < scales; k++) {
-        const side = size * 2 ** k;
-        context.strokeRect((x - side / 2) * unit, (y - side / 2) * unit, side * unit, side * unit);
-      }
+    const path = seen.map((glimpse) => pixel(glimpse.location));
+    const [x, y] = path.at(-1);
+    Object.assign(context, { strokeStyle: SKY, lineWidth: 2 });
+    for (let k = 0; k < scales; k++) {
+      const side = size * 2 ** k;
+      context.strokeRect((x - side / 2) * unit, (y - side / 2) * unit, side * unit, side * unit);
     }
-    Object.assign(context, { strokeStyle: ORANGE, fillStyle: ORANGE, lineWidth: 3, font: "bold 22px sans-serif" });
+    Object.assign(context, { strokeStyle: ORANGE, fillStyle: ORANGE, lineWidth: 3, font: "bold 24px sans-serif" });
     context.beginPath();
-    path.forEach(([x, y]) => context.lineTo(x * unit, y * unit));
+    path.forEach(([u, v]) => context.lineTo(u * unit, v * unit));
     context.stroke();
-    path.forEach(([x, y], t) => {
+    path.forEach(([u, v], t) => {
       context.beginPath();
-      context.arc(x * unit, y * unit, 5, 0, 2 * Math.PI);
+      context.arc(u * unit, v * unit, 6, 0, 2 * Math.PI);
       context.fill();
-      const label = [t + 1, x * unit + (x > SIDE - 5 ? -20 : 8), y * unit + (y < 5 ? 24 : -8)]; // never beyond an edge
-      context.strokeStyle = "black";
+      if (t !== 0 && t !== path.length - 1) return; // numbers in between would lie on one another
+      const label = [t + 1, u * unit + (u > SIDE - 8 ? -24 : 9), v * unit + (v < 8 ? 28 : -9)];
+      Object.assign(context, { strokeStyle: "black", lineWidth: 4 });
       context.strokeText(...label);
       context.fillText(...label);
     });
-    const places = path.map(([x, y], t) => `glimpse ${t + 1} at ${x.toFixed(0)}, ${y.toFixed(0)} px`);
-    at("stage").setAttribute("aria-label", [scene.name, ...places].join("; "));
-  }
-
-  function showValues() {
-    paint(at("level"), Uram.halve(scene.image, SIDE));
-    at("level").setAttribute("aria-label", `${scene.name}, at half resolution`);
-    at("values").replaceChildren(...REGIONS.map((region, action) => {
-      const chosen = shown >= 1 && action === result.action;
-      const value = shown >= 1 ? `Q ${result.values[action].toFixed(3)}` : "";
-      const said = shown >= 1 ? `${region}: ${value}${chosen ? ", chosen" : ""}` : region;
-      return element("span", { textContent: value, className: chosen ? "chosen" : "", role: "img", ariaLabel: said });
-    }));
-  }
-
-  function showPatches() {
-    const black = new Float64Array(size * size);
-    const present = shown >= 2 ? result.glimpses[shown - 2].patches : Array(scales).fill(black);
-    at("patches").querySelectorAll("canvas").forEach((canvas, k) => paint(canvas, present[k]));
-  }
-
-  function showBars() {
-    result.glimpses.forEach((glimpse, t) => {
-      const chances = Uram.softmax(glimpse.logits);
-      const likeliest = Uram.argmax(chances);
-      chances.forEach((chance, digit) => {
-        const cell = at("body").rows[digit].cells[t + 1];
-        const seen = t < shown - 1;
-        cell.textContent = seen ? Math.round(100 * chance) : "";
-        cell.style.setProperty("--share", seen ? `${100 * chance}%` : "0%");
-        cell.classList.toggle("likeliest", seen && digit === likeliest);
-      });
-    });
-    [...at("body").rows].forEach((row, digit) => row.classList.toggle("truth", digit === scene.label));
-  }
-
-  function sentence() {
-    if (shown === 0) return `${scene.name}. Step shows what the model does first.`;
-    if (shown === 1) {
-      const value = result.values[result.action].toFixed(3);
-      return `The Q-network chooses the ${REGIONS[result.action]} quadrant, whose value ${value} is the highest.`;
-    }
-    const glimpse = result.glimpses[shown - 2];
-    const [x, y] = pixel(glimpse.location);
-    const chances = Uram.softmax(glimpse.logits);
-    const answer = Uram.argmax(chances);
-    const far = Math.hypot(x - scene.centre[0], y - scene.centre[1]).toFixed(0);
-    const seen = `Glimpse ${shown - 1} of ${glimpses}, ${far} px from the digit's centre: `
-      + `${answer} with ${percent(chances[answer])}.`;
-    if (shown <= glimpses) return seen;
-    const right = scene.label === answer ? ", which is right" : `; it is a ${scene.label}`;
-    const verdict = scene.label === null ? "" : right;
-    return `${seen} The answer is ${answer}${verdict}.`;
   }
 
   function show() {
-    showStage();
-    showValues();
-    showPatches();
-    showBars();
-    at("status").textContent = sentence();
-    at("step").disabled = at("run").disabled = shown > glimpses;
-    at("run").textContent = timer ? "Pause" : "Run";
+    const said = views.map((view) => {
+      const seen = view.result.glimpses.slice(0, Math.min(clock.shown, view.result.glimpses.length));
+      const shares = Uram.softmax(seen.at(-1).logits);
+      const best = Uram.argmax(shares);
+      showPath(view, seen);
+      view.bars.forEach((bar, digit) => {
+        bar.style.setProperty("--share", `${100 * shares[digit]}%`);
+        bar.classList.toggle("likeliest", digit === best);
+        bar.classList.toggle("truth", Boolean(scene.digit) && digit === scene.digit.label);
+      });
+      const last = clock.shown >= view.result.glimpses.length;
+      const mark = !scene.digit || !last ? "" : best === scene.digit.label ? " ✓" : " ✗";
+      view.answer.textContent = `glimpse ${seen.length} of ${view.result.glimpses.length}: ${best}, `
+        + `${percent(shares[best])}${mark}`;
+      view.canvas.ariaLabel = `${view.name}: ${view.answer.textContent}. Arrow keys move the digit.`;
+      return `${view.name} reads ${best} (${percent(shares[best])})`;
+    });
+    const ended = clock.shown >= steps;
+    at("pause").textContent = ended && clock.touched ? "Replay" : clock.paused ? "Play" : "Pause";
+    if (!ended || held) return;
+    const what = scene.digit ? `The digit is a ${scene.digit.label}.` : scene.strokes.length ? "Your drawing." : "";
+    at("status").textContent = `${what} ${said.join("; ")}.`;
+  }
+
+  function tick() {
+    if (clock.paused || held || document.hidden) return;
+    if (clock.shown < steps) {
+      clock.shown += 1;
+      show();
+    } else if (!clock.touched && ++clock.rest > REST) {
+      next();
+    }
   }
 
   /* ---- What the reader does ---- */
 
-  function stop() {
-    clearInterval(timer);
-    timer = null;
+  const tool = () => root.querySelector("input[name=live-tool]:checked").value;
+
+  function touched() {
+    clock.touched = true;
+    clock.paused = false;
   }
 
-  function reset() {
-    stop();
-    if (document.querySelector("[name=live-source]:checked").value === "drawn") scene = drawnScene();
-    result = Uram.run(model, scene.image, [Math.random(), Math.random()]);
-    shown = 0;
-    show();
-  }
-
-  function step() {
-    shown = Math.min(shown + 1, glimpses + 1);
-    if (shown > glimpses) stop();
-    show();
-  }
-
-  function run() {
-    if (timer) {
-      stop();
-    } else {
-      timer = setInterval(step, PAUSE_MS);
-    }
-    show();
-  }
-
-  function choose(source) {
-    at("test").hidden = source !== "test";
-    at("drawn").hidden = source !== "drawn";
-    scene = tests[document.querySelector("[name=live-image]:checked").value]; // `reset` replaces it by a drawing
-    reset();
-  }
-
-  /* ---- The pad ---- */
-
-  function showPad() {
-    const context = at("pad").getContext("2d");
-    context.fillStyle = "black";
-    context.fillRect(0, 0, at("pad").width, at("pad").height);
-    ink(context, strokes, PEN / FRAME * at("pad").width);
-    if (at("pad").matches(":focus-visible")) {
-      Object.assign(context, { strokeStyle: pen.down ? ORANGE : SKY, lineWidth: 3 });
-      context.strokeRect(pen.x - 8, pen.y - 8, 16, 16);
-    }
+  function moveTo(x, y) {
+    const inside = (value) => Math.min(Math.max(Math.round(value), 0), SIDE - FRAME);
+    const [dx, dy] = [inside(x) - scene.x, inside(y) - scene.y];
+    if (!dx && !dy) return;
+    scene.strokes = scene.strokes.map((line) => line.map(([u, v]) => [u + dx, v + dy]));
+    Object.assign(scene, { x: scene.x + dx, y: scene.y + dy });
+    compose(false);
   }
 
   function onPointer(event) {
-    const pad = at("pad");
-    const place = pad.getBoundingClientRect();
-    const unit = pad.width / place.width;
-    const point = [(event.clientX - place.left) * unit, (event.clientY - place.top) * unit];
+    const place = event.currentTarget.getBoundingClientRect();
+    const point = [event.clientX - place.left, event.clientY - place.top].map((value) => value / place.width * SIDE);
     if (event.type === "pointerdown") {
-      pad.setPointerCapture(event.pointerId);
-      strokes.push([point]);
-    } else if (pad.hasPointerCapture(event.pointerId)) {
-      strokes.at(-1).push(point);
+      touched();
+      event.currentTarget.setPointerCapture(event.pointerId);
+      if (tool() === "draw") {
+        scene.strokes.push([point]);
+        held = { line: scene.strokes.at(-1) };
+      } else {
+        held = { x: scene.x, y: scene.y, from: point };
+      }
+    } else if (held?.line) {
+      held.line.push(point);
+    } else if (held) {
+      moveTo(held.x + point[0] - held.from[0], held.y + point[1] - held.from[1]);
+      return;
     } else {
       return;
     }
-    showPad();
+    compose(false);
+  }
+
+  function release() {
+    held = null;
+    show();
   }
 
   function onKey(event) {
-    const move = { ArrowLeft: [-8, 0], ArrowRight: [8, 0], ArrowUp: [0, -8], ArrowDown: [0, 8] }[event.key];
-    if (event.key === " ") {
-      pen.down = !pen.down;
-      if (pen.down) strokes.push([[pen.x, pen.y]]);
-    } else if (move) {
-      const inside = (value) => Math.min(Math.max(value, 0), at("pad").width);
-      Object.assign(pen, { x: inside(pen.x + move[0]), y: inside(pen.y + move[1]) });
-      if (pen.down) strokes.at(-1).push([pen.x, pen.y]);
-    } else {
-      return;
-    }
+    const move = { ArrowLeft: [-4, 0], ArrowRight: [4, 0], ArrowUp: [0, -4], ArrowDown: [0, 4] }[event.key];
+    if (!move) return;
     event.preventDefault(); // the page does not scroll
-    showPad();
-    if (pen.down) reset();
+    touched();
+    moveTo(scene.x + move[0], scene.y + move[1]);
   }
 
-  function onPlace() {
-    Object.assign(drawing, { x: Number(at("x").value), y: Number(at("y").value) });
-    at("pieces-count").textContent = at("pieces").value;
-    reset();
+  function erase() {
+    touched();
+    scene.digit = null;
+    scene.strokes = [];
+    compose(false);
+    at("status").textContent = "Draw a digit about a fifth of the canvas tall.";
   }
 
-  function clear() {
-    strokes = [];
-    pen.down = false;
-    showPad();
-    reset();
+  function onTool() {
+    root.dataset.tool = tool();
+    if (tool() === "draw" && scene.digit) erase();
   }
 
   /* ---- The page ---- */
 
-  function thumbnail({ name, image }, i) {
-    const canvas = element("canvas", { width: SIDE, height: SIDE });
-    paint(canvas, image);
-    const button = element("input", { type: "radio", name: "live-image", value: i, checked: i === 0, ariaLabel: name });
-    button.addEventListener("change", () => choose("test"));
-    return element("label", { title: name }, button, canvas);
+  for (const view of views) {
+    const { kind } = view.model.config;
+    view.name = NAMES[kind][0];
+    view.canvas = element("canvas", { width: 500, height: 500, tabIndex: 0 });
+    view.canvas.setAttribute("role", "application");
+    view.answer = element("p", { className: "live-answer" });
+    view.bars = Array.from({ length: 10 }, (_, digit) => element("span", {}, element("b", { textContent: digit })));
+    const bars = element("div", { className: "live-bars", ariaHidden: "true" }, ...view.bars);
+    const title = element("figcaption", {}, element("b", { textContent: view.name }), ` ${NAMES[kind][1]}`);
+    root.querySelector(".live-pair").append(element("figure", {}, title, view.canvas, view.answer, bars));
+    ["pointerdown", "pointermove"].forEach((name) => view.canvas.addEventListener(name, onPointer));
+    view.canvas.addEventListener("lostpointercapture", release);
+    view.canvas.addEventListener("keydown", onKey);
   }
+  at("next").addEventListener("click", () => {
+    touched();
+    root.querySelector("input[value=move]").checked = true;
+    onTool();
+    next();
+  });
+  at("clutter").addEventListener("click", () => { touched(); strew(); compose(true); });
+  at("erase").addEventListener("click", erase);
+  at("pause").addEventListener("click", () => {
+    if (clock.shown >= steps && clock.touched) return compose(true);
+    clock.paused = !clock.paused;
+    show();
+  });
+  root.querySelectorAll("input[name=live-tool]").forEach((one) => one.addEventListener("change", onTool));
 
-  function patchView(_, k) {
-    const side = size * 2 ** k;
-    return element("div", {}, element("canvas", { width: size, height: size, role: "img",
-      ariaLabel: `Patch of ${side} by ${side} px` }), element("span", { textContent: `${side} px` }));
+  onTool();
+  next();
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) {
+    touched();
+    compose(false);
   }
-
-  at("test").append(...tests.map(thumbnail));
-  at("patches").append(...Array.from({ length: scales }, patchView));
-  at("scales").textContent = scales;
-  at("size").textContent = `${size} × ${size}`;
-  const columns = Array.from({ length: glimpses }, (_, t) => element("th", { scope: "col", textContent: t + 1 }));
-  at("head").append(element("tr", {}, element("th", { scope: "col", textContent: "class" }), ...columns));
-  for (let digit = 0; digit < 10; digit++) {
-    const cells = Array.from({ length: glimpses }, () => element("td", {}));
-    at("body").append(element("tr", {}, element("th", { scope: "row", textContent: digit }), ...cells));
-  }
-
-  document.getElementsByName("live-source").forEach((button) =>
-    button.addEventListener("change", () => choose(button.value)));
-  at("step").addEventListener("click", step);
-  at("run").addEventListener("click", run);
-  at("reset").addEventListener("click", reset);
-  at("clear").addEventListener("click", clear);
-  at("shuffle").addEventListener("click", () => { shuffle(); reset(); });
-  ["x", "y", "pieces"].forEach((name) => at(name).addEventListener("input", onPlace));
-  ["pointerdown", "pointermove"].forEach((name) => at("pad").addEventListener(name, onPointer));
-  at("pad").addEventListener("lostpointercapture", reset);
-  at("pad").addEventListener("keydown", onKey);
-  ["focus", "blur"].forEach((name) => at("pad").addEventListener(name, showPad));
-
-  shuffle();
-  showPad();
-  choose("test");
+  setInterval(tick, TICK_MS);
+  window.uramExplorer = { scene, views, clock, next }; // for tests
 })();

@@ -1,19 +1,34 @@
 """Data sets behind one interface: `load(name)` gives a `Dataset`, whatever it is made from.
 
-Images are kept as bytes and reach the models as floats in [0, 1]. The test split is a method, not a field: it is
-read once, at the end of a run.
+Here stands what is known of each data set before it is read, as plain data. PyTorch is imported when one is loaded.
 """
 
 import contextlib
 import functools
+import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from .. import UramError
+
+if TYPE_CHECKING:
+    from .base import Dataset
+
+LONGEST = 5  # digits of the longest house number
+PLACES = LONGEST + 1  # of a house number: its digits and its end
+TERMINAL = 10  # class that ends a house number
+DIGITS, CLASSES = 10, 11  # classes of single objects, and of the places of house numbers
+EMBEDDED = "digits"  # the names of all data sets made from scikit-learn's digits begin with it
+BANNER = (
+    "EMBEDDED DEFAULT: scikit-learn's 8x8 digits, resized. These numbers show that the machinery works; "
+    "they are NOT comparable with the paper."
+)
+# Data on which results are published where the paper's own is not at hand: no verdict against the paper's values then.
+STAND_INS = {"svhn": ("composed", "composed-jpeg"), "cifar10": ("cifar10-jpeg",)}
+# Those of them that hold the paper's own images, re-encoded: effects between rows are judged on them, by name.
+COPIES = ("cifar10-jpeg",)
 
 
 class DataUnavailable(UramError):
@@ -21,135 +36,87 @@ class DataUnavailable(UramError):
 
 
 @dataclass(frozen=True)
-class Split:
-    """images: (N, C, H, W) uint8; labels: (N,) int64; centres: (N, 2), the object's centre in pixels, x then y."""
+class Entry:
+    """What is known of a data set before it is read.
 
-    images: Tensor
-    labels: Tensor
-    centres: Tensor
+    module: the file here whose `load(name)` makes it. shape: (C, H, W) of what a model sees. fallbacks: what
+    `available` tries in turn where files are missing. download: its size, where that is too much to fetch unasked.
+    settings: what else `module` needs to know.
+    """
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def floats(self) -> Tensor:
-        """The images as float32 in [0, 1]."""
-        return self.images.to(torch.float32) / 255
-
-    def to(self, device: torch.device) -> "Split":
-        return type(self)(self.images.to(device), self.labels.to(device), self.centres.to(device))
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """`name` is the data set and its variant as records spell it; `title` is for people; `checksum` covers the test
-    split of generated data, and of other data the part that is trained on. `load_test` reads the test split."""
-
-    name: str
+    module: str
     title: str
-    classes: int
-    train: Split
-    validation: Split
-    load_test: Callable[[], Split] = field(repr=False)
-    test_size: int
-    checksum: str
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return tuple(self.train.images.shape[1:])
-
-    def training_batch(
-        self, index: Tensor, generator: torch.Generator, spread: float = 1.0
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The training examples at `index`, (B,): images (B, C, H, W) in [0, 1], labels (B,), and centres (B, 2).
-
-        `generator` feeds data sets that draw their training images on the fly, and `spread` (0 to 1) is the share of
-        the range of translations, or of lengths of numbers, that they use; the others leave both alone.
-        """
-        return self.train.images[index].to(torch.float32) / 255, self.train.labels[index], self.train.centres[index]
-
-    def describe(self) -> dict:
-        """The `dataset` entry of a run record."""
-        sizes = {"train": len(self.train), "validation": len(self.validation), "test": self.test_size}
-        name, _, variant = self.name.partition("-")
-        return {"name": name, "variant": variant, "sizes": sizes, "checksum": self.checksum}
-
-    def to(self, device: torch.device) -> "Dataset":
-        """The same data set with its training and validation splits on `device`."""
-        return type(self)(**{**self.__dict__, "train": self.train.to(device), "validation": self.validation.to(device)})
+    shape: tuple[int, int, int]
+    classes: int = DIGITS
+    fallbacks: tuple[str, ...] = ()
+    download: str = ""
+    settings: dict = field(default_factory=dict)
 
 
-EMBEDDED = "digits"
-DIGITS = 10  # classes of a data set of single objects; one of whole numbers has one more, which ends a number
-
-# Data on which results are published where the paper's own is not at hand: no verdict against the paper's values then.
-STAND_INS = {"svhn": ("composed", "composed-jpeg"), "cifar10": ("cifar10-jpeg",)}
-# Those of them that hold the paper's own images, re-encoded: effects between rows are judged on them, by name. Composed
-# numbers are generated, so that an effect on them decides nothing about the paper's.
-COPIES = ("cifar10-jpeg",)
+def _canvases(name: str, side: int, pieces: int, digits: str, md5: str) -> Entry:
+    """Cluttered `digits`; md5: of the test images and labels, the same with a fixed training set and without."""
+    title = f"{side} × {side} cluttered {REGISTRY[digits].title}, {pieces} pieces" + ", fixed" * name.endswith("-fixed")
+    settings = {"digits": digits, "pieces": pieces, "canvases": name.removesuffix("-fixed"), "md5": md5}
+    fallbacks = () if digits == EMBEDDED else (f"{EMBEDDED}-{name}",)
+    return Entry("clutter", title, (1, side, side), fallbacks=fallbacks, settings=settings)
 
 
-def loaders() -> dict[str, Callable[[], Dataset]]:
-    """Loader by data set name."""
-    from . import cifar10, clutter, colour, composed, digits, mnist, svhn
+def _composed(digits: str, backgrounds: str, sizes: tuple[int, int], md5: str, *fallbacks: str) -> Entry:
+    """House numbers of `digits` over `backgrounds`. sizes: of the validation and the test set."""
+    behind = REGISTRY[backgrounds].title if backgrounds in REGISTRY else backgrounds
+    settings = {"digits": digits, "backgrounds": backgrounds, "sizes": sizes, "md5": md5}
+    title = f"composed house numbers ({REGISTRY[digits].title} over {behind})"
+    return Entry("composed", title, (1, 54, 54), CLASSES, fallbacks, settings=settings)
 
-    made = {name: functools.partial(clutter.load, name) for name in clutter.TEST_MD5}
-    made |= {name: functools.partial(composed.load, name) for name in composed.BACKGROUNDS}
-    made |= {name: functools.partial(cifar10.load, name) for name in cifar10.TITLES}
-    return {"mnist": mnist.load, "digits": digits.load, colour.NAME: colour.load, "svhn": svhn.load, **made}
+
+REGISTRY = {
+    "mnist": Entry("mnist", "MNIST", (1, 28, 28), fallbacks=("digits",)),
+    "digits": Entry("digits", "embedded digits (scikit-learn)", (1, 28, 28)),
+    "digits-colour": Entry("digits", "embedded digits (scikit-learn), in colour", (3, 32, 32)),
+    "cifar10": Entry("cifar10", "CIFAR-10", (3, 32, 32), fallbacks=("cifar10-jpeg", "digits-colour")),
+    "cifar10-jpeg": Entry("cifar10", "CIFAR-10 (JPEG re-encoded)", (3, 32, 32), fallbacks=("digits-colour",)),
+    "svhn": Entry("svhn", "SVHN full numbers", (1, 54, 54), CLASSES, ("digits-composed",), "2.6 GB"),
+}
+_MD5 = "6335a2751e7678b9d15ff3a08ed83806"
+REGISTRY |= {
+    # The first has no MD5: its official photographs were not at hand when these were written.
+    "composed": _composed("mnist", "cifar10", (5_000, 10_000), "", "composed-jpeg", "digits-composed"),
+    "composed-jpeg": _composed("mnist", "cifar10-jpeg", (5_000, 10_000), _MD5, "digits-composed"),
+    "digits-composed": _composed("digits", "gradients", (200, 300), "93f8496de18d7dd0901f1c0bd2f4d12f"),
+}
+REGISTRY |= {
+    name: _canvases(name, *rest)
+    for name, *rest in (
+        ("clutter100-10", 100, 10, "mnist", "8e381e8f0c4f653e212339d0ce206f35"),
+        ("clutter100-10-fixed", 100, 10, "mnist", "8e381e8f0c4f653e212339d0ce206f35"),
+        ("clutter100-8", 100, 8, "mnist", "bee143bdbad39997e079f9d95b4cc3a3"),
+        ("clutter100-4", 100, 4, "mnist", "58d4e80492c35cea7eaf0ea8c432f41e"),
+        ("clutter60-4", 60, 4, "mnist", "769ad14acd056e46139e0826fa1d1ffc"),
+        ("digits-clutter100-10", 100, 10, "digits", "d907a67ab1b7313e3cd9726a8c7a7942"),
+        ("digits-clutter100-10-fixed", 100, 10, "digits", "d907a67ab1b7313e3cd9726a8c7a7942"),
+        ("digits-clutter100-8", 100, 8, "digits", "a295373915b18220016786d0cde4a69e"),
+        ("digits-clutter100-4", 100, 4, "digits", "11defa8b94f0848ee9ab4fc398ce8813"),
+        ("digits-clutter60-4", 60, 4, "digits", "82576eeb2e6720304bfb5fadccb10952"),
+    )
+}
+NAMES = tuple(REGISTRY)
+
+
+def about(name: str) -> Entry:
+    """What is known of data set `name` before it is read. Raises UramError, with all names, where it is unknown."""
+    if name not in REGISTRY:
+        raise UramError(f"unknown data set {name!r}; one of: {', '.join(sorted(REGISTRY))}")
+    return REGISTRY[name]
 
 
 def shape_of(name: str) -> tuple[tuple[int, int, int], int]:
-    """(C, H, W) and the number of classes of data set `name`, without reading it: for building a model where the data
-    is not at hand. Raises UramError as `load` does."""
-    from . import cifar10, colour, sequences
-    from .clutter import VARIANTS
-    from .composed import BACKGROUNDS
-
-    if name not in loaders():
-        raise UramError(f"unknown data set {name!r}; one of: {', '.join(sorted(loaders()))}")
-    if name == "svhn" or name in BACKGROUNDS:
-        return (1, sequences.CROP, sequences.CROP), sequences.CLASSES
-    if name == colour.NAME or name in cifar10.TITLES:
-        return (3, 32, 32), DIGITS
-    side = VARIANTS.get(name.removeprefix("digits-"), (28, 0))[0]
-    return (1, side, side), DIGITS
+    """(C, H, W) and the number of classes, without reading: for building a model where the data is not at hand."""
+    return about(name).shape, about(name).classes
 
 
 def holds_numbers(name: str) -> bool:
-    """Whether data set `name` holds whole numbers, not single objects. Raises UramError as `load` does."""
-    return shape_of(name)[1] != DIGITS
-
-
-def load(name: str) -> Dataset:
-    """The data set called `name`.
-
-    Raises UramError for an unknown name (listing the known ones) or damaged files, DataUnavailable where the files
-    are neither on disk nor to be downloaded.
-    """
-    known = loaders()
-    if name not in known:
-        raise UramError(f"unknown data set {name!r}; one of: {', '.join(sorted(known))}")
-    return known[name]()
-
-
-def available(name: str) -> str:
-    """`name` if its files can be had here, else a JPEG re-encoded copy of it, else the same made from the embedded
-    digits; with a warning that says so."""
-    try:
-        load(name)
-        return name
-    except DataUnavailable as error:
-        reason = error
-    copy = f"{name}-jpeg"
-    if copy in loaders():
-        with contextlib.suppress(DataUnavailable):
-            warnings.warn(f"{reason} Running on {load(copy).title} instead.", stacklevel=2)
-            return copy
-    warnings.warn(f"{reason} Running on the embedded digits instead. {BANNER}", stacklevel=2)
-    channels = shape_of(name)[0][0]
-    kind = "composed" if holds_numbers(name) else "colour" if channels == 3 else name
-    return f"{EMBEDDED}-{kind}" if f"{EMBEDDED}-{kind}" in loaders() else EMBEDDED
+    """Whether data set `name` holds whole numbers, not single objects."""
+    return about(name).classes == CLASSES
 
 
 def is_embedded(name: str) -> bool:
@@ -157,7 +124,46 @@ def is_embedded(name: str) -> bool:
     return name.split("-")[0] == EMBEDDED
 
 
-BANNER = (
-    "EMBEDDED DEFAULT: scikit-learn's 8x8 digits, resized. These numbers show that the machinery works; "
-    "they are NOT comparable with the paper."
-)
+@functools.cache
+def load(name: str) -> "Dataset":
+    """The data set called `name`, read once per process. Raises UramError for an unknown name or damaged files,
+    DataUnavailable where the files are neither on disk nor to be downloaded."""
+    return importlib.import_module(f".{about(name).module}", __name__).load(name)
+
+
+def available(name: str) -> str:
+    """`name` if its files can be had here, else the first of its fallbacks that can; then a warning says so."""
+    try:
+        load(name)
+        return name
+    except DataUnavailable as error:
+        reason = error
+    for other in about(name).fallbacks:
+        with contextlib.suppress(DataUnavailable):
+            banner = f" {BANNER}" if is_embedded(other) else ""
+            warnings.warn(f"{reason} Running on {load(other).title} instead.{banner}", stacklevel=2)
+            return other
+    raise reason
+
+
+def overview(names: Iterable[str] = NAMES) -> Iterator[str]:
+    """One line per data set: its title, sizes and checksum, or why it is not here; the same reason is given once."""
+    said = set()
+    for name in names:
+        if about(name).download and not importlib.import_module(f".{about(name).module}", __name__).here():
+            yield f"{name}: not here. `uram data {name}` downloads it: {about(name).download}"
+            continue
+        try:
+            found = load(name)
+            sizes = f"{len(found.train):,} / {len(found.validation):,} / {found.test_size:,}"
+            yield f"{name}: {found.title}, {sizes} train / validation / test, {found.checksum}"
+        except DataUnavailable as error:
+            yield f"{name}: not here. {'(See above.)' if str(error) in said else error}"
+            said.add(str(error))
+
+
+def __getattr__(name: str) -> object:
+    """`Split` and `Dataset`, which need PyTorch, when they are first asked for."""
+    if name in ("Split", "Dataset"):
+        return getattr(importlib.import_module(".base", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

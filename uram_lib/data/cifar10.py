@@ -4,129 +4,99 @@ Two copies are known: the official files as torchvision reads (and downloads) th
 Face hub. Parquet files whose pictures are JPEG are a lossy re-encoding, so they are a data set of their own.
 """
 
-import contextlib
-import functools
-import hashlib
-import io
-import os
-import socket
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from .. import UramError
-from ..paths import data_roots, relative
-from ..seeding import stream
-from . import Dataset, DataUnavailable, Split
+from ..paths import relative
+from . import DataUnavailable, files
+from .base import Dataset, centred, hold_out, md5
 
-TITLES = {"cifar10": "CIFAR-10", "cifar10-jpeg": "CIFAR-10 (JPEG re-encoded)"}
 COUNTS = {"train": 50_000, "test": 10_000}
 VALIDATION = 5_000
-DOWNLOAD_TIMEOUT_S = 10
 JPEG = b"\xff\xd8\xff"  # how a JPEG file starts
+NAMES = ("cifar10", "cifar-10", "CIFAR10")
+FOLDERS = [f"{name}{inner}" for name in NAMES for inner in ("/plain_text", "/data", "")]  # below a data root
+COLUMNS = (("img", "image"), ("label", "labels"))  # names of the pictures' and of the labels' column
 
 
-def parquet(part: str) -> Path | None:
-    """The parquet file of `part` ("train" or "test"), or None."""
-    for root in data_roots():
-        path = root / "cifar10" / "plain_text" / f"{part}-00000-of-00001.parquet"
-        if path.is_file():
-            return path
-    return None
+def parquet(part: str) -> list[Path]:
+    """The parquet files of `part` ("train" or "test"), in order; none where there are none."""
+    patterns = (f"{part}-*.parquet", f"{part}/*.parquet", f"{part}.parquet")
+    found = (sorted(folder.glob(pattern)) for folder in files.folders(*FOLDERS) for pattern in patterns)
+    return next(filter(None, found), [])
 
 
-def is_jpeg(path: Path) -> bool:
-    """Whether a parquet file's pictures are JPEG. Raises UramError where it cannot be read."""
-    return rows_of(path, 1)[0][0].startswith(JPEG)
+def rows_of(path: Path, only_first: bool = False) -> tuple[list[bytes], list[int], int]:
+    """Encoded pictures and labels of a parquet file, or the first of each, and how many the file holds.
 
-
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator:
-    """A `pyarrow.parquet.ParquetFile` to read from. Raises UramError where that fails, also within the block."""
+    Raises UramError, one line, where it cannot be read or holds something else.
+    """
     import pyarrow.parquet as pq
 
     try:
-        yield pq.ParquetFile(path)
+        file = pq.ParquetFile(path)
+        there = file.schema_arrow.names
+        columns = [next((name for name in names if name in there), None) for names in COLUMNS]
+        if None in columns:
+            raise ValueError(f"columns {', '.join(there)}, expected img or image, and label or labels")
+        table = next(file.iter_batches(1, columns=columns)) if only_first else file.read(columns)
+        pictures, labels = (table[name].to_pylist() for name in columns)
+        pictures = [picture["bytes"] if isinstance(picture, dict) else picture for picture in pictures]
+        if not all(isinstance(raw, bytes) for raw in pictures) or not set(labels) <= set(range(10)):
+            raise ValueError("expected pictures as bytes, and labels from 0 to 9")
+        return pictures, labels, file.metadata.num_rows
     except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:  # pyarrow's errors are ValueErrors
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else "no rows"
         raise UramError(f"{relative(path)} is damaged or no CIFAR-10 parquet file ({reason}); delete it") from error
 
 
-def check_count(path: Path, count: int) -> None:
-    """By the file's own index, without reading the pictures. Raises UramError where they are not `count`."""
-    with opened(path) as file:
-        found = file.metadata.num_rows
-    if found != count:
-        raise UramError(f"{relative(path)} holds {found:,} images, expected {count:,}")
+def check_count(paths: list[Path], found: int, part: str) -> None:
+    """Raises UramError where `found` is not the number of images of `part`."""
+    if found != COUNTS[part]:
+        shown = ", ".join(map(relative, paths))
+        raise UramError(f"{shown} holds {found:,} images, expected {COUNTS[part]:,}")
 
 
-def rows_of(path: Path, count: int | None = None) -> list[tuple[bytes, int]]:
-    """The first `count` encoded pictures and labels of a parquet file; all when None.
-
-    Raises UramError where it cannot be read.
-    """
-    with opened(path) as file:
-        if count is None:
-            table = file.read(["img", "label"])
-        else:
-            table = next(file.iter_batches(count, columns=["img", "label"]))
-        pictures, labels = table["img"].to_pylist(), table["label"].to_pylist()
-        return [(picture["bytes"], label) for picture, label in zip(pictures, labels, strict=True)]
-
-
-def read_parquet(path: Path, count: int) -> tuple[Tensor, Tensor]:
-    """Images (N, 3, 32, 32) uint8 and labels (N,) int64. Raises UramError where they are not `count` good pictures."""
-    check_count(path, count)
-    rows = rows_of(path)
-    images = np.empty((count, 32, 32, 3), np.uint8)
-    for i, (raw, _) in enumerate(rows):
-        try:
-            images[i] = Image.open(io.BytesIO(raw)).convert("RGB")
-        except (OSError, ValueError) as error:
-            raise UramError(f"{relative(path)}: picture {i} cannot be read ({error})") from error
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.tensor([label for _, label in rows])
+def read_parquet(part: str) -> tuple[Tensor, Tensor]:
+    """Images (N, 3, 32, 32) uint8 and labels (N,) int64. Raises UramError where they are not all, or not good."""
+    images, labels = [], []
+    for path in parquet(part):
+        pictures, own, _ = rows_of(path)
+        for i, raw in enumerate(pictures):
+            try:
+                image = files.picture(raw, "RGB")
+                if image.size != (32, 32):
+                    raise ValueError(f"{image.width} x {image.height} pixels, expected 32 x 32")
+            except ValueError as error:
+                raise UramError(f"{relative(path)}: picture {i} cannot be read ({error})") from error
+            images.append(np.asarray(image))
+        labels += own
+    check_count(parquet(part), len(labels), part)
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
 
 
 def read_official(part: str) -> tuple[Tensor, Tensor]:
-    """As `read_parquet`, from torchvision's files; they are downloaded where they are missing.
-
-    Raises UramError for damaged ones, DataUnavailable without them and without a network, or where `URAM_OFFLINE` is
-    set.
-    """
+    """As `read_parquet`, from torchvision's files. Raises UramError for damaged ones, DataUnavailable where they are
+    neither here nor to be downloaded."""
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import check_integrity
 
-    before = socket.getdefaulttimeout()
-    for root in data_roots():
-        try:
-            found = CIFAR10(root, train=part == "train")
-            break
-        except RuntimeError as error:
-            folder = Path(root) / CIFAR10.base_folder
-            for file, md5 in CIFAR10.train_list + CIFAR10.test_list:
-                if folder.is_dir() and not check_integrity(folder / file, md5):
-                    state = "damaged" if (folder / file).exists() else "missing"
-                    raise UramError(
-                        f"{relative(folder / file)} is {state} (expected MD5 {md5}); delete {relative(folder)}, "
-                        "so that it is downloaded anew"
-                    ) from error
+    inside = CIFAR10.base_folder  # cifar-10-batches-py
+    places = files.folders(inside, *(f"{name}/{inside}" for name in NAMES))
+    if (folder := next(filter(Path.is_dir, places), None)) is None:
+        with files.downloading("CIFAR-10", f"{inside} or parquet files of it", files.folders(*FOLDERS)):
+            found = CIFAR10(files.writable(), train=part == "train", download=True)
     else:
-        if os.environ.get("URAM_OFFLINE"):
-            raise DataUnavailable("CIFAR-10 is not on this machine and URAM_OFFLINE forbids downloading it.")
-        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                found = CIFAR10(data_roots()[-1], train=part == "train", download=True)
-        except (OSError, RuntimeError) as error:
-            raise DataUnavailable(f"CIFAR-10 is not on this machine and cannot be downloaded ({error}).") from error
-        finally:
-            socket.setdefaulttimeout(before)
+        for file, expected in CIFAR10.train_list + CIFAR10.test_list:
+            if not check_integrity(path := folder / file, expected):
+                state = f"{'damaged' if path.exists() else 'missing'} (expected MD5 {expected})"
+                raise UramError(f"{relative(path)} is {state}; delete {relative(folder)}, to download it anew")
+        found = CIFAR10(folder.parent, train=part == "train")
     return torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(found.targets)
 
 
@@ -135,22 +105,17 @@ def reader(name: str) -> Callable[[str], tuple[Tensor, Tensor]]:
 
     Raises DataUnavailable where there is no JPEG copy; the official files are looked for when they are read.
     """
-    path, other = parquet("train"), parquet("test")
-    here = path is not None and other is not None
-    if here and is_jpeg(path) == (name == "cifar10-jpeg"):
-        check_count(other, COUNTS["test"])  # better now than after an hour of training
-        return lambda part: read_parquet(parquet(part), COUNTS[part])
+    train, test = parquet("train"), parquet("test")
+    if train and test and rows_of(train[0], True)[0][0].startswith(JPEG) == (name == "cifar10-jpeg"):
+        for part, paths in (("train", train), ("test", test)):  # better now than after an hour of training
+            check_count(paths, sum(rows_of(path, True)[2] for path in paths), part)
+        return read_parquet
     if name == "cifar10-jpeg":
-        raise DataUnavailable("No JPEG re-encoded copy of CIFAR-10 is on this machine (cifar10/plain_text/*.parquet).")
+        absent = files.missing("A JPEG copy of CIFAR-10", "parquet files of it", files.folders(*FOLDERS))
+        raise DataUnavailable(f"{absent}.")
     return read_official
 
 
-def split(images: Tensor, labels: Tensor) -> Split:
-    """The object's centre is taken to be the image's."""
-    return Split(images, labels, torch.full((len(labels), 2), 16.0))
-
-
-@functools.cache
 def load(name: str) -> Dataset:
     """`name`: "cifar10" or "cifar10-jpeg". 5,000 of the training images, drawn once by a fixed stream, are held out.
 
@@ -158,17 +123,6 @@ def load(name: str) -> Dataset:
     """
     read = reader(name)
     images, labels = read("train")
-    order = torch.randperm(len(labels), generator=stream(0, "cifar10", "validation"))
-    held_out, kept = order[:VALIDATION].sort().values, order[VALIDATION:].sort().values
-    digest = hashlib.md5(images.numpy().tobytes(), usedforsecurity=False)
-    digest.update(labels.numpy().tobytes())
-    return Dataset(
-        name=name,
-        title=TITLES[name],
-        classes=10,
-        train=split(images[kept], labels[kept]),
-        validation=split(images[held_out], labels[held_out]),
-        load_test=lambda: split(*read("test")),
-        test_size=COUNTS["test"],
-        checksum="md5:" + digest.hexdigest(),
-    )
+    train, validation = hold_out(centred(images, labels), VALIDATION, "cifar10")
+    test = lambda: centred(*read("test"))  # noqa: E731
+    return Dataset.of(name, train, validation, test, COUNTS["test"], md5(images, labels))

@@ -7,44 +7,23 @@ number has how many digits follows SVHN: train and extra for training and valida
 """
 
 import functools
-import hashlib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import UramError
 from ..seeding import stream
-from . import Split, cifar10, clutter, digits, mnist
-from .sequences import (
-    CLASSES,
-    LENGTHS,
-    LONGEST,
-    PLACES,
-    SIDE,
-    TERMINAL,
-    SequenceDataset,
-    Sequences,
-    crop,
-    longest,
-    middle,
-    random_corners,
-)
+from . import LONGEST, PLACES, TERMINAL, about
+from . import load as load_dataset
+from .base import Batch, Split, join, md5, pinned
+from .numbers import LENGTHS, SIDE, SequenceDataset, Sequences, longest, middle, random_crops
 
-BACKGROUNDS = {"composed": "cifar10", "composed-jpeg": "cifar10-jpeg", "digits-composed": None}
-SIZES = {"composed": (5_000, 10_000), "composed-jpeg": (5_000, 10_000), "digits-composed": (200, 300)}
 CHUNK = 250  # images composed at a time when a whole split is made
-
-# MD5 of the test images and labels that the fixed seed gives. "composed" has none: its official backgrounds were not at
-# hand when these were written.
-TEST_MD5 = {
-    "composed-jpeg": "6335a2751e7678b9d15ff3a08ed83806",
-    "digits-composed": "93f8496de18d7dd0901f1c0bd2f4d12f",
-}
-
+INK = 64  # a digit's pixels brighter than this are its ink
+SQUEEZE = (0.55, 1.3)  # least and most width of a digit against its natural one
+PLATES = 0.35  # share of the numbers that stand on a plate
 # How often numbers have 1 to 5 digits: training and validation as in SVHN's train and extra, the test set as its test.
 OFTEN = {"train": tuple(map(sum, zip(LENGTHS["train"], LENGTHS["extra"], strict=True))), "test": LENGTHS["test"]}
 
@@ -67,19 +46,15 @@ class Glyphs:
 
 def glyphs(bare: Split, backgrounds: Tensor) -> Glyphs:
     """The digits of `bare` with the boxes around their ink."""
-    ink = torch.stack([edge for axis in (1, 2) for edge in extent((bare.images[:, 0] > INK).any(axis))])
-    left, width, top, height = ink
-    boxes = torch.stack((left, top, width, height), 1)
-    return Glyphs(bare.images, bare.labels, boxes, bare.labels.nonzero()[:, 0], backgrounds)
 
+    def extent(lit: Tensor) -> tuple[Tensor, Tensor]:
+        """First lit place and number of places up to the last one, along the last axis of lit: (N, L) bool."""
+        first = lit.int().argmax(-1)
+        return first, lit.shape[-1] - lit.flip(-1).int().argmax(-1) - first
 
-INK = 64  # a digit's pixels brighter than this are its ink
-
-
-def extent(lit: Tensor) -> tuple[Tensor, Tensor]:
-    """First lit place and number of places up to the last one, along the last axis of lit: (N, L) bool."""
-    first = lit.int().argmax(-1)
-    return first, lit.shape[-1] - lit.flip(-1).int().argmax(-1) - first
+    (left, width), (top, height) = (extent((bare.images[:, 0] > INK).any(axis)) for axis in (1, 2))
+    ink = torch.stack((left, top, width, height), 1)
+    return Glyphs(bare.images, bare.labels, ink, bare.labels.nonzero()[:, 0], backgrounds)
 
 
 def grey(images: Tensor) -> Tensor:
@@ -89,7 +64,18 @@ def grey(images: Tensor) -> Tensor:
 
 
 def uniform(low: float, high: float, *shape: int, like: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """Draws from [low, high), of `shape`, on the generator's device."""
     return low + (high - low) * torch.rand(*shape, generator=like, device=like.device, dtype=dtype)
+
+
+def wide(values: Tensor) -> Tensor:
+    """(N,) -> (N, 1, 1), one value an image."""
+    return values[:, None, None]
+
+
+def pixel_centres(like: Tensor) -> Tensor:
+    """Where the 64 pixels of a row lie, from -1 to 1 at the edges; device and type of `like`."""
+    return (torch.arange(SIDE, device=like.device, dtype=like.dtype) + 0.5) * (2 / SIDE) - 1
 
 
 def draw_numbers(source: Glyphs, lengths: tuple[int, ...], count: int, generator: torch.Generator) -> tuple:
@@ -98,15 +84,13 @@ def draw_numbers(source: Glyphs, lengths: tuple[int, ...], count: int, generator
     Returns own: (count, 5), the digits' indices, of which the first `length` count, and labels: (count, 6). Numbers do
     not start with 0, as house numbers do not.
     """
-    device = generator.device
-    ends = torch.tensor(lengths, device=device).cumsum(0)
-    ticket = torch.randint(int(ends[-1]), (count,), generator=generator, device=device)
-    length = 1 + (ticket[:, None] >= ends).sum(1)  # (N,)
-    own = torch.randint(len(source.labels), (count, LONGEST), generator=generator, device=device)
-    first = torch.randint(len(source.nonzero), (count,), generator=generator, device=device)
-    own[:, 0] = source.nonzero[first]
+    draw = functools.partial(torch.randint, generator=generator, device=generator.device)
+    ends = torch.tensor(lengths, device=generator.device).cumsum(0)
+    length = 1 + (draw(int(ends[-1]), (count,))[:, None] >= ends).sum(1)  # (N,)
+    own = draw(len(source.labels), (count, LONGEST))
+    own[:, 0] = source.nonzero[draw(len(source.nonzero), (count,))]
     labels = F.pad(source.labels[own], (0, 1), value=TERMINAL)
-    labels[torch.arange(PLACES, device=device) >= length[:, None]] = TERMINAL
+    labels[torch.arange(PLACES, device=generator.device) >= length[:, None]] = TERMINAL
     return own, labels
 
 
@@ -151,23 +135,13 @@ def lay_out(ink: Tensor, used: Tensor, generator: torch.Generator, dtype: torch.
     left = step.cumsum(1) - step
     x = left + width / 2 - natural * height * squeeze / 2
     y = draw(-0.05, 0.05, count, LONGEST) * height  # an uneven baseline
-    # A steep turn would push the ends of a long number out of the image.
-    return Layout(
-        torch.stack((x, y), -1),
-        torch.stack((width, relative * height), -1),
-        SIDE / 2 + draw(-2, 2, count, 2),
-        draw(-0.21, 0.21, count),
-        draw(-0.15, 0.2, count),
-    )
-
-
-SQUEEZE = (0.55, 1.3)
-PLATES = 0.35  # numbers that stand on a plate
+    place, size = torch.stack((x, y), -1), torch.stack((width, relative * height), -1)
+    # A steeper turn would push the ends of a long number out of the image.
+    return Layout(place, size, SIDE / 2 + draw(-2, 2, count, 2), draw(-0.21, 0.21, count), draw(-0.15, 0.2, count))
 
 
 def upright(layout: Layout, slanted: bool) -> tuple[Tensor, Tensor]:
     """The pixels' centres in the numbers' upright frame: x and y, (N, 64, 64) each, pixels from a number's middle."""
-    wide = lambda t: t[:, None, None]  # noqa: E731
     at = torch.arange(SIDE, device=layout.turn.device, dtype=layout.place.dtype) + 0.5
     dx, dy = at - wide(layout.centre[:, 0]), at[:, None] - wide(layout.centre[:, 1])
     cos, sin = wide(layout.turn.cos()), wide(layout.turn.sin())
@@ -179,8 +153,7 @@ def plates(layout: Layout, used: Tensor, margin: Tensor) -> Tensor:
     """How much of each pixel a plate around the number covers: (N, 64, 64) in [0, 1]. margin: (N,) pixels."""
     ends = (layout.place.abs() + layout.size / 2).masked_fill(~used[..., None], 0).amax(1) + margin[:, None]  # (N, 2)
     x, y = upright(layout, slanted=False)
-    outside = torch.maximum(x.abs() - ends[:, 0, None, None], y.abs() - ends[:, 1, None, None])
-    return (0.5 - outside).clamp(0, 1)
+    return (0.5 - torch.maximum(x.abs() - wide(ends[:, 0]), y.abs() - wide(ends[:, 1]))).clamp(0, 1)
 
 
 def paint(source: Glyphs, own: Tensor, used: Tensor, layout: Layout) -> Tensor:
@@ -188,34 +161,30 @@ def paint(source: Glyphs, own: Tensor, used: Tensor, layout: Layout) -> Tensor:
 
     Each digit is sampled where the pixels' centres fall in it, the inverse of the number's turn, slant and scale.
     """
-    dtype = layout.place.dtype
-    frame = source.images.shape[-1]
+    dtype, frame = layout.place.dtype, source.images.shape[-1]
     u, v = upright(layout, slanted=True)
     cover = torch.zeros_like(u)
     for slot in range(LONGEST):  # five passes over the batch: only numbers this long take part
         here = used[:, slot].nonzero()[:, 0]
         ink = source.ink[own[here, slot]].to(dtype)  # (H, 4)
-        place, size = layout.place[here, slot], layout.size[here, slot]
-        step = ink[:, 2:] / size  # (H, 2), source pixels per pixel
-        corner = ink[:, :2] + ink[:, 2:] / 2 - place * step
-        x = corner[:, 0, None, None] + u[here] * step[:, 0, None, None]
-        y = corner[:, 1, None, None] + v[here] * step[:, 1, None, None]
+        step = ink[:, 2:] / layout.size[here, slot]  # (H, 2), source pixels per pixel
+        corner = ink[:, :2] + ink[:, 2:] / 2 - layout.place[here, slot] * step
+        x = wide(corner[:, 0]) + u[here] * wide(step[:, 0])
+        y = wide(corner[:, 1]) + v[here] * wide(step[:, 1])
         grid = torch.stack((x, y), -1) * (2 / frame) - 1
         digit = source.images[own[here, slot]].to(dtype) / 255
-        drawn = F.grid_sample(digit, grid, align_corners=False)[:, 0]
-        cover[here] = torch.maximum(cover[here], drawn)
+        cover[here] = torch.maximum(cover[here], F.grid_sample(digit, grid, align_corners=False)[:, 0])
     return cover
 
 
 def photograph(source: Glyphs, count: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
     """Background crops, enlarged: (count, 64, 64) in [0, 1]. Squares of 12 to 32 pixels anywhere, mirrored or not."""
-    device, frame = generator.device, source.backgrounds.shape[-1]
-    draw = functools.partial(uniform, like=generator, dtype=dtype)
+    draw, device = functools.partial(uniform, like=generator, dtype=dtype), generator.device
     own = torch.randint(len(source.backgrounds), (count,), generator=generator, device=device)
-    scale = draw(12 / frame, 1, count, 1)
+    scale = draw(12 / source.backgrounds.shape[-1], 1, count, 1)
     shift = (1 - scale) * draw(-1, 1, count, 2)
     mirror = 1 - 2 * torch.randint(2, (count, 1), generator=generator, device=device)
-    at = (torch.arange(SIDE, device=device, dtype=dtype) + 0.5) * (2 / SIDE) - 1
+    at = pixel_centres(scale)
     x, y = mirror * scale * at + shift[:, :1], scale * at + shift[:, 1:]  # (N, 64)
     grid = torch.stack((x[:, None, :].expand(-1, SIDE, -1), y[:, :, None].expand(-1, -1, SIDE)), -1)
     images = source.backgrounds[own, None].to(dtype) / 255
@@ -224,21 +193,15 @@ def photograph(source: Glyphs, count: int, generator: torch.Generator, dtype: to
 
 def blur(images: Tensor, strength: Tensor) -> Tensor:
     """Average with neighbours along both axes. images: (N, H, W); strength: (N,) in [0, 1/3], a neighbour's weight."""
-    strength = strength[:, None, None]
-    for axis in (1, 2):
-        pad = (0, 0, 1, 1) if axis == 1 else (1, 1, 0, 0)
-        wide = F.pad(images[:, None], pad, mode="replicate")[:, 0]
-        before, after = wide.narrow(axis, 0, SIDE), wide.narrow(axis, 2, SIDE)
-        images = (1 - 2 * strength) * images + strength * (before + after)
+    for axis, pad in ((1, (0, 0, 1, 1)), (2, (1, 1, 0, 0))):
+        padded = F.pad(images[:, None], pad, mode="replicate")[:, 0]
+        neighbours = padded.narrow(axis, 0, SIDE) + padded.narrow(axis, 2, SIDE)
+        images = (1 - 2 * wide(strength)) * images + wide(strength) * neighbours
     return images
 
 
 def compose(
-    source: Glyphs,
-    lengths: tuple[int, ...],
-    count: int,
-    generator: torch.Generator,
-    dtype: torch.dtype = torch.float32,
+    source: Glyphs, lengths: tuple[int, ...], count: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
 ) -> Sequences:
     """`count` new house numbers, 64 x 64. generator: on the device of `source`.
 
@@ -246,7 +209,6 @@ def compose(
     then too small to move a pixel.
     """
     draw = functools.partial(uniform, like=generator, dtype=dtype)
-    wide = lambda t: t[:, None, None]  # noqa: E731
     own, labels = draw_numbers(source, lengths, count, generator)
     used = labels[:, :LONGEST] != TERMINAL
     layout = lay_out(source.ink[own][..., 2:].to(dtype), used, generator, dtype)
@@ -272,7 +234,7 @@ def compose(
     image = wall + cover * wide(draw(0.85, 1, count)) * (wide(paint_level) - wall)
 
     # Uneven light, a camera out of focus and its noise.
-    at = (torch.arange(SIDE, device=own.device, dtype=dtype) + 0.5) * (2 / SIDE) - 1
+    at = pixel_centres(image)
     slope, direction = draw(0, 0.15, count), draw(0, 2 * math.pi, count)
     image = image + wide(slope * direction.cos()) * at + wide(slope * direction.sin()) * at[:, None]
     image = blur(blur(image, draw(0, 1 / 3, count)), draw(0, 1 / 3, count))
@@ -286,36 +248,22 @@ def compose(
 class Composed(SequenceDataset):
     """`train` holds the bare digits, which give an epoch its length; numbers are composed when a batch is asked for."""
 
-    source: Glyphs = field(kw_only=True, repr=False)
+    source: Glyphs = field(repr=False)
 
-    def training_batch(
-        self, index: Tensor, generator: torch.Generator, spread: float = 1.0
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> Batch:
         """As many new numbers as `index`, (B,), is long, otherwise as in `SequenceDataset`."""
         most = longest(spread)
-        whole = compose(self.source, OFTEN["train"][:most], len(index), generator)
-        batch = crop(whole, random_corners(len(index), generator))
-        return batch.floats(), batch.labels[:, : most + 1], batch.centres
+        return random_crops(compose(self.source, OFTEN["train"][:most], len(index), generator), most, generator)
 
     def to(self, device: torch.device) -> "Composed":
-        moved = {k: getattr(self, k).to(device) for k in ("train", "validation", "source")}
-        return type(self)(**{**self.__dict__, **moved})
+        return replace(super().to(device), source=self.source.to(device))
 
 
 def fixed(source: Glyphs, lengths: tuple[int, ...], count: int, *names: object) -> Sequences:
     """`count` numbers, cropped in the middle, from the stream `names` of seed 0: always the same images."""
     generator = stream(0, *names)
     sizes = [min(CHUNK, count - done) for done in range(0, count, CHUNK)]
-    parts = [middle(compose(source, lengths, size, generator, torch.float64)) for size in sizes]
-    return Sequences(*(torch.cat([getattr(p, k) for p in parts]) for k in ("images", "labels", "centres")))
-
-
-def fixed_test(source: Callable[[], Glyphs], name: str) -> Sequences:
-    """The test set of `name`. Raises UramError where this machine's generator gives other images than the pinned."""
-    made = fixed(source(), OFTEN["test"], SIZES[name][1], name, "test")
-    if name in TEST_MD5 and (found := clutter.md5(made)) != TEST_MD5[name]:
-        raise UramError(f"the test set of {name} came out with MD5 {found}, expected {TEST_MD5[name]}")
-    return made
+    return join([middle(compose(source, lengths, size, generator, torch.float64)) for size in sizes])
 
 
 def gradients(count: int, *names: object) -> Tensor:
@@ -325,38 +273,19 @@ def gradients(count: int, *names: object) -> Tensor:
     return (smooth[:, 0] * 255).round().to(torch.uint8)
 
 
-@functools.cache
 def load(name: str) -> Composed:
-    """`name`: "composed" (backgrounds from the official CIFAR-10), "composed-jpeg" (from its JPEG re-encoded copy) or
-    "digits-composed" (embedded digits before plain gradients).
+    """Numbers of the registry's digits and backgrounds; raises what loading those raises. Its `load_test` raises
+    UramError where this machine's generator gives other test images than the pinned ones."""
+    digits, scenes, sizes, check = (about(name).settings[key] for key in ("digits", "backgrounds", "sizes", "md5"))
+    bare, photographs = load_dataset(digits), scenes != "gradients" and load_dataset(scenes)
 
-    Raises UramError for damaged source files, DataUnavailable where they are neither here nor to be downloaded.
-    """
-    if BACKGROUNDS[name] is None:
-        bare, setting, made_of = digits.load(), "gradients", digits.load().checksum
-        backgrounds = {
-            part: functools.partial(gradients, 1_000, name, part, "backgrounds")
-            for part in ("train", "validation", "test")
-        }
-    else:
-        bare, scenes = mnist.load(), cifar10.load(BACKGROUNDS[name])
-        setting, made_of = scenes.title, bare.checksum + scenes.checksum
-        backgrounds = {
-            "train": lambda: grey(scenes.train.images),
-            "validation": lambda: grey(scenes.validation.images),
-            "test": lambda: grey(scenes.load_test().images),
-        }
-    held_out, test = SIZES[name]
-    validation = glyphs(bare.validation, backgrounds["validation"]())
-    return Composed(
-        name=name,
-        title=f"composed house numbers ({bare.title} over {setting})",
-        classes=CLASSES,
-        train=bare.train,
-        validation=fixed(validation, OFTEN["train"], held_out, name, "validation"),
-        load_test=lambda: fixed_test(lambda: glyphs(bare.load_test(), backgrounds["test"]()), name),
-        test_size=test,
-        # Without a pinned test set, what it is made of stands for it.
-        checksum="md5:" + (TEST_MD5.get(name) or hashlib.md5(made_of.encode(), usedforsecurity=False).hexdigest()),
-        source=glyphs(bare.train, backgrounds["train"]()),
-    )
+    def of(part: str) -> Glyphs:
+        split = lambda data: data.load_test() if part == "test" else getattr(data, part)  # noqa: E731
+        plain = grey(split(photographs).images) if photographs else gradients(1_000, name, part, "backgrounds")
+        return glyphs(split(bare), plain)
+
+    validation = fixed(of("validation"), OFTEN["train"], sizes[0], name, "validation")
+    test = lambda: pinned(fixed(of("test"), OFTEN["test"], sizes[1], name, "test"), name, check)  # noqa: E731
+    # Without a pinned test set, what it is made of stands for it.
+    checksum = check or md5((bare.checksum + (photographs.checksum if photographs else scenes)).encode())
+    return Composed.of(name, bare.train, validation, test, sizes[1], checksum, source=of("train"))

@@ -1,21 +1,17 @@
 """SVHN full numbers (format 1): photographs of house numbers with a box around every digit (§5.3, ledger F5-F7).
 
 The three official archives are read as they are, or unpacked: each number is cut out, turned grey and resized to
-64 x 64 once, and kept in one compact file a part, which is read in seconds afterwards.
+64 x 64 once, and kept in one compact file per part, which is read in seconds afterwards and renewed when its source
+changes.
 """
 
 import contextlib
-import functools
 import hashlib
-import io
 import os
-import struct
 import tarfile
-import tempfile
 import warnings
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,121 +19,66 @@ import safetensors
 import safetensors.torch
 import torch
 from PIL import Image
-from torch import Tensor
 from tqdm import tqdm
 
 from .. import UramError
-from ..paths import data_roots, relative, write_atomically
-from ..seeding import stream
-from . import DataUnavailable
-from .sequences import CLASSES, LENGTHS, LONGEST, PLACES, SIDE, SequenceDataset, Sequences, encode, middle
-
-
-@dataclass(frozen=True)
-class Archive:
-    """An official archive: its size in bytes, its SHA-256 and the number of images in it."""
-
-    size: int
-    sha256: str
-    images: int
-
+from ..paths import relative, write_atomically
+from . import LONGEST, PLACES, about, files
+from .base import hold_out, join, md5
+from .numbers import LENGTHS, SIDE, SequenceDataset, Sequences, encode, middle
 
 URL = "http://ufldl.stanford.edu/housenumbers/{part}.tar.gz"
-# The authors state the counts and publish no checksums; sizes and checksums are what Hugging Face's `datasets` recorded
+# Bytes and SHA-256 of the archives. The authors publish no checksums; these are what Hugging Face's `datasets` recorded
 # of these addresses (datasets/svhn/dataset_infos.json of its repository).
 ARCHIVES = {
-    "train": Archive(404_141_560, "4b17bb33b6cd8f963493168f80143da956f28ec406cc12f8e5745a9f91a51898", 33_402),
-    "test": Archive(276_555_967, "57ac9ceb530e4aa85b55d991be8fc49c695b3d71c6f6a88afea86549efde7fb5", 13_068),
-    "extra": Archive(1_955_489_752, "e857e27d1e65bd1e7d3959b094061777f6506bbc39889a0df3bba6a729d60f9c", 202_353),
+    "train": (404_141_560, "4b17bb33b6cd8f963493168f80143da956f28ec406cc12f8e5745a9f91a51898"),
+    "test": (276_555_967, "57ac9ceb530e4aa85b55d991be8fc49c695b3d71c6f6a88afea86549efde7fb5"),
+    "extra": (1_955_489_752, "e857e27d1e65bd1e7d3959b094061777f6506bbc39889a0df3bba6a729d60f9c"),
 }
 VALIDATION = 23_511  # images of train and extra held out, as in the paper: 212,243 are left (F5)
 ENLARGE = 1.3  # the crop against the union of the digits' boxes, along each axis (F6)
 ANNOTATIONS = "digitStruct.mat"
-FIELDS = ("label", "left", "top", "width", "height")
-LAYOUT = "1"  # of the compact files
-DOWNLOAD_TIMEOUT_S = 10
+COMPACT, LAYOUT = "{}-64.safetensors", "2"  # name and layout of a part's compact file
 
 
-def find(name: str) -> Path | None:
-    """`svhn/<name>` under the first data root that has it, or None."""
-    return next((path for root in data_roots() if (path := root / "svhn" / name).exists()), None)
+def find(name: str) -> list[Path]:
+    """All files or folders called `name` in the folders for SVHN, in the order of the data roots."""
+    return [path for folder in files.folders("svhn", "SVHN") if (path := folder / name).exists()]
 
 
 def source(part: str) -> Path | None:
     """Where `part` can be read from: its archive, or the folder it was unpacked to; None where there is neither."""
-    return find(f"{part}.tar.gz") or ((found := find(f"{part}/{ANNOTATIONS}")) and found.parent)
-
-
-def compact(part: str) -> str:
-    """The name of a part's compact file."""
-    return f"{part}-{SIDE}.safetensors"
+    return next(iter(find(f"{part}.tar.gz") + [path.parent for path in find(f"{part}/{ANNOTATIONS}")]), None)
 
 
 def here() -> bool:
     """Whether every part is on this machine, in one form or another."""
-    return all(find(compact(part)) or source(part) for part in ARCHIVES)
-
-
-def resume(url: str, output: str, _: object) -> None:
-    """Download `url` to `output` for pooch, going on where an earlier attempt stopped. Raises OSError on a failure."""
-    import requests
-
-    kept = Path(output).parent / f"{url.rsplit('/', 1)[1]}.part"
-    have = kept.stat().st_size if kept.exists() else 0
-    headers = {"Accept-Encoding": "identity", "Range": f"bytes={have}-"}
-    with requests.get(url, headers=headers, stream=True, timeout=DOWNLOAD_TIMEOUT_S) as response:
-        if response.status_code != requests.codes.range_not_satisfiable:  # that one says that nothing is missing
-            response.raise_for_status()
-            if response.status_code != requests.codes.partial_content:
-                have = 0  # this server starts again from the beginning
-            total = have + int(response.headers["Content-Length"])
-            bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=kept.stem, disable=None)
-            with open(kept, "r+b" if have else "wb") as file, bar:
-                file.seek(have)
-                for chunk in response.iter_content(1 << 20):
-                    file.write(chunk)
-                    bar.update(len(chunk))
-            if kept.stat().st_size != total:
-                raise OSError(f"the connection ended after {kept.stat().st_size:,} of {total:,} bytes")
-    os.replace(kept, output)
+    return all(find(COMPACT.format(part)) or source(part) for part in ARCHIVES)
 
 
 def download(part: str) -> Path:
-    """Fetch an archive into the last data root; an attempt that was stopped goes on where it was.
-
-    Raises DataUnavailable without a network or where `URAM_OFFLINE` is set, UramError where other bytes arrive than
-    the known ones.
-    """
-    if os.environ.get("URAM_OFFLINE"):
-        raise DataUnavailable(
-            f"SVHN's {part} images are not on this machine and URAM_OFFLINE forbids downloading them."
-        )
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")
-    folder, url = data_roots()[-1] / "svhn", URL.format(part=part)
-    try:
-        pooch.retrieve(url, "sha256:" + ARCHIVES[part].sha256, f"{part}.tar.gz", folder, downloader=resume)
-    except OSError as error:
-        raise DataUnavailable(
-            f"SVHN's {part} images are not on this machine and cannot be downloaded ({error})."
-        ) from error
-    except ValueError as error:  # pooch's word for another checksum
-        raise UramError(f"{url} is not the file that is expected, SHA-256 {ARCHIVES[part].sha256}") from error
-    return folder / f"{part}.tar.gz"
+    """Fetch an archive. Raises DataUnavailable where that fails, also because other bytes come than the known ones."""
+    places = files.folders("svhn", "SVHN")
+    with files.downloading("SVHN", f"{part}.tar.gz or {part}/{ANNOTATIONS}", places):
+        target = files.writable("svhn") / f"{part}.tar.gz"
+        torch.hub.download_url_to_file(URL.format(part=part), str(target), ARCHIVES[part][1])
+        return target
 
 
-def check_archive(path: Path, expected: Archive) -> None:
+def check_archive(path: Path, size: int, sha256: str) -> None:
     """Raises UramError where an archive is truncated or altered."""
-    if (size := path.stat().st_size) == expected.size:
-        with open(path, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found == expected.sha256:
+    with open(path, "rb") as file:
+        if (found := path.stat().st_size) == size and hashlib.file_digest(file, "sha256").hexdigest() == sha256:
             return
-    raise UramError(
-        f"{relative(path)} is damaged: {size:,} bytes, expected {expected.size:,} with SHA-256 {expected.sha256}; "
-        "delete it and download SVHN again"
-    )
+    expected = f"expected {size:,} with SHA-256 {sha256}; delete it and download SVHN again"
+    raise UramError(f"{relative(path)} is damaged: {found:,} bytes, {expected}")
+
+
+def state_of(part: str, path: Path) -> str:
+    """What tells whether a source is still the one that a compact file was made from. Archives have one content."""
+    if path.is_file():
+        return ARCHIVES[part][1]
+    return md5(repr(sorted((e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in os.scandir(path))).encode())
 
 
 def members(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -147,98 +88,72 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
         return
     try:
         with tarfile.open(path, "r|gz") as archive:
-            for member in archive:
-                if member.isfile():
-                    yield Path(member.name).name, archive.extractfile(member).read()
+            yield from ((Path(m.name).name, archive.extractfile(m).read()) for m in archive if m.isfile())
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise UramError(f"{relative(path)} is damaged ({error}); delete it and download SVHN again") from error
 
 
-@contextlib.contextmanager
-def annotations(path: Path) -> Iterator[tuple]:
-    """The annotations of a part, open while they are read: `entry(file, i)` for every i in range(count).
+def annotations(path: Path) -> list[tuple[str, np.ndarray | str]]:
+    """Of every image of a part its file name and `boxes_of`, or in their place what is wrong with the annotation.
 
-    Yields (file, count). Raises UramError where they are missing or no MATLAB 7.3 file of the known layout.
+    Raises UramError where the annotations are missing or no MATLAB 7.3 file of the known layout.
     """
     import h5py
 
-    shown = f"{relative(path)}/{ANNOTATIONS}"
-    with tempfile.TemporaryDirectory() as folder:
-        raw = next((raw for name, raw in members(path) if name == ANNOTATIONS), None)
-        if raw is None:
-            raise UramError(f"{shown} is missing")
-        copy = Path(folder, ANNOTATIONS)
-        copy.write_bytes(raw)
+    raw = next((raw for name, raw in members(path) if name == ANNOTATIONS), None)
+    if raw is None:
+        raise UramError(f"{relative(path)}/{ANNOTATIONS} is missing")
+    try:
+        file = h5py.File(h5py.h5f.open_file_image(raw))
+        names, boxes = file["digitStruct/name"][:, 0], file["digitStruct/bbox"][:, 0]
+        if len(names) != len(boxes):
+            raise ValueError(f"{len(names)} names and {len(boxes)} boxes")
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        reason = f"is damaged or no MATLAB 7.3 file with a digitStruct of names and boxes ({error})"
+        raise UramError(f"{relative(path)}/{ANNOTATIONS} {reason}") from error
+    found = []
+    for i in tqdm(range(len(names)), desc=f"{path.name}: annotations", disable=None):
+        name = f"{ANNOTATIONS}, image {i + 1}"
         try:
-            file = h5py.File(copy, "r")
-        except OSError as error:
-            raise UramError(f"{shown} is damaged or no MATLAB 7.3 file ({error})") from error
-        with file:
-            try:
-                names, boxes = file["digitStruct/name"], file["digitStruct/bbox"]
-                if len(names) != len(boxes):
-                    raise UramError(f"{shown} names {len(names)} images and has boxes for {len(boxes)}")
-            except (KeyError, TypeError) as error:
-                raise UramError(f"{shown} has no digitStruct with names and boxes ({error})") from error
-            yield file, len(names)
+            name = bytes(file[names[i]][:, 0].tolist()).decode("ascii")
+            found.append((name, boxes_of(file, file[boxes[i]])))
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            found.append((name, f"malformed annotation ({error})"))
+    return found
 
 
-def name_of(file: object, i: int) -> str:
-    """The file name of image `i`, from 0. Raises ValueError where it is none."""
-    try:
-        return bytes(file[file["digitStruct/name"][i, 0]][:, 0].tolist()).decode("ascii")
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ValueError(f"no file name ({error})") from error
+def boxes_of(file: Mapping, group: Mapping) -> np.ndarray:
+    """The digits of an image in the order of its annotation: (n, 5), digit (0 to 9), left, top, width, height.
 
-
-def boxes_of(file: object, i: int) -> np.ndarray:
-    """The digits of image `i` in the order of the annotation: (n, 5), digit (0 to 9), left, top, width, height.
-
-    MATLAB stores one digit's numbers in place and several digits' as references, one a digit; digit 0 has label 10.
-    Raises ValueError where the annotation is malformed.
+    MATLAB stores one digit's numbers in place and several digits' as references; digit 0 has label 10.
+    Raises ValueError, or what a foreign layout leads to.
     """
-    try:
-        group = file[file["digitStruct/bbox"][i, 0]]
-        columns = []
-        for name in FIELDS:
-            values = group[name]
-            is_reference = values.dtype == object
-            columns.append([float(file[v][0, 0]) if is_reference else float(v) for v in values[:, 0]])
-        boxes = np.array(columns, float).T  # raises where the lengths differ
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ValueError(f"malformed annotation ({error})") from error
-    digits, sizes = boxes[:, 0], boxes[:, 3:]
-    if len(boxes) == 0 or not np.isfinite(boxes).all() or not (sizes > 0).all():
-        raise ValueError("malformed annotation (no digits, or boxes without a size)")
-    if not np.isin(digits, range(1, 11)).all():
-        raise ValueError(f"malformed annotation (labels {digits.tolist()}, expected 1 to 10)")
+    columns = []
+    for values in (group[name] for name in ("label", "left", "top", "width", "height")):
+        is_reference = values.dtype == object
+        columns.append([float(file[v][0, 0]) if is_reference else float(v) for v in values[:, 0]])
+    boxes = np.array(columns, float).T  # raises where the lengths differ
+    if len(boxes) == 0 or not np.isfinite(boxes).all() or not (boxes[:, 3:] > 0).all():
+        raise ValueError("no digits, or boxes without a size")
+    if not np.isin(boxes[:, 0], range(1, 11)).all():
+        raise ValueError(f"labels {boxes[:, 0].tolist()}, expected 1 to 10")
     boxes[:, 0] %= 10
     return boxes
 
 
-# What PIL raises for a file that is no picture, or one that claims to be monstrously large.
-PICTURE_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
-
-
-class OutsideImage(ValueError):
-    """The boxes of a number have no pixel of their image in them."""
-
-
 def cut_out(image: Image.Image, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The number as (64, 64) uint8 and its digits' centres in it, (n, 2), x then y, in pixels.
+    """The number in a grey image as (64, 64) uint8 and its digits' centres in it, (n, 2), x then y, in pixels.
 
     The union of the boxes, enlarged by 30 % about its centre and cut at the image's edges, resized without regard to
-    its proportions (F6). Raises OutsideImage where it lies outside the image.
+    its proportions (F6). Raises ValueError where it lies outside the image.
     """
     corner, size = boxes[:, 1:3], boxes[:, 3:]
     low, high = corner.min(0), (corner + size).max(0)
     centre, half = (low + high) / 2, (high - low) / 2 * ENLARGE
     low, high = np.maximum(centre - half, 0), np.minimum(centre + half, image.size)
     if (high - low < 1).any():
-        raise OutsideImage(f"its boxes lie outside the image of {image.width} x {image.height}")
-    window = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR, (*low, *high))
+        raise ValueError(f"its boxes lie outside the image of {image.width} x {image.height}")
+    window = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, (*low, *high))
     return np.asarray(window), (corner + size / 2 - low) * SIDE / (high - low)
 
 
@@ -246,7 +161,7 @@ def read_part(path: Path, skip_missing: bool = False) -> tuple[Sequences, list[s
     """Every number with at most five digits of an archive or folder, and what was left out, one line each.
 
     Raises UramError at the first image that is missing or damaged or has a malformed annotation, unless
-    `skip_missing`; and where annotations or archive cannot be read at all.
+    `skip_missing`; and where annotations or archive cannot be read at all, or nothing is left.
     """
     problems = []
 
@@ -255,122 +170,104 @@ def read_part(path: Path, skip_missing: bool = False) -> tuple[Sequences, list[s
         if not skip_missing:
             raise UramError(f"{problems[-1]}; --skip-missing leaves such images out")
 
+    listed = annotations(path)
     wanted = {}  # file name -> place among the annotations, boxes
-    with annotations(path) as (file, count):
-        for i in tqdm(range(count), desc=f"{path.name}: annotations", disable=None):
-            name = f"{ANNOTATIONS}, image {i + 1}"
-            try:
-                name = name_of(file, i)
-                wanted[name] = i, boxes_of(file, i)
-            except ValueError as error:
-                problem(name, error)
-    wanted = {name: found for name, found in wanted.items() if len(found[1]) <= LONGEST}
+    for i, (name, boxes) in enumerate(listed):
+        if isinstance(boxes, str):
+            problem(name, boxes)
+        elif len(boxes) <= LONGEST:
+            wanted[name] = i, boxes
 
-    images = np.zeros((count, SIDE, SIDE), np.uint8)
+    count = len(listed)
+    images = np.zeros((count, 1, SIDE, SIDE), np.uint8)
     labels = np.zeros((count, PLACES), np.int64)
     centres = np.full((count, LONGEST, 2), np.nan, np.float32)
     good = np.zeros(count, bool)
-    bar = tqdm(total=len(wanted), desc=f"{path.name}: images", disable=None)
-    with bar:
+    with tqdm(total=len(wanted), desc=f"{path.name}: images", disable=None) as bar:
         for name, raw in members(path):
             if name not in wanted:
                 continue
             i, boxes = wanted.pop(name)
             bar.update()
             try:
-                with Image.open(io.BytesIO(raw)) as image:
-                    images[i], centres[i, : len(boxes)] = cut_out(image, boxes)
-            except OutsideImage as error:
+                images[i, 0], centres[i, : len(boxes)] = cut_out(files.picture(raw, "L"), boxes)
+                labels[i], good[i] = encode(boxes[:, 0].astype(int).tolist()), True
+            except ValueError as error:
                 problem(name, error)
-                continue
-            except PICTURE_ERRORS:
-                problem(name, "damaged, or no picture")
-                continue
-            labels[i] = encode(boxes[:, 0].astype(int).tolist())
-            good[i] = True
     for name in wanted:
         problem(name, "listed in the annotations, but missing")
-    return Sequences(*(torch.from_numpy(a[good]) for a in (images[:, None], labels, centres))), problems
+    if not good.any():
+        raise UramError(f"{relative(path)} has no number that can be read; first {(problems or ['none listed'])[0]}")
+    return Sequences(*(torch.from_numpy(values[good]) for values in (images, labels, centres))), problems
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[tuple]:
+    """A compact file and its notes. Raises UramError where it cannot be read, also within the block."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            yield file, file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
+        raise UramError(f"{relative(path)} is damaged ({error}); delete it to make it anew") from error
 
 
 def prepare(part: str, skip_missing: bool = False) -> Path:
-    """The compact file of `part`, made from its archive or folder where it is not there yet; downloads as needed.
+    """The compact file of `part`: one that is there, unless its source has changed, else a new one; may download.
 
     Raises UramError for damaged files as `read_part` does and for another number of images than the official one,
     DataUnavailable as `download` does.
     """
-    if (path := find(compact(part))) is not None:
-        return path
-    expected, path = ARCHIVES[part], source(part) or download(part)
+    if (path := source(part)) is None and (made := find(COMPACT.format(part))):
+        return made[0]  # to save space, a source may be deleted
+    path = path or download(part)
+    state, wanted = state_of(part, path), sum(LENGTHS[part])
+    for made in find(COMPACT.format(part)):
+        with opened(made) as (_, notes):
+            if (notes.get("layout"), notes.get("source")) == (LAYOUT, state):
+                return made
     if path.is_file():
-        check_archive(path, expected)
+        check_archive(path, *ARCHIVES[part])
     read, problems = read_part(path, skip_missing)
-    found = len(read) + len(problems)
-    wanted = sum(LENGTHS[part])
-    if found != wanted and not skip_missing:
+    if (found := len(read) + len(problems)) != wanted and not skip_missing:
         raise UramError(f"{relative(path)} lists {found:,} numbers of 1 to 5 digits, expected {wanted:,}")
     tensors = {"images": read.images, "labels": read.labels.to(torch.uint8), "centres": read.centres}
-    notes = {"layout": LAYOUT, "skipped": str(wanted - len(read)), "first": problems[0] if problems else ""}
-    target = data_roots()[-1] / "svhn" / compact(part)
+    notes = {"layout": LAYOUT, "source": state, "skipped": str(wanted - len(read)), "first": "".join(problems[:1])}
+    target = files.writable("svhn") / COMPACT.format(part)
     # Through memory: on a full disk the library's own writer raises an error of another kind.
     write_atomically(target, lambda to: to.write_bytes(safetensors.torch.save(tensors, notes)))
     return target
 
 
-def read_compact(path: Path) -> tuple[Sequences, int]:
-    """The numbers in a compact file, 64 x 64, and how many are left out. Raises UramError where it cannot be read."""
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            notes = file.metadata() or {}
-            if notes.get("layout") != LAYOUT:
-                raise UramError(f"{relative(path)} has another layout than this version's; delete it to make it anew")
-            tensors = {name: file.get_tensor(name) for name in ("images", "labels", "centres")}
-            skipped = int(notes["skipped"])
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
-        raise UramError(f"{relative(path)} is damaged ({error}); delete it to make it anew") from error
+def read_compact(part: str, path: Path) -> tuple[Sequences, int]:
+    """The numbers in a compact file, 64 x 64, and how many are left out. Raises UramError where it cannot be read or
+    does not hold as many as it should."""
+    with opened(path) as (file, notes):
+        if notes.get("layout") != LAYOUT:
+            raise UramError(f"{relative(path)} has another layout than this version's; delete it to make it anew")
+        images, labels, centres = (file.get_tensor(name) for name in ("images", "labels", "centres"))
+        skipped, wanted = int(notes["skipped"]), sum(LENGTHS[part])
+    if len(labels) + skipped != wanted:
+        said = f"{len(labels):,} numbers and says that {skipped:,} are left out, expected {wanted:,} together"
+        raise UramError(f"{relative(path)} holds {said}; delete it to make it anew")
     if skipped:
-        total = len(tensors["labels"]) + skipped
-        first = notes.get("first", "unknown")
-        warnings.warn(f"SVHN: {path.name} leaves out {skipped:,} of {total:,} images; first {first}", stacklevel=2)
-    return Sequences(tensors["images"], tensors["labels"].long(), tensors["centres"]), skipped
+        left_out = f"{skipped:,} of {wanted:,} images; first {notes.get('first', 'unknown')}"
+        warnings.warn(f"SVHN: {path.name} leaves out {left_out}", stacklevel=2)
+    return Sequences(images, labels.long(), centres), skipped
 
 
-def held_out(count: int) -> Tensor:
-    """Which of `count` training images are for validation, (count,) bool: the paper's share, by a fixed stream."""
-    size = round(count * VALIDATION / sum(LENGTHS["train"] + LENGTHS["extra"]))
-    chosen = torch.zeros(count, dtype=torch.bool)
-    chosen[torch.randperm(count, generator=stream(0, "svhn", "validation"))[:size]] = True
-    return chosen
-
-
-@functools.cache
-def load() -> SequenceDataset:
+def load(name: str) -> SequenceDataset:
     """SVHN: training and validation from train and extra, 212,243 and 23,511 numbers; 13,068 for test.
 
     Raises UramError for damaged files, DataUnavailable where they are neither here nor to be downloaded (2.6 GB).
     """
     paths = {part: prepare(part) for part in ARCHIVES}  # the test part too: better now than after hours of training
-    read = {part: read_compact(path) for part, path in paths.items()}
-    for part, (found, left_out) in read.items():
-        if len(found) + left_out != (wanted := sum(LENGTHS[part])):
-            raise UramError(
-                f"{relative(paths[part])} holds {len(found):,} numbers and says that {left_out:,} are left out, "
-                f"expected {wanted:,} together; delete it to make it anew"
-            )
-    training = [read[part][0] for part in ("train", "extra")]
-    everything = Sequences(*(torch.cat([getattr(s, k) for s in training]) for k in ("images", "labels", "centres")))
-    chosen = held_out(len(everything))
-    test_size, skipped = len(read["test"][0]), sum(left_out for _, left_out in read.values())
-    title = "SVHN full numbers" + (f", {skipped:,} images left out" if skipped else "")
-    made_of = "".join(archive.sha256 for archive in ARCHIVES.values()) + (f"-{skipped}" if skipped else "")
-    return SequenceDataset(
-        name="svhn",
-        title=title,
-        classes=CLASSES,
-        train=everything.at(~chosen),
-        validation=middle(everything.at(chosen)),
-        load_test=lambda: middle(read_compact(paths["test"])[0]),
-        test_size=test_size,
-        checksum="md5:" + hashlib.md5(made_of.encode(), usedforsecurity=False).hexdigest(),
-        skipped=skipped,
-    )
+    read = {part: read_compact(part, path) for part, path in paths.items()}
+    everything = join([read["train"][0], read["extra"][0]])
+    share = VALIDATION / sum(LENGTHS["train"] + LENGTHS["extra"])  # of what could be read
+    train, validation = hold_out(everything, round(len(everything) * share), name)
+    test = lambda: middle(read_compact("test", paths["test"])[0])  # noqa: E731
+    skipped = sum(left_out for _, left_out in read.values())
+    title = about(name).title + (f", {skipped:,} images left out" if skipped else "")
+    made_of = "".join(sha256 for _, sha256 in ARCHIVES.values()) + (f"-{skipped}" if skipped else "")
+    sizes = len(read["test"][0]), md5(made_of.encode())
+    return SequenceDataset.of(name, train, middle(validation), test, *sizes, title=title)

@@ -1,96 +1,67 @@
 """The models, and `build`, which makes the one that a configuration names."""
 
 import torch
-from torch import nn
 
-from ..glimpse import GlimpseSensor
 from ..seeding import DRAWING
-from .baselines import FiveLayerCNN, FullyConnected, TwoLayerCNN
 from .dram import DRAM
-from .number_cnns import ElevenLayerCNN, TenLayerCNN
-from .ram import RAM, Trajectory
-from .topdown import TopDown, TopDownOutcome
+from .feedforward import ElevenLayerCNN, FiveLayerCNN, FullyConnected, TenLayerCNN, TwoLayerCNN
+from .layers import Model, Reading, Trajectory, count_parameters
+from .ram import RAM
+from .topdown import TopDown
 from .unified import Unified
-from .vgg import MLPVGG, VGG16, AttentiveVGG, FixedRollout, RandomGlimpseVGG, count_parameters, under
+from .vgg import MLPVGG, VGG16, AttentiveVGG, RandomGlimpseVGG
 
-__all__ = [
-    "DRAM",
-    "MLPVGG",
-    "RAM",
-    "VGG16",
-    "AttentiveVGG",
-    "ElevenLayerCNN",
-    "FiveLayerCNN",
-    "FixedRollout",
-    "FullyConnected",
-    "GlimpseSensor",
-    "RandomGlimpseVGG",
-    "TenLayerCNN",
-    "TopDown",
-    "TopDownOutcome",
-    "Trajectory",
-    "TwoLayerCNN",
-    "Unified",
-    "bottom_up",
-    "build",
-    "under",
-]
+__all__ = ["DRAM", "RAM", "VGG16", "Model", "Reading", "TopDown", "Trajectory", "Unified", "build", "count_parameters"]
 
 FEEDFORWARD = {"fc": FullyConnected, "cnn2": TwoLayerCNN, "cnn5": FiveLayerCNN}
-ATTENTIVE = {"vgg16-attention": AttentiveVGG, "vgg16-random-glimpses": RandomGlimpseVGG}
-NUMBER_CNNS = {"cnn10": TenLayerCNN, "cnn11": ElevenLayerCNN}
+WIDE = {"cnn10": TenLayerCNN, "cnn11": ElevenLayerCNN, "vgg16": VGG16}
+LOOKING = ("core", "reinforce_into_core", "start", "standardise", "forget_bias", "location_scale", "bounded_mean",
+           "initial_hidden", "entropy_threshold", "entropy_scales")  # fmt: skip
 
 
-def build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """The model of `config` (an `experiments.Config`) for images of (C, H, W); its weights are yet to be drawn,
-    and its policy is as wide as at the end of training.
+def build(config, image_shape: tuple[int, int, int], classes: int) -> Model:
+    """The model of `config` (a `Config`) for images of (C, H, W); its weights are yet to be drawn, and its policy is as
+    wide as at the end of training.
 
-    Raises ValueError where VGG16 is asked to read images of another size than 32 x 32.
+    Raises ValueError where the model cannot read images of that size.
     """
     with DRAWING:  # every layer draws weights when it is made, if only to be drawn anew
         return _build(config, image_shape, classes)
 
 
-def _build(config, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+def _build(config, image_shape: tuple[int, int, int], classes: int) -> Model:
     if config.model in FEEDFORWARD:
         return FEEDFORWARD[config.model](image_shape, classes)
-    if config.model == "vgg16":
-        return VGG16(image_shape, classes, config.width)
-    if config.model in ATTENTIVE:
-        return _attentive(config, image_shape, classes)
+    if config.model in WIDE:
+        return WIDE[config.model](image_shape, classes, config.width)
     if config.model == "vgg16-mlp":
         with torch.device("meta"):  # only to be counted
-            size = count_parameters(_attentive(config, image_shape, classes))
+            size = count_parameters(_attentive(AttentiveVGG, config, image_shape, classes))
         return MLPVGG(image_shape, classes, size, width=config.width)
-    if config.model in NUMBER_CNNS:
-        return NUMBER_CNNS[config.model](image_shape, classes, config.width)
-    looking = {
-        "glimpses": config.glimpses, "patch_size": config.patch_size, "scales": config.scales,
-        "sigma": config.sigma_at(config.epochs), "context": config.context,
-        "reinforce_into_core": config.reinforce_into_core,
-    }  # fmt: skip
+    if config.model == "vgg16-attention":
+        return _attentive(AttentiveVGG, config, image_shape, classes)
+    if config.model == "vgg16-random-glimpses":
+        return _attentive(RandomGlimpseVGG, config, image_shape, classes)
+    sizes = (image_shape, classes, config.glimpses, config.patch_size, config.scales, config.at(config.epochs).sigma)
     if config.model == "dram":
-        return DRAM(image_shape, classes, **looking, width=config.width)
-    ram = RAM(image_shape, classes, **looking, core=config.core, start=config.start, standardise=config.standardise)
+        own = ("width", "forget_bias", "location_scale", "reinforce_into_core", "entropy_threshold", "entropy_scales")
+        return DRAM(*sizes, context=config.context != "none", **{name: getattr(config, name) for name in own})
+    ram = RAM(*sizes, context=config.context != "none", **{name: getattr(config, name) for name in LOOKING})
     if config.model == "ram":
         return ram
-    return Unified(TopDown(image_shape, config.levels, hidden=config.q_hidden), ram, config.region_start == "centre")
+    topdown = TopDown(image_shape, config.levels, side=config.regions, behaviour=config.behaviour)
+    return Unified(topdown, ram, config.region_start == "centre")
 
 
-def _attentive(config, image_shape: tuple[int, int, int], classes: int) -> AttentiveVGG:
-    return ATTENTIVE.get(config.model, AttentiveVGG)(
+def _attentive(kind, config, image_shape: tuple[int, int, int], classes: int) -> AttentiveVGG:
+    return kind(
         image_shape,
         classes,
-        glimpses=config.glimpses,
-        sigma=config.sigma_at(config.epochs),
+        config.glimpses,
+        config.at(config.epochs).sigma,
         patch_size=config.patch_size,
         core=config.core,
-        context=config.context,
+        context=config.context != "none",
         reinforce_into_core=config.reinforce_into_core,
         width=config.width,
     )
-
-
-def bottom_up(model: nn.Module) -> RAM | None:
-    """The recurrent attention model in `model`: itself, that of the unified model, or None of a feed-forward one."""
-    return model.ram if isinstance(model, Unified) else model if isinstance(model, RAM) else None

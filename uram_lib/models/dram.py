@@ -17,49 +17,17 @@ What neither the paper nor its appendix says, and how it is read here:
 - location, baseline and classes are linear maps of their layer's state, as in RAM, the location's bounded by tanh.
 """
 
-from itertools import pairwise
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.sequences import PLACES
+from ..data import PLACES, TERMINAL
 from ..glimpse import binary_entropy_of_patch
-from .ram import RAM, LSTMCore, Trajectory
-from .vgg import scaled
+from ..objectives import number_loss
+from .layers import HeLinear, LSTMCore, Trajectory, context_layers, convolutions, scaled
+from .ram import RAM
 
-FILTERS = ((5, 64), (3, 64), (3, 128))  # side and number of the convolutions' filters (appendix)
 GLIMPSE, HIDDEN, CONTEXT = 1024, 512, 256  # units of G, of each LSTM layer (appendix) and of f_c (ledger K4)
-
-
-class HeConv2d(nn.Conv2d):
-    """A convolution that starts as He et al. (2015) propose: PyTorch's default fades signals by more than half a layer,
-    and the deep networks of Table 3 have no normalisation that would bring them back."""
-
-    def reset_parameters(self) -> None:
-        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
-        nn.init.zeros_(self.bias)
-
-
-class HeLinear(nn.Linear):
-    """A fully connected layer before a ReLU that starts as `HeConv2d` does."""
-
-    def reset_parameters(self) -> None:
-        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
-        nn.init.zeros_(self.bias)
-
-
-def convolutions(channels: int, size: int, width: float) -> tuple[nn.Sequential, int]:
-    """The appendix's three convolutions, each with ReLU, for squares of (channels, size, size), and how many values
-    come out of them. Raises ValueError where the squares are too small."""
-    left = size - sum(side - 1 for side, _ in FILTERS)
-    if left < 1:
-        raise ValueError(f"three convolutions without padding need sides of at least {size - left + 1}, got {size}")
-    counts = [channels, *(scaled(count, width) for _, count in FILTERS)]
-    layers = []
-    for (before, after), (side, _) in zip(pairwise(counts), FILTERS, strict=True):
-        layers += [HeConv2d(before, after, side), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Flatten()), counts[-1] * left**2
 
 
 class ConvolutionalGlimpse(nn.Module):
@@ -112,53 +80,79 @@ class DRAM(RAM):
         scales: int,
         sigma: float,
         context: bool = False,
-        reinforce_into_core: bool = True,
         width: float = 1.0,
+        **others,
     ):
         glimpse, hidden, context_units = (scaled(units, width) for units in (GLIMPSE, HIDDEN, CONTEXT))
         super().__init__(
-            image_shape, classes, glimpses, patch_size, scales, sigma,
-            hidden=hidden, reinforce_into_core=reinforce_into_core, standardise=False,
-        )  # fmt: skip
+            image_shape, classes, glimpses, patch_size, scales, sigma, hidden=hidden, standardise=False, **others
+        )
         if glimpses % PLACES:
             raise ValueError(f"glimpses must be a multiple of {PLACES}, got {glimpses}")
+        self.actions = glimpses  # the first location is chosen, too
         channels = image_shape[0]
         self.glimpse_network = ConvolutionalGlimpse(scales * channels, patch_size, glimpse, width)
         self.start_network = StartNetwork(channels, patch_size, hidden, width)
         self.core = LSTMCore(glimpse, hidden)
         self.location_core = LSTMCore(hidden, hidden)
         if context:
-            self.context_network = nn.Sequential(
-                nn.Linear(hidden, context_units), nn.ReLU(), nn.Linear(context_units, classes)
-            )
+            self.context_network = context_layers(hidden, classes, context_units)
 
-    def forward(self, images: Tensor, noise: Tensor | None = None) -> Trajectory:
+    def initialise(self, seed: int) -> "DRAM":
+        super().initialise(seed)
+        if self.forget_bias:
+            self.location_core.remember(self.forget_bias)
+        return self
+
+    def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> dict[str, Tensor]:
+        """`noise`: (B, T, 2) standard normal, where locations are sampled; else nothing, as it chooses its start."""
+        if not sampled:
+            return {}
+        policy = streams["policy"]
+        return {"noise": torch.randn(count, self.actions, 2, generator=policy, device=policy.device)}
+
+    def rollout(self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None) -> Trajectory:
+        return self(images, draws.get("noise"), sigma)
+
+    def loss(self, images: Tensor, labels: Tensor, draws: dict[str, Tensor], config) -> tuple[Tensor, dict]:
+        """labels: (B, n + 1); only as many glimpses are made as n digits and their end need."""
+        noise = draws["noise"][:, : labels.shape[1] * (self.glimpses // PLACES)]
+        return number_loss(self(images, noise, config.sigma), labels, self.context_network, config)
+
+    def probabilities(self, trajectory: Trajectory) -> Tensor:
+        return trajectory.class_logits.unflatten(1, (PLACES, -1))[:, :, -1].softmax(-1)  # after a place's last glimpse
+
+    def decode(self, probabilities: Tensor) -> Tensor:
+        return read_out(probabilities)
+
+    def forward(self, images: Tensor, noise: Tensor | None = None, sigma: float | None = None) -> Trajectory:
         """images: (B, C, H, W) in [0, 1]; noise: (B, T, 2) standard normal, or None for the mean policy, as in testing.
         T is `glimpses`; with noise for fewer, only so many are made, which is enough for shorter numbers.
 
         Returns a trajectory of T glimpses and T actions, whose hidden states are those of the lower layer.
         """
+        sigma = self.sigma if sigma is None else sigma
         brightness = images.mean((1, 2, 3), keepdim=True)  # (B, 1, 1, 1)
         contrast = images.std((1, 2, 3), keepdim=True).clamp_min(1e-3)
         pyramid = self.sensor.pyramid(images)
         coarse = F.adaptive_avg_pool2d(images, self.sensor.size)  # (B, C, g, g)
         upper_state = self.start_network((coarse - brightness) / contrast)
         upper = upper_state[0]  # (B, D)
-        state = self.core.initial_state(len(images), images)
+        state = self.core.state(images.new_zeros(len(images), self.core.hidden_size))
         locations, patches, hiddens, uppers, means, samples = [], [], [], [], [], []
         for t in range(self.glimpses if noise is None else noise.shape[1]):
             if t > 0:
                 seen = hiddens[-1] if self.reinforce_into_core else hiddens[-1].detach()
                 upper, upper_state = self.location_core(seen, upper_state)
             mean = self.locate(upper)  # (B, 2), Eq. 10c
-            sample = mean.detach() if noise is None else (mean + self.sigma * noise[:, t]).detach()
+            sample = mean.detach() if noise is None else (mean + sigma * noise[:, t]).detach()
             location = sample.clamp(-1, 1)  # as in RAM, only after its log-probability is fixed (T3)
             patch = self.sensor(pyramid, location)  # (B, S, C, g, g)
             standardised = (patch.flatten(1, 2) - brightness) / contrast  # (B, S C, g, g)
             glimpse = self.glimpse_network(standardised, location)  # (B, G), Eq. 10a
             hidden, state = self.core(glimpse, state)  # (B, D), Eq. 10b
             locations.append(location)
-            patches.append(patch[:, 0])
+            patches.append(patch[:, : self.entropy_scales])
             hiddens.append(hidden)
             uppers.append(upper)
             means.append(mean)
@@ -166,13 +160,20 @@ class DRAM(RAM):
         hiddens = torch.stack(hiddens, 1)  # (B, T, D)
         return Trajectory(
             torch.stack(locations, 1),
-            binary_entropy_of_patch(torch.stack(patches, 1)),
+            binary_entropy_of_patch(torch.stack(patches, 1), self.entropy_threshold).mean(-1),
             hiddens,
             self.classifier(hiddens),  # (B, T, K), Eq. 10d
-            self.log_prob(samples, means, images),  # (B, T)
+            self.log_prob(samples, means, sigma, images),  # (B, T)
             self.baseline_network(torch.stack(uppers, 1).detach())[..., 0],  # (B, T), ledger B8
         )
 
     def locate(self, hidden: Tensor) -> Tensor:
         """Mean of the next location, (B, 2) in [-1, 1], from the upper layer's hidden state (ledger B5)."""
         return torch.tanh(self.location_network(hidden))
+
+
+def read_out(probabilities: Tensor) -> Tensor:
+    """The number that class probabilities (or logits) at its six places, (B, 6, 11), spell out, as labels (B, 6)."""
+    classes = probabilities.argmax(-1)
+    ended = (classes == TERMINAL).cumsum(1) > 0  # from the first class 10 on
+    return classes.masked_fill(ended, TERMINAL)

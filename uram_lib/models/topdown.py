@@ -1,8 +1,8 @@
 """The top-down model (§4.1, Eq. 6-9): Q-learning over an image pyramid chooses the region in which RAM starts.
 
-An image is divided into 2 x 2 regions, numbered row by row: 0 top left, 1 top right, 2 bottom left, 3 bottom right.
-The region that is chosen is looked at on the next, finer level, and divided again. Randomness comes in as tensors, as
-for RAM.
+An image is divided into 2 x 2 regions, numbered row by row: 0 top left, 1 top right, 2 bottom left, 3 bottom right
+(a reading has 3 x 3). The region that is chosen is looked at on the next, finer level, and divided again. Randomness
+comes in as tensors, as for RAM.
 """
 
 from typing import NamedTuple
@@ -11,16 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import compiled
-
-REGIONS = 4  # |A|
+SIDE = 2  # regions per side, so |A| = 4
 
 
 class TopDownOutcome(NamedTuple):
     """One descent through L levels a image."""
 
-    actions: Tensor  # (B, L), int64 in {0, 1, 2, 3}: the region chosen at each level
-    values: Tensor  # (B, L, 4): Q(s_l, a; theta_q) of all regions
+    actions: Tensor  # (B, L), int64 in {0, ..., |A| - 1}: the region chosen at each level
+    values: Tensor  # (B, L, |A|): Q(s_l, a; theta_q) of all regions
     next_values: Tensor  # (B, L - 1): max_a Q(s_{l+1}, a) of the frozen network, without gradient
     region: Tensor  # (B, 2, 2): the last region's top left and bottom right corners, locations, x then y
     start: Tensor  # (B, 2): L_0, in the last region, x then y
@@ -50,27 +48,29 @@ def chosen_region(images: Tensor, action: Tensor) -> Tensor:
     return regions.take_along_dim(action[:, None, None, None, None], 2)[:, :, 0]
 
 
-def rectangle(actions: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+def rectangle(actions: Tensor, dtype: torch.dtype = torch.float32, side: int = SIDE) -> Tensor:
     """The region of the canvas that a sequence of choices leads to.
 
-    actions: (B, L) in {0, 1, 2, 3}, coarsest level first. Returns (B, 2, 2), the top left and the bottom right corner
+    actions: (B, L) in {0, ..., side**2 - 1}, coarsest level first. Returns (B, 2, 2), the top left and the bottom right corner
     as locations in [-1, 1], x then y. A region holds its top and left edge, but not the others.
     """
-    steps = torch.stack((actions % 2, actions // 2), -1).to(dtype)  # (B, L, 2): column and row, 0 or 1
-    sides = 0.5 ** torch.arange(actions.shape[1], dtype=dtype, device=actions.device)  # (L,): 1, 1/2, ... of [-1, 1]
+    steps = torch.stack((actions % side, actions // side), -1).to(dtype)  # (B, L, 2): column and row
+    levels = torch.arange(1, actions.shape[1] + 1, dtype=dtype, device=actions.device)
+    sides = 2 / side**levels  # (L,): a region's side at each level, of the 2 of [-1, 1]
     corner = (steps * sides[:, None]).sum(1) - 1  # (B, 2)
-    return torch.stack((corner, corner + 0.5 ** (actions.shape[1] - 1)), 1)
+    return torch.stack((corner, corner + sides[-1]), 1)
 
 
-def actions_to(location: Tensor, levels: int) -> Tensor:
+def actions_to(location: Tensor, levels: int, side: int = SIDE) -> Tensor:
     """The choices that lead to the region which holds a location: the inverse of `rectangle`.
 
     location: (B, 2) in [-1, 1], x then y. Returns (B, levels), int64.
     """
-    cell = ((location + 1) / 2 * 2**levels).long().clamp(0, 2**levels - 1)  # (B, 2): column and row among 2**levels
-    bits = torch.arange(levels - 1, -1, -1, device=location.device)
-    column, row = (cell[:, :, None] >> bits & 1).unbind(1)  # (B, L) each
-    return 2 * row + column
+    cells = side**levels
+    cell = ((location + 1) / 2 * cells).long().clamp(0, cells - 1)  # (B, 2): column and row among all cells
+    place = side ** torch.arange(levels - 1, -1, -1, device=location.device)  # (levels,): of the digits to base `side`
+    column, row = (cell[:, :, None] // place % side).unbind(1)  # (B, L) each
+    return side * row + column
 
 
 def place_within(region: Tensor, within: Tensor | float) -> Tensor:
@@ -84,37 +84,31 @@ def place_within(region: Tensor, within: Tensor | float) -> Tensor:
 
 
 class QNetwork(nn.Module):
-    """Q(s, a; theta_q): a 3 x 3 convolution, the mean of each region, one fully connected layer (Eq. 6-7; ledger A6).
+    """Q(s, a; theta_q): a 3 x 3 convolution, the mean of each region, one fully connected layer: the paper's "two-layer
+    neural network (one convolution layer followed with fully connected layer)" (Eq. 6-7; ledger A6).
 
-    hidden: units of one more fully connected layer in between; 0 for none, which is the paper's "two-layer neural
-    network (one convolution layer followed with fully connected layer)".
-    Parameters: N (9 C + 1) for N features of C channels, and 4 (4 N + 1), or hidden (4 N + 1) + 4 (hidden + 1).
+    Parameters: N (9 C + 1) for N features of C channels, and |A| (|A| N + 1).
     """
 
-    def __init__(self, channels: int, features: int = 16, hidden: int = 0):
+    def __init__(self, channels: int, features: int = 16, side: int = SIDE):
         super().__init__()
+        self.side = side
         self.convolution = nn.Conv2d(channels, features, 3, padding=1)
-        state = REGIONS * features
-        self.values = (
-            nn.Sequential(nn.Linear(state, hidden), nn.ReLU(), nn.Linear(hidden, REGIONS))
-            if hidden
-            else nn.Linear(state, REGIONS)
-        )
+        self.values = nn.Linear(side**2 * features, side**2)
 
     def region_vectors(self, image: Tensor) -> Tensor:
-        """v_1 ... v_4 of Eq. 6: (B, 4, N), from images (B, C, h, w) with even h and w.
-
-        `compiled.region_means` does the same, faster, where it can.
-        """
-        found = compiled.region_means(image, self.convolution.weight, self.convolution.bias)
-        if found is not None:
-            return found
+        """v_1 ... v_|A| of Eq. 6: (B, |A|, N), from images (B, C, h, w). Where `side` does not divide h or w, regions
+        share the rows and columns between them."""
         features = F.relu(self.convolution(image))  # (B, N, h, w)
-        return grid(features).mean((-3, -1)).flatten(2).transpose(1, 2)
+        if self.side == SIDE:
+            means = grid(features).mean((-3, -1))  # (B, N, 2, 2)
+        else:
+            means = F.adaptive_avg_pool2d(features, self.side)  # (B, N, side, side)
+        return means.flatten(2).transpose(1, 2)
 
     def forward(self, image: Tensor) -> Tensor:
-        """image: (B, C, h, w) in [0, 1], what is seen at one level. Returns the values of its regions, (B, 4)."""
-        state = self.region_vectors(image).flatten(1)  # (B, 4 N), Eq. 7
+        """image: (B, C, h, w) in [0, 1], what is seen at one level. Returns the values of its regions, (B, |A|)."""
+        state = self.region_vectors(image).flatten(1)  # (B, |A| N), Eq. 7
         return self.values(state)
 
 
@@ -130,20 +124,24 @@ class TopDown(nn.Module):
     after the weights are drawn, too. With L = 1 it is never asked.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], levels: int = 1, features: int = 16, hidden: int = 0):
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        levels: int = 1,
+        features: int = 16,
+        side: int = SIDE,
+        behaviour: str = "epsilon",
+    ):
         super().__init__()
-        if levels < 1 or features < 1 or hidden < 0:
-            raise ValueError(
-                f"levels and features must be at least 1 and hidden at least 0, got {levels}, {features} and {hidden}"
-            )
+        if levels < 1 or features < 1:
+            raise ValueError(f"levels and features must be at least 1, got {levels} and {features}")
         channels, height, width = image_shape
-        self.levels, self.pyramid_levels = levels, max(levels, 2)
+        self.levels, self.pyramid_levels, self.side, self.behaviour = levels, max(levels, 2), side, behaviour
         whole = 2**self.pyramid_levels
         if height % whole or width % whole:
             raise ValueError(f"{levels} levels need an image whose sides {whole} divides, got {height} x {width}")
-        self.online = QNetwork(channels, features, hidden)
-        # Parameters, not buffers: of models trained side by side, the parameters are what stays shared with the stack.
-        self.target = QNetwork(channels, features, hidden).requires_grad_(False)
+        self.online = QNetwork(channels, features, side)
+        self.target = QNetwork(channels, features, side).requires_grad_(False)
         self.sync_target()
 
     def sync_target(self) -> None:
@@ -159,9 +157,10 @@ class TopDown(nn.Module):
     ) -> TopDownOutcome:
         """images: (B, C, H, W) in [0, 1]; within: where in the last region to start, as `place_within` takes it.
 
-        explore: (B, L, 2) uniform in [0, 1), for the epsilon-greedy policy with `epsilon` in [0, 1], of shape () or
-        (B,): where the first number is below epsilon, the second picks the region; elsewhere, and without `explore`,
-        as in testing, it is arg max Q (ledger A5).
+        explore: (B, L, 2) uniform in [0, 1), for training with `epsilon` in [0, 1], of shape () or (B,): where the first
+        number is below epsilon, the second picks the region; elsewhere, and without `explore`, as in testing, it is
+        arg max Q (ledger A5). With the behaviour `softmax` the second number picks by softmax(Q); with `greedy` both
+        are ignored.
         Raises ValueError for `explore` without `epsilon` or of another shape.
         """
         if explore is not None and (epsilon is None or explore.shape != (len(images), self.levels, 2)):
@@ -177,12 +176,11 @@ class TopDown(nn.Module):
                 next_values.append(self.target(image).detach().amax(-1))
             action = values[-1].argmax(-1)  # (B,)
             if explore is not None:
-                chance, any_region = explore[:, level].unbind(-1)  # (B,) each
-                action = torch.where(chance < epsilon, (any_region * REGIONS).long(), action)
+                action = self.explored(action, values[-1].detach(), explore[:, level], epsilon)
             actions.append(action)
             finer = [chosen_region(image, action) for image in finer]
         actions = torch.stack(actions, 1)
-        region = rectangle(actions, images.dtype)
+        region = rectangle(actions, images.dtype, self.side)
         return TopDownOutcome(
             actions,
             torch.stack(values, 1),
@@ -190,3 +188,13 @@ class TopDown(nn.Module):
             region,
             place_within(region, within),
         )
+
+    def explored(self, best: Tensor, values: Tensor, explore: Tensor, epsilon: Tensor | float) -> Tensor:
+        """The region that training takes, (B,). best: (B,), arg max of the values (B, |A|); explore: (B, 2)."""
+        chance, pick = explore.unbind(-1)  # (B,) each
+        if self.behaviour == "greedy":
+            return best
+        if self.behaviour == "softmax":
+            below = values.softmax(-1).cumsum(-1) < pick[:, None]  # (B, |A|)
+            return below.sum(-1).clamp(max=self.side**2 - 1)
+        return torch.where(chance < epsilon, (pick * self.side**2).long(), best)

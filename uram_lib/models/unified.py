@@ -4,21 +4,50 @@ The reward of the top-down model is the bottom-up model's success, so the two ar
 `objectives.hybrid_loss` trains RAM and `objectives.q_loss` the Q-network, and neither has a gradient into the other.
 """
 
+import math
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..glimpse import location_to_pixel, pixel_to_location
-from .ram import RAM, Trajectory
-from .topdown import REGIONS, TopDown, TopDownOutcome, actions_to, place_within, rectangle
+from ..objectives import chooser_rewards, hybrid_loss, q_loss
+from ..seeding import initialise
+from .layers import Model, Trajectory
+from .ram import RAM
+from .topdown import TopDown, TopDownOutcome, actions_to
 
 
-class Unified(nn.Module):
+class Unified(Model):
     """A `TopDown` and a `RAM` for the same images. centred: start in the centre of the chosen region, not at a uniform
     place in it (ledger A7)."""
 
     def __init__(self, topdown: TopDown, ram: RAM, centred: bool = False):
         super().__init__()
         self.topdown, self.ram, self.centred = topdown, ram, centred
+        self.image_shape, self.glimpses = ram.image_shape, ram.glimpses
+
+    def initialise(self, seed: int) -> "Unified":
+        """Part by part: its RAM starts from the same weights as the plain RAM of the same seed."""
+        self.ram.initialise(seed)
+        initialise(self.topdown, seed).sync_target()
+        return self
+
+    def calibrate(self, images: Tensor, locations: Tensor) -> None:
+        self.ram.calibrate(images, locations)
+
+    def begin_epoch(self) -> None:
+        self.topdown.sync_target()  # once per epoch (ledger A3)
+
+    def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> dict[str, Tensor]:
+        """Those of RAM, whose `start` gives the place in the region; and in training `explore`, (B, L, 2) uniform, and
+        `epsilon`, (B,)."""
+        found = self.ram.draws(count, streams, centres, sampled)
+        if sampled and "explore" in streams:
+            device = streams["explore"].device
+            shape = (count, self.topdown.levels, 2)
+            found["explore"] = torch.rand(*shape, generator=streams["explore"], device=device)
+            found["epsilon"] = torch.full((count,), epsilon, device=device)
+        return found
 
     def forward(
         self,
@@ -27,35 +56,51 @@ class Unified(nn.Module):
         noise: Tensor | None = None,
         explore: Tensor | None = None,
         epsilon: Tensor | float | None = None,
+        sigma: float | None = None,
+        hidden: Tensor | None = None,
     ) -> tuple[Trajectory, TopDownOutcome]:
-        """images: (B, C, H, W) in [0, 1]; within, explore and epsilon: as `TopDown` takes them; noise: as `RAM` does.
+        """images: (B, C, H, W) in [0, 1]; within, explore and epsilon: as `TopDown` takes them; noise, sigma and hidden:
+        as `RAM` does.
 
         Without noise and explore it is the policy of testing: arg max Q, then mean locations.
         """
         outcome = self.topdown(images, 0.5 if self.centred else within, explore, epsilon)
-        return self.ram(images, outcome.start, noise), outcome
+        return self.ram(images, outcome.start, noise, sigma, hidden=hidden), outcome
 
+    def both(self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None):
+        """`forward` under `draws`."""
+        names = ("noise", "explore", "epsilon")
+        return self(images, (draws["start"] + 1) / 2, *map(draws.get, names), sigma, draws.get("hidden"))
 
-def start_location(where: str, uniform: Tensor, centres: Tensor, height: int, width: int) -> Tensor:
-    """L_0 for a RAM that starts at `where`, one of `ram.STARTS`: (B, 2), x then y.
+    def rollout(self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None) -> Trajectory:
+        return self.both(images, draws, sigma)[0]
 
-    uniform: (B, 2) in [-1, 1], what a uniform start would be; also the draw of the place in a quadrant, as the unified
-    model uses it. centres: (B, 2) in pixels, x then y, the objects of images of `height` x `width`.
-    """
-    if where == "uniform":
-        return uniform
-    if where == "image-centre":
-        return torch.zeros_like(uniform)
-    true = pixel_to_location(centres.to(uniform.dtype), height, width)
-    if where == "true-centre":
-        return true
-    within = 0.5 if where == "true-quadrant-centre" else (uniform + 1) / 2
-    return place_within(rectangle(actions_to(true, 1), uniform.dtype), within)
+    def logits(self, images: Tensor, draws: dict[str, Tensor], **paths: bool) -> Tensor:
+        return self.rollout(images, draws).class_logits[:, -1]
+
+    def loss(self, images: Tensor, labels: Tensor, draws: dict[str, Tensor], config) -> tuple[Tensor, dict]:
+        trajectory, outcome = self.both(images, draws, config.sigma)
+        loss, parts = hybrid_loss(trajectory, labels, self.ram.context_network, config)
+        rewards = chooser_rewards(trajectory, labels, config.chooser_reward)
+        q = q_loss(outcome.values, outcome.actions, rewards, outcome.next_values)
+        parts["q"] = q.detach()
+        return (q if config.chooser_alone_epochs else loss + q), parts
+
+    def describe(self, images: Tensor, centres: Tensor) -> dict:
+        """`top_down`: `action_histogram`, shares (L lists of |A|); `q_values`, means (L lists of |A|); and
+        `in_region_percent`, images whose object has its centre in the chosen region. In testing the choices are
+        arg max, so they do not depend on the start's draw."""
+        outcome = self.topdown(images)
+        return {"top_down": {
+            "action_histogram": action_histogram(outcome).tolist(),
+            "q_values": outcome.values.mean(0).tolist(),
+            "in_region_percent": 100 * share_in_region(outcome, centres, *images.shape[-2:]).item(),
+        }}  # fmt: skip
 
 
 def action_histogram(outcome: TopDownOutcome) -> Tensor:
-    """The share of images that chose each region, (L, 4), each level summing to 1."""
-    regions = torch.arange(REGIONS, device=outcome.actions.device)
+    """The share of images that chose each region, (L, |A|), each level summing to 1."""
+    regions = torch.arange(outcome.values.shape[-1], device=outcome.actions.device)
     return (outcome.actions[:, :, None] == regions).to(outcome.values.dtype).mean(0)
 
 
@@ -64,7 +109,8 @@ def share_in_region(outcome: TopDownOutcome, centres: Tensor, height: int, width
 
     centres: (B, 2) in pixels, x then y, of images of `height` x `width`.
     """
-    right = actions_to(pixel_to_location(centres, height, width), outcome.actions.shape[1])  # (B, L)
+    side = math.isqrt(outcome.values.shape[-1])
+    right = actions_to(pixel_to_location(centres, height, width), outcome.actions.shape[1], side)  # (B, L)
     return (right == outcome.actions).all(1).to(outcome.values.dtype).mean()
 
 

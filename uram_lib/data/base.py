@@ -1,0 +1,142 @@
+"""What every data set gives: splits of images with labels, and batches to train on.
+
+Images are kept as bytes and reach the models as floats in [0, 1]. The test split is a function, not a field: it is
+read once, at the end of a run.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from .. import UramError
+from ..glimpse import location_to_pixel
+from ..seeding import stream
+from . import about
+
+Batch = tuple[Tensor, Tensor, Tensor]  # images as floats in [0, 1], labels, centres
+
+
+@dataclass(frozen=True)
+class Split:
+    """images: (N, C, H, W) uint8; labels: (N,) int64; centres: (N, 2), each object's centre in pixels, x then y. Raises
+    UramError where N is 0. lengths: how many digits each number has; None where each example is a single object."""
+
+    images: Tensor
+    labels: Tensor
+    centres: Tensor
+    lengths = None
+
+    def __post_init__(self) -> None:
+        if not len(self.labels):
+            raise UramError("a split needs at least one example, and this one is empty")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def floats(self) -> Tensor:
+        """The images as float32 in [0, 1]."""
+        return self.images.to(torch.float32) / 255
+
+    def at(self, index: Tensor | slice) -> Self:
+        """The examples at `index`, in that order."""
+        return type(self)(self.images[index], self.labels[index], self.centres[index])
+
+    def batch(self, index: Tensor) -> Batch:
+        """The examples at `index`: images (B, C, H, W) as floats in [0, 1], labels and centres."""
+        found = self.at(index)
+        return found.floats(), found.labels, found.centres
+
+    def to(self, device: torch.device) -> Self:
+        """The same split on `device`."""
+        return type(self)(self.images.to(device), self.labels.to(device), self.centres.to(device))
+
+    def glimpse_distances(self, locations: Tensor) -> Tensor:
+        """From each glimpse to the object it should find, in pixels: locations (N, T, 2) in [-1, 1] -> (N, T)."""
+        return (location_to_pixel(locations, *self.images.shape[-2:]) - self.centres[:, None]).norm(dim=-1)
+
+    def per_object(self, values: Tensor) -> Tensor:
+        """What was measured at each glimpse, (N, T), as one row per object that is read: (M, T)."""
+        return values
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """`name` is the data set and its variant as records spell it; `title` is for people; `checksum` covers the test
+    split of generated data, and of other data the part that is trained on. `load_test` reads the test split."""
+
+    name: str
+    title: str
+    classes: int
+    train: Split
+    validation: Split
+    load_test: Callable[[], Split] = field(repr=False)
+    test_size: int
+    checksum: str
+
+    @classmethod
+    def of(
+        cls, name: str, train: Split, validation: Split, load_test: Callable, test_size: int, md5: str, **more
+    ) -> Self:
+        """Data set `name` of the registry, which has its title and its classes. more: the fields of a subclass."""
+        fixed = {"title": about(name).title, "classes": about(name).classes, "checksum": f"md5:{md5}"}
+        made = {"train": train, "validation": validation, "load_test": load_test, "test_size": test_size}
+        return cls(name=name, **{**fixed, **made, **more})
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what a model sees."""
+        return tuple(self.validation.images.shape[1:])
+
+    def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> Batch:
+        """The training examples at `index`, (B,): images (B, C, H, W) in [0, 1], labels (B,), and centres (B, 2).
+
+        `generator` feeds data sets that draw their training images on the fly, and `spread` (0 to 1) is the share of
+        the range of translations, or of lengths of numbers, that they use; the others leave both alone.
+        """
+        return self.train.batch(index)
+
+    def describe(self) -> dict:
+        """The `dataset` entry of a run record."""
+        sizes = {"train": len(self.train), "validation": len(self.validation), "test": self.test_size}
+        name, _, variant = self.name.partition("-")
+        return {"name": name, "variant": variant, "sizes": sizes, "checksum": self.checksum}
+
+    def to(self, device: torch.device) -> Self:
+        """The same data set with its training and validation splits on `device`."""
+        return replace(self, train=self.train.to(device), validation=self.validation.to(device))
+
+
+def centred(images: Tensor, labels: Tensor) -> Split:
+    """A split whose objects are taken to be in the middle of their images, (N, C, side, side)."""
+    return Split(images, labels, torch.full((len(labels), 2), images.shape[-1] / 2))
+
+
+def join(parts: list[Split]) -> Split:
+    """The examples of all `parts`, one after the other."""
+    return type(parts[0])(*(torch.cat([getattr(p, k) for p in parts]) for k in ("images", "labels", "centres")))
+
+
+def hold_out(everything: Split, count: int, name: str) -> tuple[Split, Split]:
+    """Training and validation split: a fixed stream of data set `name` draws the `count` examples that are held out."""
+    order = torch.randperm(len(everything), generator=stream(0, name, "validation"))
+    return everything.at(order[count:].sort().values), everything.at(order[:count].sort().values)
+
+
+def md5(*parts: Tensor | bytes) -> str:
+    """MD5 of bytes, or of tensors' bytes, one after the other."""
+    raw = (part.numpy().tobytes() if isinstance(part, Tensor) else part for part in parts)
+    digest = hashlib.md5(usedforsecurity=False)
+    for part in raw:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def pinned(split: Split, name: str, expected: str) -> Split:
+    """`split`, the generated test set of `name`. Raises UramError where it is not the one with MD5 `expected`."""
+    if expected and (found := md5(split.images, split.labels)) != expected:
+        raise UramError(f"the test set of {name} came out with MD5 {found}, expected {expected}")
+    return split

@@ -1,0 +1,257 @@
+"""What models are made of: the glimpse networks, the recurrent cores, and what every model can do (`Model`)."""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import UramError, seeding
+
+GLIMPSE = HIDDEN = 256  # units of G_t and of H_t (appendix)
+
+
+class Trajectory(NamedTuple):
+    """One rollout of T glimpses per image, the last A of their locations chosen by the policy. A is T - 1 for RAM, whose
+    first location is given (ledger B2), and T for `DRAM`. A network without glimpses has T = 1 and no locations."""
+
+    locations: Tensor  # (B, T, 2), each in [-1, 1], x then y; [:, 0] is the start
+    patch_entropies: Tensor  # (B, T), bits
+    hiddens: Tensor  # (B, T, D)
+    class_logits: Tensor  # (B, T, K): log alpha_t up to a constant (Eq. 10d)
+    log_probs: Tensor  # (B, A): log pi(l_t) of the unclamped samples
+    baselines: Tensor  # (B, A): b at the moment the action is taken
+
+
+class Reading(NamedTuple):
+    """What a model says of images."""
+
+    labels: Tensor  # (B,) classes, or (B, 6) of numbers: the digits, then class 10 to the end
+    probabilities: Tensor  # (B, K), or (B, 6, 11)
+    locations: Tensor  # (B, T, 2), x then y in [-1, 1]: where it looked
+
+
+class Model(nn.Module):
+    """What training, testing and a reader ask of every model. Networks without glimpses need only `forward`, which
+    returns class logits (B, K); the others override what differs."""
+
+    image_shape: tuple[int, int, int]
+    """(C, H, W) of the images it reads."""
+
+    def initialise(self, seed: int) -> "Model":
+        """Draw the first weights, each layer's from its own named stream; returns the model."""
+        return seeding.initialise(self, seed)
+
+    def calibrate(self, images: Tensor, locations: Tensor) -> None:
+        """Measure what standardises the input, on training images (B, C, H, W) and locations (B, 2)."""
+
+    def begin_epoch(self) -> None:
+        """Called before each epoch of training."""
+
+    def draws(
+        self,
+        count: int,
+        streams: dict[str, torch.Generator],
+        centres: Tensor | None = None,
+        sampled: bool = True,
+        epsilon: float = 0.0,
+    ) -> dict[str, Tensor]:
+        """What rollouts of `count` images draw at random, each value with `count` as its first axis.
+
+        streams: generators by name, all on one device. centres: (count, 2), the objects' in pixels, for a model that
+        starts there. sampled: whether locations are sampled, as in training, or the policy's means. epsilon: share of
+        random choices of a chooser. Empty where nothing is drawn.
+        """
+        return {}
+
+    def rollout(self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None) -> Trajectory:
+        """Look at images (B, C, H, W) in [0, 1] under `draws`; sigma: of the policy, the last epoch's when None."""
+        logits = self(images)  # (B, K)
+        none = logits.new_zeros(len(images), 0)
+        return Trajectory(none[..., None].expand(-1, 0, 2), none, none[:, None], logits[:, None], none, none)
+
+    def loss(self, images: Tensor, labels: Tensor, draws: dict[str, Tensor], config) -> tuple[Tensor, dict]:
+        """What a step of training minimises, a scalar, and its detached parts, among them the mean `reward`.
+
+        labels: (B,), or (B, n + 1) of numbers; config: `Config.at` the epoch.
+        """
+        logits = self(images)
+        loss = F.cross_entropy(logits, labels)
+        return loss, {"cross_entropy": loss.detach(), "reward": (logits.argmax(-1) == labels).float().mean()}
+
+    def logits(self, images: Tensor, draws: dict[str, Tensor], **paths: bool) -> Tensor:
+        """Class logits (B, K) after the last glimpse, as an attack on the images wants them."""
+        return self(images)
+
+    def probabilities(self, trajectory: Trajectory) -> Tensor:
+        """Class probabilities of the answer, (B, K), or (B, 6, 11) of numbers."""
+        return trajectory.class_logits[:, -1].softmax(-1)
+
+    def decode(self, probabilities: Tensor) -> Tensor:
+        """The answer, (B,) classes or (B, 6) of a number, from its probabilities."""
+        return probabilities.argmax(-1)
+
+    def describe(self, images: Tensor, centres: Tensor) -> dict:
+        """What a record notes beside the glimpses; images: a whole split. Empty for most models."""
+        return {}
+
+    @torch.no_grad()
+    def read(self, images: Tensor, seed: int = 0) -> Reading:
+        """Read images: (B, C, H, W), floats in [0, 1], of the size the model was trained on (`image_shape`). seed: of
+        the start locations.
+
+        Raises UramError for any other input, saying how to convert it.
+        """
+        check_images(images, self.image_shape)
+        self.eval()
+        streams = {name: seeding.stream(0, name, seed) for name in ("start", "policy")}
+        drawn = self.draws(len(images), streams, sampled=False)
+        draws = {name: value.to(images.device) for name, value in drawn.items()}
+        trajectory = self.rollout(images, draws)
+        probabilities = self.probabilities(trajectory)
+        return Reading(self.decode(probabilities), probabilities, trajectory.locations)
+
+
+def check_images(images: Tensor, shape: tuple[int, int, int]) -> None:
+    """Raise UramError unless images are floats in [0, 1] of shape (B, *shape)."""
+    if not isinstance(images, Tensor):
+        raise UramError(f"images must be a torch.Tensor, got {type(images).__name__}; convert with torch.as_tensor(...)")
+    if not images.is_floating_point():
+        raise UramError(f"images must be floats in [0, 1], got {images.dtype}; convert with images.float() / 255")
+    if images.ndim != 4 or tuple(images.shape[1:]) != tuple(shape):
+        channels, height, width = shape
+        raise UramError(
+            f"images must be (B, {channels}, {height}, {width}), got {tuple(images.shape)}; "
+            f"add axes with images.view(-1, {channels}, {height}, {width}), average colours with "
+            "images.mean(1, keepdim=True), pad small images with torch.nn.functional.pad"
+        )
+    if not len(images):
+        raise UramError("images must hold at least one image, got none")
+    least, most = images.min().item(), images.max().item()
+    if not (least >= 0 and most <= 1):
+        raise UramError(f"images must lie in [0, 1], got {least:.3g} to {most:.3g}; divide values of 0 to 255 by 255")
+
+
+class GlimpseNetwork(nn.Module):
+    """f_g of the appendix: G = ReLU(W_g h_g + W_l h_l + b), h_g and h_l of 128 units, G of 256."""
+
+    def __init__(self, patch_features: int, features: int = 128, glimpse: int = GLIMPSE):
+        super().__init__()
+        self.patch = nn.Linear(patch_features, features)
+        self.location = nn.Linear(2, features)
+        # One matrix on [h_g, h_l] is the sum of RAM's two separate maps (ledger B1) at the cost of one product.
+        self.combine = nn.Linear(2 * features, glimpse)
+
+    def forward(self, patch: Tensor, location: Tensor) -> Tensor:
+        """patch: (B, F) standardised values; location: (B, 2). Returns the glimpse vector G_t, (B, 256)."""
+        h_g = F.relu(self.patch(patch))  # (B, 128)
+        h_l = F.relu(self.location(location))  # (B, 128)
+        return F.relu(self.combine(torch.cat((h_g, h_l), -1)))  # (B, 256)
+
+
+class ReLUCore(nn.Module):
+    """f_h of the appendix: H_t = ReLU(W_h H_{t-1} + W_g G_t + b).
+
+    W_h starts as the identity (Le, Jaitly and Hinton, 2015), so that early glimpses are remembered from the first
+    step on. The paper names no initialisation.
+    """
+
+    def __init__(self, glimpse: int, hidden: int):
+        super().__init__()
+        self.hidden_size = hidden
+        self.from_glimpse = nn.Linear(glimpse, hidden)
+        self.from_hidden = nn.Parameter(torch.empty(hidden, hidden))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.eye_(self.from_hidden)
+
+    def state(self, hidden: Tensor) -> Tensor:
+        """The state whose hidden part is `hidden`, (B, D)."""
+        return hidden
+
+    def forward(self, glimpse: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """glimpse: (B, G); state: (B, D). Returns (H_t, next state)."""
+        hidden = F.relu(torch.addmm(self.from_glimpse(glimpse), state, self.from_hidden.T))  # (B, D)
+        return hidden, hidden
+
+
+class LSTMCore(nn.Module):
+    """f_h as one LSTM cell, as RAM used it for moving images; the state is (hidden, cell)."""
+
+    def __init__(self, glimpse: int, hidden: int):
+        super().__init__()
+        self.hidden_size = hidden
+        self.cell = nn.LSTMCell(glimpse, hidden)
+
+    def state(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The state whose hidden part is `hidden`, (B, D), and whose memory is empty."""
+        return hidden, torch.zeros_like(hidden)
+
+    @torch.no_grad()
+    def remember(self, bias: float) -> None:
+        """Add `bias` to the forget gate's, so that early glimpses last (Gers et al., 2000)."""
+        self.cell.bias_ih[self.hidden_size : 2 * self.hidden_size] += bias
+
+    def forward(self, glimpse: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """glimpse: (B, G); state: two of (B, D). Returns (H_t, next state)."""
+        hidden, memory = state
+        cell = self.cell  # written out: PyTorch's cell is slower on a processor in training
+        gates = F.linear(glimpse, cell.weight_ih, cell.bias_ih) + F.linear(hidden, cell.weight_hh, cell.bias_hh)
+        i, f, g, o = gates.chunk(4, -1)  # (B, D) each: input gate, forget gate, candidate, output gate
+        memory = f.sigmoid() * memory + i.sigmoid() * g.tanh()
+        hidden = o.sigmoid() * memory.tanh()
+        return hidden, (hidden, memory)
+
+
+CORES = {"relu": ReLUCore, "lstm": LSTMCore}
+
+
+def scaled(filters: int, width: float) -> int:
+    """A layer's number of filters in a network of `width`, a share of the full one; at least 1."""
+    return max(1, round(filters * width))
+
+
+class HeConv2d(nn.Conv2d):
+    """A convolution that starts as He et al. (2015) propose: PyTorch's default fades signals by more than half per
+    layer, and the deep networks of Table 3 have no normalisation that would bring them back."""
+
+    def reset_parameters(self) -> None:
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+        nn.init.zeros_(self.bias)
+
+
+class HeLinear(nn.Linear):
+    """A fully connected layer before a ReLU that starts as `HeConv2d` does."""
+
+    def reset_parameters(self) -> None:
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+        nn.init.zeros_(self.bias)
+
+
+FILTERS = ((5, 64), (3, 64), (3, 128))  # side and number of the appendix's convolutions for house numbers
+
+
+def convolutions(channels: int, size: int, width: float) -> tuple[nn.Sequential, int]:
+    """The appendix's three convolutions, each with ReLU, for squares of (channels, size, size), and how many values
+    come out of them. Raises ValueError where the squares are too small."""
+    left = size - sum(side - 1 for side, _ in FILTERS)
+    if left < 1:
+        raise ValueError(f"three convolutions without padding need sides of at least {size - left + 1}, got {size}")
+    counts = [channels, *(scaled(count, width) for _, count in FILTERS)]
+    layers = []
+    for (before, after), (side, _) in zip(pairwise(counts), FILTERS, strict=True):
+        layers += [HeConv2d(before, after, side), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten()), counts[-1] * left**2
+
+
+def context_layers(hidden: int, classes: int, units: int = 256) -> nn.Sequential:
+    """f_c: a fully connected layer with ReLU and one that gives class logits (ledger K4)."""
+    return nn.Sequential(nn.Linear(hidden, units), nn.ReLU(), nn.Linear(units, classes))
+
+def count_parameters(model: nn.Module) -> int:
+    """Parameters that a prediction uses: all but the heads that serve training alone (f_c and the baseline)."""
+    training_only = [getattr(model, name, None) for name in ("context_network", "baseline_network")]
+    skipped = sum(p.numel() for head in training_only if head is not None for p in head.parameters())
+    return sum(p.numel() for p in model.parameters()) - skipped
