@@ -18,7 +18,7 @@ from PIL import Image
 
 from uram_lib import UramError, data, paths, training
 from uram_lib.data import digits as digits_module
-from uram_lib.data import files, numbers  # noqa: I001
+from uram_lib.data import files, numbers
 from uram_lib.data import mnist as mnist_module
 from uram_lib.data.base import Split
 from uram_lib.evaluation import evaluate
@@ -255,7 +255,7 @@ def test_a_failed_download_is_one_line_tried_once_and_said_once(nowhere, no_netw
     lines = list(data.overview(["mnist", "clutter100-10", "clutter60-4", "digits", "svhn"]))
     assert [line.split(":")[0] for line in lines] == ["mnist", "clutter100-10", "clutter60-4", "digits", "svhn"]
     assert sum("cannot be downloaded" in line for line in lines) == 1 == len(no_network)
-    assert lines[1] == "clutter100-10: not here. (See above.)"
+    assert lines[1] == "clutter100-10: not here. See mnist."
     assert "1,297 / 200 / 300 train / validation / test, md5:" in lines[3] and "`uram data svhn`" in lines[4]
 
 

@@ -312,10 +312,11 @@ def test_a_protocol_of_another_unit_is_refused(linear):
 def test_each_flag_of_an_evaluation_is_raised_by_a_planted_case(planted, sentence):
     """200 images, the first 100 of them for Square and the studies. PGD leaves 40 % of all right, but 50 % of the first
     100, which is what Square is compared with. planted: how many images stand instead."""
-    count = {"clean": 180, LITERAL: 100, rb.FULL_STEPS: 100, PGD: 80, rb.MARGIN: 90, rb.FEATURES: 120, rb.LOCATIONS: 80, EOT: 100,
-             rb.EOT_MARGIN: 100, TRANSFER: 140, NOISE: 170, rb.ANY_IMAGE: 0, SQUARE: 70, f"{EOT}, 10 rollouts": 60,
-             f"{EOT}, 20 rollouts": 45, f"{EOT}, 40 rollouts": 45, f"{PGD}, 30 steps": 40,
-             f"{PGD}, 100 steps": 40} | planted  # fmt: skip
+    count = {
+        "clean": 180, LITERAL: 100, rb.FULL_STEPS: 100, PGD: 80, rb.MARGIN: 90, rb.FEATURES: 120, rb.LOCATIONS: 80,
+        EOT: 100, rb.EOT_MARGIN: 100, TRANSFER: 140, NOISE: 170, rb.ANY_IMAGE: 0, SQUARE: 70, f"{EOT}, 10 rollouts": 60,
+        f"{EOT}, 20 rollouts": 45, f"{EOT}, 40 rollouts": 45, f"{PGD}, 30 steps": 40, f"{PGD}, 100 steps": 40,
+    } | planted  # fmt: skip
     studied = [name for name in count if name.endswith(("rollouts", "steps"))]
     outcomes = {}
     for name, stand in count.items():

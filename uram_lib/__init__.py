@@ -1,10 +1,28 @@
 """A reference replication of URAM, the unified top-down and bottom-up recurrent attention model.
 
-Data flows one way: data -> glimpse -> models -> objectives -> training -> records -> tables.
+Three names are all that most readers need:
+
+    model = uram_lib.load("table2", "ours-8")        # published weights
+    reading = model.read(images)                     # labels, probabilities, locations
+    records = uram_lib.run("table2", rows=["ram-6"]) # train, test, keep the record
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 class UramError(Exception):
     """A mistake of the user's or of the machine's, told in one line: what was wrong and what is allowed."""
+
+
+def load(table: str, row: str, preset: str = "strong", seed: int = 0, dataset: str | None = None):
+    """A published model in evaluation mode, as `runs.load`. Raises UramError where no weights are published."""
+    from .runs import load
+
+    return load(table, row, preset, seed, dataset)
+
+
+def run(table: str, preset: str = "quick", rows: list[str] | None = None, seeds=1, **options) -> list[dict]:
+    """Train rows of a table and return their records, as `plan.run`. Raises UramError in one line."""
+    from .plan import run
+
+    return run(table, preset, rows, seeds, **options)

@@ -35,10 +35,8 @@ CHOICE_IMAGES, CHOICE_STEPS = 1_000, 5  # validation images and PGD's steps that
 
 
 class Under(nn.Module):
-    """`model` under fixed draws for the very images it will be asked about: a function of the images alone.
-
-    paths: options of `Model.logits`, such as features_only.
-    """
+    """`model` under fixed draws, those of the very images it will be asked about: a function of the images alone.
+    paths: options of `Model.logits`, such as features_only."""
 
     def __init__(self, model: Model, draws: dict[str, Tensor], **paths):
         super().__init__()
@@ -166,10 +164,8 @@ def pgd_path(
     loss: str = "cross-entropy",
     start: Tensor | None = None,
 ) -> Iterator[Point]:
-    """The steps + 1 points of one run of `pgd`, from `start` (default: the clean images) on, to be watched.
-
-    step_size: default 2.5 epsilon / steps. loss: "cross-entropy" or "margin".
-    """
+    """The steps + 1 points of one run of `pgd`, from `start` (default: the clean images) on, to be watched. step_size:
+    default 2.5 epsilon / steps. loss: "cross-entropy" or "margin"."""
     at_least_one(steps=steps)
     low, high = ball(images, epsilon)
     step_size = 2.5 * epsilon / steps if step_size is None else step_size
@@ -230,9 +226,8 @@ def square(
 ) -> Tensor:
     """Square attack (Andriushchenko et al., 2020): random search on the margin, blind to gradients.
 
-    Begins with vertical stripes at +-epsilon; each query moves one square of every image to +-epsilon, a sign per
-    channel, and keeps it where the margin grows. queries: how often the model is asked. Squares cover 0.8 of the image
-    at first and shrink as `HALVINGS` says.
+    Begins with vertical stripes at +-epsilon. Each query moves one square of every image to +-epsilon, a sign per
+    channel, and keeps it where the margin grows. Squares cover 0.8 of the image at first, then shrink.
     """
     at_least_one(queries=queries)
     low, high = ball(images, epsilon)
@@ -260,8 +255,7 @@ def square(
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     """Images (B, C, H, W) shifted by up to `SHIFT` pixels along each axis, black coming in, half of them mirrored."""
-    batch, channels, height, width = images.shape
-    device = images.device
+    (batch, channels, height, width), device = images.shape, images.device
     corner = torch.randint(2 * SHIFT + 1, (batch, 2, 1), generator=generator, device=device)
     mirror = torch.randint(2, (batch, 1), generator=generator, device=device).bool()
     column = torch.arange(width, device=device)

@@ -1,4 +1,4 @@
-"""Published weights: safetensors files that carry the configuration they belong to."""
+"""Weights on disk: safetensors files that carry the configuration they belong to. Nothing is unpickled."""
 
 import dataclasses
 import json
@@ -7,22 +7,21 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
-from torch import nn
 
 from . import UramError, data
-from .experiments import Config
-from .models import build
+from .config import Config
+from .models import Model, build
 from .paths import relative, write_atomically
 
 LARGEST = 4_000_000  # bytes of weights that are published; of a larger network the records alone are
 
 
-def small_enough(model: nn.Module) -> bool:
+def small_enough(model: Model) -> bool:
     """Whether the model's weights may be published."""
     return sum(value.nbytes for value in model.state_dict().values()) <= LARGEST
 
 
-def save(path: Path, model: nn.Module, config: Config, seed: int) -> None:
+def save(path: Path, model: Model, config: Config, seed: int) -> None:
     """Write the model's weights with its configuration and seed, whole or not at all."""
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     # One key: the library writes several in random order, and equal runs shall give equal files.
@@ -31,7 +30,7 @@ def save(path: Path, model: nn.Module, config: Config, seed: int) -> None:
     write_atomically(path, lambda temporary: temporary.write_bytes(serialise(weights, metadata)))
 
 
-def load(path: Path, config: Config | None = None) -> tuple[nn.Module, Config]:
+def load(path: Path, config: Config | None = None) -> tuple[Model, Config]:
     """The model in `path`, in evaluation mode, and its configuration.
 
     config: what the file must hold, if that matters. Raises UramError where the file is missing, unreadable, not a
@@ -44,8 +43,8 @@ def load(path: Path, config: Config | None = None) -> tuple[nn.Module, Config]:
     except (OSError, SafetensorError) as error:
         raise UramError(f"{relative(path)} cannot be read as a checkpoint: {error}") from error
     try:
-        found = Config(**json.loads(metadata["uram"])["config"])
-    except (KeyError, TypeError, ValueError) as error:
+        found = Config.read(json.loads(metadata["uram"])["config"])
+    except (KeyError, TypeError, ValueError, UramError) as error:
         raise UramError(f"{relative(path)} is not a checkpoint of this project (no configuration in it)") from error
     if config is not None and found != config:
         ours, theirs = dataclasses.asdict(config), dataclasses.asdict(found)

@@ -1,4 +1,5 @@
-"""The console script `uram`: `run`, `tables`, `data`, `doctor`."""
+"""The console script `uram`: `run`, `read`, `data`, `doctor`. PyTorch is imported when a command needs it, so that help
+and a mistake answer at once."""
 
 import argparse
 import io
@@ -7,83 +8,71 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 from . import UramError, __version__
+from .experiments import PRESETS, READINGS, ROWS
 
 
-def parse_seeds(text: str) -> list[int]:
-    """The seeds that `3`, `0,2,5` or `0-9` names, in order.
+def words_of(text: str) -> list[str]:
+    """`ram-6, ours-6` as a list; empty words are left out."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
-    Raises UramError on anything else.
-    """
-    seeds: list[int] = []
-    try:
-        for part in text.split(","):
-            low, dash, high = part.partition("-")
-            found = range(int(low), int(high if dash else low) + 1)
-            if not found:  # 3-1
-                raise ValueError
-            seeds += found
-    except ValueError:
-        seeds = []
-    if not seeds:
-        raise UramError(f"cannot read seeds {text!r}; allowed: a number (3), a list (0,2,5) or a range (0-9)")
-    return sorted(set(seeds))
+
+def settings_of(pairs: list[str]) -> dict[str, str]:
+    """`["sigma=0.3"]` as a dict. Raises UramError for a word without `=`."""
+    if odd := [pair for pair in pairs if "=" not in pair]:
+        raise UramError(f"--set takes NAME=VALUE, as in --set sigma=0.3, got {odd[0]!r}")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def command_run(options: argparse.Namespace) -> None:
-    from . import sweep
-    from .paths import relative
+    from . import data, plan, runs
 
-    plan = sweep.plan(
-        options.table,
-        options.preset,
-        None if options.rows is None else options.rows.split(","),
-        parse_seeds(options.seeds),
-        options.device,
-        options.jobs,
-        options.dataset,
-        options.publish,
-        options.scheduler,
-        options.together,
-    )
-    print(plan.announce(), flush=True)
-    for path in plan.run():
-        print(relative(path))
+    found = plan.plan(
+        options.table, options.preset, words_of(options.rows) or None, options.seeds, options.device, options.jobs,
+        options.dataset, options.publish, options.scheduler, settings_of(options.set),
+    )  # fmt: skip
+    print(found.announce(), flush=True)
+    found.run()
+    print(*[runs.result_line(one) for one in found.runs], sep="\n")
+    if found.embedded:
+        print(data.BANNER)
 
 
-def command_tables(options: argparse.Namespace) -> None:
-    from .tables import write_tables
+def command_read(options: argparse.Namespace) -> None:
+    from . import pictures, runs
 
-    print("\n".join(write_tables()))
+    table, _, row = options.model.partition("/")
+    if not row:
+        raise UramError(f"--model takes TABLE/ROW, as in table2/ours-8, got {options.model!r}")
+    model = runs.load(table, row, options.preset, options.seed)
+    for line in pictures.read_all(model, options.picture, options.png):
+        print(line)
 
 
 def command_data(options: argparse.Namespace) -> None:
     from . import data
-    from .data import svhn
 
     if options.skip_missing:
         if options.name != "svhn":
             raise UramError("--skip-missing is for svhn alone: uram data svhn --skip-missing")
+        from .data import svhn
+
         for part in svhn.ARCHIVES:
             svhn.prepare(part, skip_missing=True)
-    for name in sorted(data.loaders()) if options.name is None else [options.name]:
-        if options.name is None and name == "svhn" and not svhn.here():
-            print("svhn: not here. `uram data svhn` downloads it: 2.6 GB")  # too much for a mere list
-            continue
-        try:
-            found = data.load(name)
-            sizes = f"{len(found.train):,} / {len(found.validation):,} / {found.test_size:,}"
-            print(f"{name}: {found.title}, {sizes} train / validation / test, {found.checksum}")
-        except data.DataUnavailable as error:
-            if options.name is not None:
-                raise
-            print(f"{name}: not here. {error}")
+    if options.name is None:
+        print(*data.overview(), sep="\n")
+        return
+    found = data.load(options.name)
+    sizes = f"{len(found.train):,} / {len(found.validation):,} / {found.test_size:,}"
+    print(f"{found.name}: {found.title}, {sizes} train / validation / test, {found.checksum}")
 
 
 def command_doctor(options: argparse.Namespace) -> None:
     import torch
 
+    from . import data
     from .paths import data_roots, relative
     from .records import cpu_name, git_state
     from .training import devices_here
@@ -92,38 +81,47 @@ def command_doctor(options: argparse.Namespace) -> None:
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores, {cpu_name()}")
     print("devices: " + ", ".join(devices_here()))
     print("data is looked for in: " + ", ".join(relative(root) for root in data_roots()))
-    command_data(argparse.Namespace(name=None, skip_missing=False))
+    print(*data.overview(), sep="\n")
 
 
 def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser(prog="uram", description="Run and tabulate the replication's experiments.")
+    rows = "\n".join(f"  {table}: {', '.join(rows)}" for table, rows in ROWS.items())
+    presets = "\n".join(f"  {name}: {what}" for name, what in PRESETS.items())
+    readings = ", ".join(sorted(READINGS))
+    main = argparse.ArgumentParser(prog="uram", description="Run the replication's experiments and read pictures.")
+    main.add_argument("--version", action="version", version=f"uram {__version__}")
     commands = main.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="train rows of a table and write run records")
+
+    run = commands.add_parser(
+        "run",
+        help="train rows of a table and write run records",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"rows:\n{rows}\n\nreadings, as in ours-6@region-centre:\n  {readings}\n\npresets:\n{presets}",
+    )
     run.set_defaults(act=command_run)
-    run.add_argument("table", help="table1, table2, table3, table4 or ablations")
-    run.add_argument("--preset", default="quick", help="smoke, quick, paper (not Table 1) or converged")
-    run.add_argument("--rows", help="comma-separated rows; all when left out")
-    run.add_argument("--seeds", default="0", help="as in 3, 0,2,5 or 0-9")
-    run.add_argument("--jobs", type=int, default=1, help="processes at a time, of one thread each where more than 1")
-    run.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    run.add_argument("table", help="table1, table2, table3 or table4")
+    run.add_argument("--preset", default="quick", help="smoke, quick, paper or strong (default: quick)")
+    run.add_argument("--rows", default="", help="rows with commas between them (default: all of the table)")
+    run.add_argument("--seeds", default="1", help="how many (3 means 0 to 2), 0,2,5 or 4-9 (default: 1)")
+    run.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
+    run.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     run.add_argument("--dataset", default="", help="another data set than the preset's own")
+    run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, as sigma=0.3")
     run.add_argument("--publish", action="store_true", help="write to results/runs instead of results/local")
     run.add_argument("--scheduler", default="", help="address of a Dask cluster, as in tcp://host:8786")
-    run.add_argument(
-        "--together",
-        type=int,
-        default=0,
-        help="seeds of a row trained side by side in one process; 0: what suits the device",
-    )
-    commands.add_parser("tables", help="rebuild tables and claims from the records").set_defaults(act=command_tables)
+
+    read = commands.add_parser("read", help="read pictures with a published model")
+    read.set_defaults(act=command_read)
+    read.add_argument("picture", nargs="+", type=Path, help="picture files, or a folder of them")
+    read.add_argument("--model", default="table2/ours-8", help="TABLE/ROW (default: table2/ours-8)")
+    read.add_argument("--preset", default="strong", help="paper or strong (default: strong)")
+    read.add_argument("--seed", type=int, default=0, help="of the published run (default: 0)")
+    read.add_argument("--png", type=Path, help="draw the glimpse path of one picture there")
+
     data = commands.add_parser("data", help="find (or download) and check the data sets")
     data.set_defaults(act=command_data)
-    data.add_argument("name", nargs="?", help="one data set; all when left out")
-    data.add_argument(
-        "--skip-missing",
-        action="store_true",
-        help="svhn: leave out images that are missing or damaged, count them and say so",
-    )
+    data.add_argument("name", nargs="?", help="one data set (default: all)")
+    data.add_argument("--skip-missing", action="store_true", help="svhn: leave out unreadable images, and count them")
     commands.add_parser("doctor", help="what this machine has").set_defaults(act=command_doctor)
     return main
 

@@ -1,4 +1,4 @@
-"""Run records: one small JSON file a run, the versioned truth that every table, claim and figure is derived from."""
+"""Run records: one small JSON file per run, the versioned truth that every table, claim and figure is derived from."""
 
 import base64
 import dataclasses
@@ -10,19 +10,26 @@ import re
 import subprocess
 import zlib
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from . import UramError
-from .experiments import PRESETS, ROWS, Experiment, experiment
+from .config import Config
+from .experiments import PRESETS, ROWS, Experiment
 from .paths import CHECKPOINTS, PUBLISHED, ROOT, local, relative, write_atomically
-from .training import Trained
 
 SCHEMA = 1
-RUNS_ON = ("uram_lib", "requirements.lock")
+RUNS_ON = ("uram_lib", "requirements.lock")  # what a run depends on
+# What every record holds, of which kind, and what of it every reader counts on.
+KINDS = {"table": str, "row": str, "seed": int, "preset": str, "dataset": dict, "config": dict, "config_hash": str,
+         "metrics": dict, "test_correct": dict, "curves": dict, "provenance": dict}  # fmt: skip
+WITHIN = {"dataset": {"name", "variant", "sizes"}, "metrics": {"val_error", "best_epoch"},
+          "provenance": {"git_commit", "wall_seconds", "images_per_second", "threads", "rollouts"}}  # fmt: skip
+
+
+def place(experiment: Experiment, seed: int) -> Path:
+    """`<table>/<preset>/<dataset>/<row>/seed-<k>`, under whatever root."""
+    return Path(experiment.table, experiment.preset, experiment.config.dataset, experiment.row, f"seed-{seed}")
 
 
 def runs_root(published: bool) -> Path:
@@ -31,22 +38,12 @@ def runs_root(published: bool) -> Path:
 
 
 def record_path(experiment: Experiment, seed: int, published: bool) -> Path:
-    """`<root>/<table>/<preset>/<dataset>/<row>/seed-<k>.json`."""
-    place = Path(experiment.table, experiment.preset, experiment.config.dataset, experiment.row, f"seed-{seed}.json")
-    return runs_root(published) / place
+    return runs_root(published) / f"{place(experiment, seed)}.json"
 
 
 def checkpoint_path(experiment: Experiment, seed: int, published: bool) -> Path:
     """Where the weights of the best validation epoch lie, laid out as the records are."""
-    root = CHECKPOINTS if published else local() / "checkpoints"
-    name = f"seed-{seed}.safetensors"
-    return root / experiment.table / experiment.preset / experiment.config.dataset / experiment.row / name
-
-
-def weights_path(experiment: Experiment, seed: int) -> Path:
-    """Where weights lie that other rows' attacks start from (Table 4): with the states, and named as they are, but kept
-    after the run. They are too large to be published."""
-    return state_path(experiment, seed).with_suffix(".safetensors")
+    return (CHECKPOINTS if published else local() / "checkpoints") / f"{place(experiment, seed)}.safetensors"
 
 
 def state_path(experiment: Experiment, seed: int) -> Path:
@@ -54,52 +51,64 @@ def state_path(experiment: Experiment, seed: int) -> Path:
     return local() / "state" / f"{experiment.table}-{experiment.row}-{experiment.config.hash}-seed-{seed}.pt"
 
 
-def pack(correct: Tensor) -> dict:
-    """Outcomes (S, N) of bool as JSON: bits packed, deflated, base64."""
+def weights_path(experiment: Experiment, seed: int) -> Path:
+    """Where weights lie that other rows' attacks start from (Table 4), kept with the states and never published."""
+    return state_path(experiment, seed).with_suffix(".safetensors")
+
+
+def pack(correct) -> dict:
+    """Outcomes, a tensor of bool of any shape, as JSON: bits packed, deflated, base64."""
     bits = np.packbits(correct.cpu().numpy().astype(bool).ravel())
     data = base64.b64encode(zlib.compress(bits.tobytes(), 9)).decode()
     return {"encoding": "base64(zlib(packbits))", "shape": list(correct.shape), "data": data}
 
 
 def unpack(packed: dict) -> np.ndarray:
-    """The inverse of `pack`: (S, N) bool."""
+    """The inverse of `pack`."""
     bits = np.frombuffer(zlib.decompress(base64.b64decode(packed["data"])), np.uint8)
     return np.unpackbits(bits)[: int(np.prod(packed["shape"]))].reshape(packed["shape"]).astype(bool)
 
 
-def session(device: torch.device) -> dict:
-    """Which code is at a run from now on, when, and on what."""
+def session(device: str, epoch: int) -> dict:
+    """Which code is at a run from now on, from which epoch, when, and on what machine."""
+    import torch
+
     return {
         **git_state(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "device": device.type,
-        "processor": torch.cuda.get_device_name() if device.type == "cuda" else cpu_name(),
+        "device": device,
+        "processor": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
         "threads": torch.get_num_threads(),
+        "from_epoch": epoch,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
-def provenance(sessions: list[dict], trained: Trained, together: int = 1) -> dict:
-    """Which code on which machine made a run, and how long it took. sessions: of `session`, one for each time that the
-    run was started or gone on with; the last one tells commit and machine, and where there are several all are kept.
-    together: seeds trained in the same process, of whose time `wall_seconds` is one share."""
+def provenance(sessions: list[dict], trained) -> dict:
+    """Which code on which machine made a run, how many rollouts it was trained with, and how long it took.
+
+    sessions: of `session`, one for each time that the run was started or gone on with; the last one tells commit and
+    machine, and where there are several all are kept. trained: of `training.train`.
+    """
     return {
         **sessions[-1],
         "dirty": any(one["dirty"] for one in sessions),
         "started": sessions[0]["started"],
-        "together": together,
         **({"sessions": sessions} if len(sessions) > 1 else {}),
+        "rollouts": trained.rollouts,
         "wall_seconds": round(trained.seconds, 1),
-        "images_per_second": round(trained.images / trained.seconds, 1),
+        "images_per_second": round(trained.rollouts / trained.seconds, 1),
     }
 
 
 def git_state(*folders: str) -> dict:
     """The commit that the code stands at, and whether tracked files differ from it: in `folders`, by default those that
-    a run depends on. `URAM_COMMIT` names the commit for a copy of the code without its repository (a cluster's
-    worker)."""
-    git = lambda *words: subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: E731
+    a run depends on. `URAM_COMMIT` names the commit for a copy of the code without its repository."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
     try:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", *(folders or RUNS_ON))
         return {"git_commit": git("rev-parse", "HEAD").strip(), "dirty": bool(changed.strip())}
@@ -109,24 +118,18 @@ def git_state(*folders: str) -> dict:
 
 def cpu_name() -> str:
     """The processor's model name, and the widest vector instructions that PyTorch uses on it."""
+    import torch
+
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
     return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
-class Tested(Protocol):
-    """What a record holds of how a run was tested: `evaluation.Evaluation` or `robustness.Robustness`."""
-
-    correct: Tensor
-    """(S, N) bool: whether each of S passes read each test image rightly."""
-
-    def metrics(self) -> dict: ...
-
-
-def make_record(experiment: Experiment, seed: int, dataset: dict, trained: Trained, test: Tested, run: dict) -> dict:
-    """The record of a finished run. dataset: `Dataset.describe()`; run: `provenance()`."""
+def make_record(experiment: Experiment, seed: int, dataset: dict, trained, test, run: dict) -> dict:
+    """The record of a finished run. dataset: `Dataset.describe()`; trained: of `training.train`; test: an `Evaluation`
+    or a `Robustness`; run: `provenance()`."""
     metrics = test.metrics() | {"val_error": trained.val_error, "best_epoch": trained.best_epoch}
     return {
         "schema": SCHEMA,
@@ -137,44 +140,33 @@ def make_record(experiment: Experiment, seed: int, dataset: dict, trained: Train
         "dataset": dataset,
         "config": dataclasses.asdict(experiment.config),
         "config_hash": experiment.config.hash,
-        "metrics": _rounded(metrics),
+        "metrics": rounded(metrics),
         "test_correct": pack(test.correct),
-        "curves": _rounded(trained.curves),
+        "curves": rounded(trained.curves),
         "provenance": run,
     }
 
 
-# What every record holds, of which kind, and what of it every reader counts on.
-KINDS = {"table": str, "row": str, "seed": int, "preset": str, "dataset": dict, "config": dict, "config_hash": str,
-         "metrics": dict, "test_correct": dict, "curves": dict, "provenance": dict}  # fmt: skip
-WITHIN = {"dataset": {"name", "variant", "sizes"}, "metrics": {"val_error", "best_epoch"},
-          "provenance": {"git_commit", "wall_seconds", "images_per_second", "threads"}}  # fmt: skip
-
-
-def _rounded(value, digits: int = 4):
+def rounded(value, digits: int = 4):
     """Numbers cut to what is meaningful, so that records stay small and their differences legible."""
     if isinstance(value, dict):
-        return {key: _rounded(item, digits) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item, digits) for item in value]
+        return {key: rounded(item, digits) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(item, digits) for item in value]
     return round(value, digits) if isinstance(value, float) else value
 
 
 def write_record(path: Path, record: dict) -> None:
-    """Write a record, whole or not at all."""
+    """Write a record, whole or not at all. Lists of numbers lie on one line each: a curve is a line in a diff."""
     text = json.dumps(record, indent=1, ensure_ascii=False)
-    # Lists of numbers on one line each: a curve is a line in a diff, not a page.
-    write_atomically(path, lambda temporary: temporary.write_text(_compact_lists(text) + "\n"))
-
-
-def _compact_lists(text: str) -> str:
-    return re.sub(r"\[[^\[\]{}]*\]", lambda match: re.sub(r"\s+", " ", match[0]), text)
+    text = re.sub(r"\[[^\[\]{}]*\]", lambda match: re.sub(r"\s+", " ", match[0]), text)
+    write_atomically(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
 
 
 def read_record(path: Path) -> dict:
-    """Read a record. Raises UramError where it is unreadable, of another schema, or not whole."""
+    """Read a record. Raises UramError where it is unreadable, of another schema, not whole, or in the wrong place."""
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UramError(f"{relative(path)} is not a run record: {error}") from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
@@ -186,35 +178,18 @@ def read_record(path: Path) -> dict:
         raise UramError(f"{relative(path)} is damaged: {odd[0]} is {record[odd[0]]!r:.40}")
     if missing := [f"{key}.{name}" for key, names in WITHIN.items() for name in sorted(names - record[key].keys())]:
         raise UramError(f"{relative(path)} is not a whole run record: it lacks {', '.join(missing)}")
-    if record["table"] not in (*ROWS, "ablations"):
-        raise UramError(f"{relative(path)} has table {record['table']!r}; one of: {', '.join(ROWS)}, ablations")
-    if record["preset"] not in PRESETS:
-        raise UramError(f"{relative(path)} has preset {record['preset']!r}; one of: {', '.join(PRESETS)}")
+    for kind, known in (("table", ROWS), ("preset", PRESETS)):
+        if record[kind] not in known:
+            raise UramError(f"{relative(path)} has {kind} {record[kind]!r}; one of: {', '.join(known)}")
     try:
         if unpack(record["test_correct"]).ndim != 2:
             raise ValueError(f"shape {record['test_correct']['shape']}")
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise UramError(f"{relative(path)} is damaged: its test_correct cannot be unpacked ({error})") from error
+    ours = (record["table"], record["preset"], dataset_name(record), record["row"], f"seed-{record['seed']}.json")
+    if path.parts[-5:] != ours:
+        raise UramError(f"{relative(path)} holds the record of {'/'.join(ours)}; records keep their place")
     return record
-
-
-def read_in_place(path: Path) -> dict:
-    """Read a record that lies where `record_path` puts it. Raises UramError as `read_record` does, and where it is
-    another run's: a copy must not count as one more seed."""
-    record = read_record(path)
-    place = Path(record["table"], record["preset"], dataset_name(record), record["row"], f"seed-{record['seed']}.json")
-    if Path(*path.parts[-5:]) != place:
-        raise UramError(f"{relative(path)} is the record of another run: {place}")
-    return record
-
-
-def current(record: dict) -> bool:
-    """Whether a record's configuration is still the one that its table, preset, data set and row stand for."""
-    try:
-        now = experiment(record["table"], record["row"], record["preset"], dataset_name(record))
-    except UramError:  # a row or a data set that is no more
-        return False
-    return record["config_hash"] == now.config.hash
 
 
 def finished(experiment: Experiment, seed: int, published: bool) -> bool:
@@ -222,19 +197,18 @@ def finished(experiment: Experiment, seed: int, published: bool) -> bool:
     path = record_path(experiment, seed, published)
     if not path.exists():
         return False
-    record = read_in_place(path)
-    if record["config_hash"] != experiment.config.hash:
+    record = read_record(path)
+    if Config.read(record["config"]) != experiment.config:
         return False
     if experiment.protocol is None:
         return True
-    settings = json.loads(json.dumps(dataclasses.asdict(experiment.protocol)))
-    return _rounded(record["metrics"].get("protocol")) == _rounded(settings)
+    return rounded(record["metrics"].get("protocol")) == rounded(dataclasses.asdict(experiment.protocol))
 
 
 def load_records(root: Path = PUBLISHED, table: str | None = None) -> list[dict]:
-    """All records under `root`, of one table or of all, ordered by path and seed."""
+    """All records under `root`, of one table or of all, ordered by place and seed."""
     folder = root / table if table else root
-    records = [read_in_place(path) for path in sorted(folder.glob("**/seed-*.json"))]
+    records = [read_record(path) for path in sorted(folder.glob("**/seed-*.json"))]
     return sorted(records, key=lambda r: (r["table"], r["preset"], dataset_name(r), r["row"], r["seed"]))
 
 
@@ -244,11 +218,13 @@ def dataset_name(record: dict) -> str:
 
 
 def wrong(records: list[dict]) -> np.ndarray:
-    """(seeds, images): the share of test passes in which each image was misread, a line a record.
+    """(seeds, images): the share of test passes in which each image was misread, one line per record.
 
     Raises UramError where the records are not of one recipe and one test set.
     """
-    for what, value in (("recipes", lambda r: r["config_hash"]), ("test sets", lambda r: r["dataset"]["checksum"])):
+    for what, value in (
+        ("recipes", lambda r: Config.read(r["config"]).hash), ("test sets", lambda r: r["dataset"]["checksum"])
+    ):  # fmt: skip
         if len(set(map(value, records))) > 1:
             found = ", ".join(f"seed {r['seed']}: {value(r)}" for r in records)
             raise UramError(f"the records of row {records[0]['row']} are of different {what} ({found})")

@@ -17,12 +17,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from . import attacks, paper
+from . import paper
 from .attacks import Under, at_least_one, frozen, literal_pgd, pgd, sign_noise, square
 from .config import Protocol
 from .data.base import Split
 from .evaluation import EVALUATION_SEED, Evaluation, draws_in_testing, evaluate, stratified
 from .models.layers import Model
+from .records import pack
 from .seeding import stream
 
 ROLLOUTS = {"cpu": 1_000}  # at a time; on an accelerator OTHER_ROLLOUTS
@@ -65,10 +66,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Attack:
-    """One line of the results. method: a function of `attacks`; images: how many it is tried on, from the first, 0: all.
-    restarts: runs, of which none may break an image, each from a random place; 0: one run from the images. paths: of
+    """One line of the results. method: a function of `attacks`. restarts: runs from random places, of which none may
+    break an image; 0: one run from the image itself. images: how many it is tried on, from the first; 0: all. paths: of
     the gradients (`Model.logits`). rollouts: draws that it averages over, not knowing the test's; 0: it knows them.
-    source: what is attacked in place of the target, to be transferred. study: looked at, not part of the worst case."""
+    source: attacked in place of the target (transfer). study: looked at, not part of the worst case."""
 
     method: Callable[..., Tensor]
     epsilon: float
@@ -143,23 +144,18 @@ def outcome(target: Target, clean: Tensor, name: str, attack: Attack) -> Tensor:
 
 @dataclass(frozen=True)
 class Robustness:
-    """What a network withstood."""
+    """What a network withstood. outcomes: by attack, which images it left right, (n,) bool, `clean` without any; names:
+    of the attacks that make up the worst case; worst: (N,), none of them broke it; secret: (N,), none that does not
+    know the start did; clean: on the whole test set, nothing attacked; seconds: by attack."""
 
     protocol: Protocol
     outcomes: dict[str, Tensor]
-    """By attack, which images it left right, (n,) bool; `clean` without any."""
     names: list[str]
-    """Of the attacks that make up the worst case."""
     worst: Tensor
-    """(N,): none of them broke it."""
     secret: Tensor
-    """(N,): none that does not know the start broke it."""
     clean: Evaluation
-    """On the whole test set, nothing attacked."""
     normalised: float
-    """`normalised_epsilon` of the network."""
     seconds: dict[str, float]
-    """By attack."""
 
     @property
     def correct(self) -> Tensor:
@@ -209,7 +205,6 @@ class Robustness:
 
     def metrics(self) -> dict:
         """The record's entries."""
-        from .records import pack  # which imports training, which imports this module
 
         whole = [name for name in self.names if len(self.outcomes[name]) == len(self.worst)]
         epsilons = sorted({*self.protocol.epsilons, self.normalised})
@@ -226,17 +221,11 @@ class Robustness:
             "normalised_epsilon": self.normalised,
             "by_draws": [{"draws": draws, "accuracy": accuracy} for draws, accuracy in self.by_draws.items()],
             "by_steps": [{"steps": steps, "accuracy": accuracy} for steps, accuracy in self.by_steps.items()],
-            "outcomes": {
-                **{name: pack(self.outcomes[name]) for name in ("clean", *self.names)},
-                "start unknown": pack(self.secret),
-            },
+            "outcomes": {name: pack(self.outcomes[name]) for name in ("clean", *self.names)}
+            | {"start unknown": pack(self.secret)},
             "protocol": dataclasses.asdict(self.protocol),
             **self.clean.glimpses(),
         }
-
-
-def robust_error(model, config, split):  # TEMPORARY: training imports it from here
-    return attacks.robust_error(model, split)
 
 
 def percent(correct: Tensor) -> float:

@@ -1,5 +1,5 @@
-"""The only training loop: one configuration, one seed. It can be killed at any moment and goes on from its last epoch to
-the same bits, on the same CPU and with the same number of threads."""
+"""The only training loop: one configuration, one seed. It can be killed at any moment and goes on from its last epoch
+to the same bits, on the same CPU and with the same number of threads."""
 
 import ctypes
 import io
@@ -15,13 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from . import UramError
-from .attacks import prepared
+from .attacks import prepared, robust_error
 from .config import Config
 from .data.base import Dataset
 from .evaluation import evaluate, uniform_start
 from .models import Model, build
 from .paths import relative, write_atomically
-from .robustness import robust_error
 from .seeding import stream
 
 CALIBRATION_IMAGES = 2_000
@@ -94,7 +93,7 @@ def train(
             images, labels, centres = dataset.training_batch(index, streams["data"], spread)
             draws = model.draws(len(images), streams, centres, epsilon=config.epsilon(step, steps))
             with mixed:
-                images = prepared(model, config, images, labels, draws, streams)
+                images = prepared(model, now, images, labels, draws, streams)
                 loss, parts = model.loss(images, labels, draws, now)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -115,7 +114,7 @@ def train(
         means["train_error"] = 100 * (1 - means["reward"])
         means["val_error"] = evaluate(model, dataset.validation).error
         if config.attack != "none":
-            means["val_robust_error"] = robust_error(model, config, dataset.validation)
+            means["val_robust_error"] = robust_error(model, dataset.validation)
         for name, value in means.items():
             curves.setdefault(name, []).append(value)
         errors = curves["val_error" if config.attack == "none" else "val_robust_error"]
@@ -199,8 +198,9 @@ def prepare_process(device: torch.device | str = "cpu", threads: int = 0) -> Non
         torch.set_num_threads(threads)
     try:  # glibc alone: give a step the memory that the last one freed, not zeroed pages of the system
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-        for parameter, value in ((-3, 32 * 2**20), (-1, 2**31 - 1), (-2, 64 * 2**20)):  # M_MMAP_THRESHOLD, _TRIM_, _TOP_PAD
-            mallopt(parameter, value)
+        mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        mallopt(-2, 64 * 2**20)  # M_TOP_PAD
     except (OSError, AttributeError):
         pass
     # MKL keeps to narrow instructions on AMD's processors; oneDNN does not. PyTorch offers that route under the name of

@@ -148,7 +148,7 @@ def available(name: str) -> str:
 
 def overview(names: Iterable[str] = NAMES) -> Iterator[str]:
     """One line per data set: its title, sizes and checksum, or why it is not here; the same reason is given once."""
-    said = set()
+    said: dict[str, str] = {}  # reason -> where it was given
     for name in names:
         if about(name).download and not importlib.import_module(f".{about(name).module}", __name__).here():
             yield f"{name}: not here. `uram data {name}` downloads it: {about(name).download}"
@@ -158,8 +158,8 @@ def overview(names: Iterable[str] = NAMES) -> Iterator[str]:
             sizes = f"{len(found.train):,} / {len(found.validation):,} / {found.test_size:,}"
             yield f"{name}: {found.title}, {sizes} train / validation / test, {found.checksum}"
         except DataUnavailable as error:
-            yield f"{name}: not here. {'(See above.)' if str(error) in said else error}"
-            said.add(str(error))
+            first = said.setdefault(str(error), name)
+            yield f"{name}: not here. {error if first == name else f'See {first}.'}"
 
 
 def __getattr__(name: str) -> object:

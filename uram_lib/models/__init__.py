@@ -15,6 +15,7 @@ __all__ = ["DRAM", "RAM", "VGG16", "Model", "Reading", "TopDown", "Trajectory", 
 
 FEEDFORWARD = {"fc": FullyConnected, "cnn2": TwoLayerCNN, "cnn5": FiveLayerCNN}
 WIDE = {"cnn10": TenLayerCNN, "cnn11": ElevenLayerCNN, "vgg16": VGG16}
+ATTENTIVE = {"vgg16-attention": AttentiveVGG, "vgg16-random-glimpses": RandomGlimpseVGG}
 LOOKING = ("core", "reinforce_into_core", "start", "standardise", "forget_bias", "location_scale", "bounded_mean",
            "initial_hidden", "entropy_threshold", "entropy_scales")  # fmt: skip
 
@@ -34,34 +35,21 @@ def _build(config, image_shape: tuple[int, int, int], classes: int) -> Model:
         return FEEDFORWARD[config.model](image_shape, classes)
     if config.model in WIDE:
         return WIDE[config.model](image_shape, classes, config.width)
+    sigma, settings = config.at(config.epochs).sigma, {name: getattr(config, name) for name in LOOKING}
+    settings["context"] = config.context != "none"
+    sizes = (image_shape, classes, config.glimpses, sigma, config.patch_size, config.width)
+    if config.model in ATTENTIVE:
+        return ATTENTIVE[config.model](*sizes, **settings)
     if config.model == "vgg16-mlp":
         with torch.device("meta"):  # only to be counted
-            size = count_parameters(_attentive(AttentiveVGG, config, image_shape, classes))
+            size = count_parameters(AttentiveVGG(*sizes, **settings))
         return MLPVGG(image_shape, classes, size, width=config.width)
-    if config.model == "vgg16-attention":
-        return _attentive(AttentiveVGG, config, image_shape, classes)
-    if config.model == "vgg16-random-glimpses":
-        return _attentive(RandomGlimpseVGG, config, image_shape, classes)
-    sizes = (image_shape, classes, config.glimpses, config.patch_size, config.scales, config.at(config.epochs).sigma)
+    sizes = (image_shape, classes, config.glimpses, config.patch_size, config.scales, sigma)
     if config.model == "dram":
-        own = ("width", "forget_bias", "location_scale", "reinforce_into_core", "entropy_threshold", "entropy_scales")
-        return DRAM(*sizes, context=config.context != "none", **{name: getattr(config, name) for name in own})
-    ram = RAM(*sizes, context=config.context != "none", **{name: getattr(config, name) for name in LOOKING})
+        own = {name: value for name, value in settings.items() if name not in ("core", "standardise")}
+        return DRAM(*sizes, width=config.width, **own)
+    ram = RAM(*sizes, **settings)
     if config.model == "ram":
         return ram
     topdown = TopDown(image_shape, config.levels, side=config.regions, behaviour=config.behaviour)
     return Unified(topdown, ram, config.region_start == "centre")
-
-
-def _attentive(kind, config, image_shape: tuple[int, int, int], classes: int) -> AttentiveVGG:
-    return kind(
-        image_shape,
-        classes,
-        config.glimpses,
-        config.at(config.epochs).sigma,
-        patch_size=config.patch_size,
-        core=config.core,
-        context=config.context != "none",
-        reinforce_into_core=config.reinforce_into_core,
-        width=config.width,
-    )

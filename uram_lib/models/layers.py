@@ -116,7 +116,9 @@ class Model(nn.Module):
 def check_images(images: Tensor, shape: tuple[int, int, int]) -> None:
     """Raise UramError unless images are floats in [0, 1] of shape (B, *shape)."""
     if not isinstance(images, Tensor):
-        raise UramError(f"images must be a torch.Tensor, got {type(images).__name__}; convert with torch.as_tensor(...)")
+        raise UramError(
+            f"images must be a torch.Tensor, got {type(images).__name__}; convert with torch.as_tensor(...)"
+        )
     if not images.is_floating_point():
         raise UramError(f"images must be floats in [0, 1], got {images.dtype}; convert with images.float() / 255")
     if images.ndim != 4 or tuple(images.shape[1:]) != tuple(shape):
@@ -249,6 +251,7 @@ def convolutions(channels: int, size: int, width: float) -> tuple[nn.Sequential,
 def context_layers(hidden: int, classes: int, units: int = 256) -> nn.Sequential:
     """f_c: a fully connected layer with ReLU and one that gives class logits (ledger K4)."""
     return nn.Sequential(nn.Linear(hidden, units), nn.ReLU(), nn.Linear(units, classes))
+
 
 def count_parameters(model: nn.Module) -> int:
     """Parameters that a prediction uses: all but the heads that serve training alone (f_c and the baseline)."""

@@ -1,0 +1,219 @@
+"""Rows x seeds: what a person asked for, checked, and run on a pool of processes here or on a Dask cluster.
+
+A plan can be stopped at any time and started again, and a worker that dies takes no other run with it.
+"""
+
+import contextlib
+import math
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import UramError, data, records
+from .experiments import TRANSFER_FROM, Experiment, check, experiment, experiments, readings_of, rows_of
+from .paths import relative
+from .progress import Progress, seconds_of
+from .runs import Run, do
+
+MOST_SEEDS = 1_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows x seeds and how to run them. Made by `plan`, which checks everything."""
+
+    experiments: tuple[Experiment, ...]
+    seeds: tuple[int, ...]
+    device: str
+    jobs: int
+    publish: bool
+    scheduler: str
+
+    @property
+    def embedded(self) -> bool:
+        """Whether this runs on the embedded digits, so that its numbers are not comparable with the paper."""
+        return any(data.is_embedded(e.config.dataset) for e in self.experiments)
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every run: sources of transfer attacks first, early seeds complete across rows before later ones."""
+        every = [Run(e, seed, self.publish) for seed in self.seeds for e in self.experiments]
+        return sorted(every, key=lambda run: (run.seed, run.experiment.row not in TRANSFER_FROM))
+
+    @property
+    def waiting(self) -> list[Run]:
+        """The runs without a record."""
+        return [run for run in self.runs if not run.finished]
+
+    def announce(self) -> str:
+        """What is about to be done: rows, seeds, data set, device, and minutes as measured on this machine."""
+        first, waiting = self.experiments[0], self.waiting
+        sets = dict.fromkeys(e.config.dataset for e in self.experiments)
+        where = f"on the cluster at {self.scheduler}" if self.scheduler else f"{self.jobs} at a time"
+        minutes = "nothing to do" if not waiting else "on a cluster the minutes are not known beforehand"
+        if waiting and not self.scheduler:
+            minutes = f"about {math.ceil(self.seconds() / 60)} minutes on this machine, measured just now"
+        return (
+            f"{first.table}, preset {first.preset}: rows {', '.join(e.row for e in self.experiments)}; "
+            f"seeds {', '.join(map(str, self.seeds))}; data {', '.join(sets)}; {where}; "
+            f"{len(waiting)} of {len(self.runs)} runs to do: {minutes}; "
+            f"records go to {relative(records.runs_root(self.publish))}"
+        )
+
+    def seconds(self) -> float:
+        """How long the waiting runs will take here, from some steps of each kind of row that is waiting."""
+        return seconds_of(self.waiting, self.device, self.jobs)
+
+    def run(self) -> list[Path]:
+        """Do what is left to do, showing progress; returns the paths of all records, in the order of rows and seeds.
+
+        Raises UramError, after everything else has been run, if a run failed, naming each.
+        """
+        if waiting := self.waiting:
+            with executor_of(self) as pool, Progress(waiting) as progress:
+                failed = execute(pool, waiting, self, progress)
+            if failed:
+                alone = len(self.runs) == 1
+                raise UramError("; ".join(said if alone else f"{run.name}: {said}" for run, said in failed.items()))
+        return [Run(e, seed, self.publish).record for e in self.experiments for seed in self.seeds]
+
+
+def execute(pool: Executor, waiting: list[Run], plan: Plan, progress: "Progress") -> dict[Run, str]:
+    """Hand the runs to `pool` and wait for them; returns those that failed, with what they said.
+
+    A run whose worker was killed is tried once more, where it goes on from its last epoch.
+    """
+    threads = 0 if plan.scheduler else max(1, multiprocessing.cpu_count() // plan.jobs)
+    failed, again = {}, []
+    futures = {pool.submit(do, run, plan.device, threads): run for run in waiting}
+    while futures:
+        done, _ = wait(futures, timeout=0.2, return_when=FIRST_COMPLETED)
+        for future in done:
+            run = futures.pop(future)
+            try:
+                progress.say(future.result())
+            except BrokenProcessPool:
+                again.append(run)
+            except UramError as error:
+                failed[run] = str(error)
+            except Exception as error:  # of a cluster that gave it up, or of PyTorch
+                failed[run] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        progress.show()
+    if again and progress.retry:
+        progress.retry = False
+        with executor_of(plan) as another:
+            failed |= execute(another, again, plan, progress)
+    else:
+        failed |= {run: "its process was killed; start the same command again to go on" for run in again}
+    return failed
+
+
+@contextlib.contextmanager
+def executor_of(plan: Plan) -> Iterator[Executor]:
+    """A pool of processes here, or the workers of a Dask cluster, which must see this project's folder. Raises
+    UramError where the scheduler cannot be reached or `distributed` is not installed."""
+    if not plan.scheduler:
+        pool = ProcessPoolExecutor(min(plan.jobs, len(plan.waiting) or 1), multiprocessing.get_context("spawn"))
+        try:
+            yield pool
+        except BaseException:
+            for process in list((getattr(pool, "_processes", None) or {}).values()):
+                process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        pool.shutdown()
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise UramError("a scheduler needs the package 'distributed': pip install 'uram[cluster]'") from error
+    try:
+        client = Client(plan.scheduler, timeout="30s")
+    except (OSError, ValueError) as error:
+        raise UramError(f"no Dask scheduler answers at {plan.scheduler}") from error
+    with client:
+        yield client.get_executor(pure=False)
+
+
+def plan(
+    table: str,
+    preset: str = "quick",
+    rows: list[str] | None = None,
+    seeds: "int | str | list[int]" = 1,
+    device: str = "auto",
+    jobs: int = 1,
+    dataset: str = "",
+    publish: bool = False,
+    scheduler: str = "",
+    settings: dict[str, str] | None = None,
+) -> Plan:
+    """Check what a person asked for and make a plan of it.
+
+    rows: all of the table's when None; "readings" among them stands for all of the table's readings. seeds: how many,
+    counted from 0, or which ones (`parse_seeds`). dataset: the preset's own when empty; where its files cannot be had,
+    the embedded digits take its place, with a warning. settings: fields of `Config` changed by hand, as text.
+    Raises UramError in one line for anything unknown, listing what is allowed.
+    """
+    check("table", table, ("table1", "table2", "table3", "table4"))
+    if rows and "all" in rows:
+        rows = rows_of(table)
+    if rows and "readings" in rows:
+        rows = [row for name in rows for row in (readings_of(table) if name == "readings" else [name])]
+    if settings and publish:
+        raise UramError("a run with --set is never published: leave out --publish")
+    chosen = experiments(table, preset, rows, dataset or None, settings)
+    seeds = parse_seeds(seeds)
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or not 1 <= jobs <= 1_000:
+        raise UramError(f"jobs must be a whole number from 1 to 1000, got {jobs!r}")
+    if scheduler and "://" not in str(scheduler):
+        raise UramError(f"scheduler must be an address such as tcp://host:8786, got {scheduler!r}")
+    check("device", device, ("auto", "cpu", "cuda", "mps"))
+    kinds = {True: "whole numbers", False: "single digits"}
+    reads = table == "table3"
+    for name in dict.fromkeys(e.config.dataset for e in chosen):
+        if data.holds_numbers(name) != reads:
+            raise UramError(f"{table} reads {kinds[reads]}, and {name} holds {kinds[not reads]}")
+        if table == "table4" and data.shape_of(name)[0][0] != 3:
+            raise UramError(f"table4 reads colour pictures of 32 x 32, and {name} holds none")
+        found = data.available(name)
+        if found != name:
+            if publish:
+                raise UramError(f"publishing needs {name}, which cannot be had here")
+            chosen = [
+                experiment(table, e.row.split("+")[0], preset, found, settings) if e.config.dataset == name else e
+                for e in chosen
+            ]
+    return Plan(tuple(chosen), seeds, device, jobs, publish, scheduler)
+
+
+def parse_seeds(asked: "int | str | list[int]") -> tuple[int, ...]:
+    """The seeds that `3` (0 to 2), `0,2,5` or `4-9` names, in order. Raises UramError on anything else."""
+    if isinstance(asked, (list, tuple, range)):
+        asked = ",".join(map(str, asked)) + ","
+    text, found = str(asked).replace(" ", ""), []
+    try:
+        if text.isdecimal():
+            found = list(range(min(int(text), MOST_SEEDS + 1)))
+        else:
+            for part in text.rstrip(",").split(","):
+                low, dash, high = part.partition("-")
+                last = int(high) if dash else int(low)
+                found += range(int(low), min(last, int(low) + MOST_SEEDS) + 1)
+                if last < int(low):
+                    raise ValueError
+    except ValueError:
+        found = []
+    if not found or len(found) > MOST_SEEDS:
+        raise UramError(
+            f"cannot read seeds {str(asked)!r}; allowed: how many (3 means 0 to 2), a list (0,2,5) or a range (4-9), "
+            f"at least one and at most {MOST_SEEDS}"
+        )
+    return tuple(sorted(set(found)))
+
+
+def run(table: str, preset: str = "quick", rows: list[str] | None = None, seeds=1, **options) -> list[dict]:
+    """Train rows of a table and return their records; options: of `plan`."""
+    return [records.read_record(path) for path in plan(table, preset, rows, seeds, **options).run()]

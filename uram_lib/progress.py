@@ -1,0 +1,121 @@
+"""How long runs will take on this machine, and how far they are."""
+
+import dataclasses
+import math
+import statistics
+import sys
+import time
+from typing import TextIO
+
+from . import data
+
+QUIET = 30  # seconds between two lines of progress where no terminal watches
+STEPS, WARM_UP = 6, 2
+SLACK = 1.15  # testing after every epoch and at the end, reading data, starting processes
+
+
+class Progress:
+    """How far the runs are: on a terminal one bar for all and a line per running row, elsewhere a line now and then.
+
+    The share counts training steps, weighted with how long a row's steps take, so the time left does not grow.
+    """
+
+    def __init__(self, runs: list, out: TextIO | None = None):
+        self.runs, self.out, self.retry = runs, out or sys.stderr, True
+        self.began = self.said = time.monotonic()
+        self.first = None
+
+    def __enter__(self) -> "Progress":
+        from tqdm import tqdm
+
+        form = "{percentage:3.0f} % |{bar:20}| {elapsed} gone, {remaining} left{postfix}"
+        self.bar = tqdm(total=100, file=self.out, disable=None, bar_format=form, dynamic_ncols=True)
+        self.silent = self.bar.disable
+        if self.silent:
+            self.say(f"{len(self.runs)} runs to do; progress every {QUIET} seconds")
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        self.bar.close()
+        if kind is KeyboardInterrupt:
+            self.say("stopped: finished epochs and records are kept; start the same command again to go on from there")
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        if getattr(self, "silent", True):
+            print(line, file=self.out, flush=True)
+        else:
+            self.bar.write(line, file=self.out)
+
+    def show(self) -> None:
+        """Look at every run's notes and show where all are."""
+        states = {run: (1, 1, None) if run.finished else run.steps for run in self.runs}
+        share = sum(done / total for done, total, _ in states.values()) / len(states)
+        if self.first is None:
+            self.first = share  # of what was resumed
+            for run, (done, total, _) in states.items():
+                if 0 < done < total:
+                    self.say(
+                        f"{run.name}: goes on from {100 * done / total:.0f} % of its steps, to its last whole epoch"
+                    )
+        running = [
+            f"{run.name} {100 * done / total:.0f} %" + (f", validation error {error:.1f} %" if error is not None else "")
+            for run, (done, total, error) in states.items() if 0 < done < total
+        ]  # fmt: skip
+        if not self.silent:
+            self.bar.set_postfix_str("; " + "; ".join(running) if running else "", refresh=False)
+            self.bar.n = 100 * share
+            self.bar.refresh()
+        elif time.monotonic() - self.said > QUIET:
+            self.said = time.monotonic()
+            passed, gained = self.said - self.began, share - self.first
+            left = f", about {math.ceil(passed * (1 - share) / gained / 60)} min left" if gained > 0.01 else ""
+            self.say(f"{100 * share:.0f} %, {passed / 60:.1f} min gone{left}; " + "; ".join(running))
+
+
+def seconds_of(runs, device: str, jobs: int) -> float:
+    """Wall seconds of `runs` (of `runs.Run`), `jobs` at a time, what is resumed counted as far as it is left."""
+    import torch
+
+    from .training import pick_device, prepare_process
+
+    chosen = pick_device(device)
+    prepare_process(chosen)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // jobs))
+    per_epoch: dict = {}
+    total, longest = 0.0, 0.0
+    for run in runs:
+        config = run.experiment.config
+        key = dataclasses.replace(config, epochs=1, curriculum_epochs=0, explore_epochs=0, last_sigma=0.0)
+        if key not in per_epoch:
+            per_epoch[key] = seconds_per_epoch(config, chosen)
+        done, steps, _ = run.steps
+        seconds = SLACK * per_epoch[key] * config.epochs * (1 - done / steps)
+        total, longest = total + seconds, max(longest, seconds)
+    torch.set_num_threads(threads)
+    return max(longest, total / min(jobs, len(runs)))
+
+
+def seconds_per_epoch(config, device) -> float:
+    """The median time of a training step, after some that warm up, times the steps of an epoch."""
+    import torch
+
+    from .training import new_model
+
+    dataset = data.load(config.dataset).to(device)
+    model = new_model(config, 0, dataset).to(device).train()
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    streams = {name: torch.Generator(device=device) for name in ("data", "start", "policy", "explore")}
+    times = []
+    for i in range(WARM_UP + STEPS):
+        began = time.perf_counter()
+        index = torch.arange(config.batch_size, device=device) + i * config.batch_size
+        images, labels, centres = dataset.training_batch(index % len(dataset.train), streams["data"])
+        loss, _ = model.loss(images, labels, model.draws(len(images), streams, centres), config)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[WARM_UP:]) * math.ceil(len(dataset.train) / config.batch_size)

@@ -1,0 +1,222 @@
+"""One run: train, test once, write the weights and then the record.
+
+A run takes care of itself wherever it is started: what is finished is skipped, what was cut goes on from its last
+epoch, and a lock keeps two processes from the same run.
+"""
+
+import contextlib
+import fcntl
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from . import UramError, data, records
+from .experiments import TRANSFER_FROM, Experiment, experiment
+from .paths import CHECKPOINTS, relative, write_atomically
+
+CHECKPOINT_SEED = 0  # the weights of this seed's runs are kept
+LARGEST = 4_000_000  # bytes of weights that are published; of a larger network the records alone are
+PATIENCE = 5  # seconds between two looks at a lock that is waited for
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment with one seed."""
+
+    experiment: Experiment
+    seed: int
+    publish: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.experiment.row} seed {self.seed}"
+
+    @property
+    def record(self) -> Path:
+        return records.record_path(self.experiment, self.seed, self.publish)
+
+    @property
+    def state(self) -> Path:
+        return records.state_path(self.experiment, self.seed)
+
+    @property
+    def lock(self) -> Path:
+        return self.state.with_suffix(".lock")
+
+    @property
+    def sessions(self) -> Path:
+        """Where what made the run so far is noted until its record is written."""
+        return self.state.with_suffix(".sessions.json")
+
+    @property
+    def weights(self) -> Path | None:
+        """Where the weights are kept: of one seed; where attacks start from them, of all, on this machine alone."""
+        if self.experiment.protocol:
+            return records.weights_path(self.experiment, self.seed)
+        first = self.seed == CHECKPOINT_SEED
+        return records.checkpoint_path(self.experiment, self.seed, self.publish) if first else None
+
+    @property
+    def finished(self) -> bool:
+        return records.finished(self.experiment, self.seed, self.publish)
+
+    @property
+    def steps(self) -> tuple[int, int, float | None]:
+        """Steps done, steps in all, and the last validation error, as the run notes them in its lock file."""
+        try:
+            done, total, error = self.lock.read_text(encoding="utf-8").split()
+            return int(done), int(total), None if error == "-" else float(error)
+        except (OSError, ValueError):
+            return 0, 1, None
+
+
+class Busy(UramError):
+    """Another process is at a run."""
+
+
+@contextlib.contextmanager
+def only_one(path: Path, wait: bool = False) -> Iterator[TextIO]:
+    """Hold `path` as a lock for the time of a run; the system frees it when the process ends, however it ends.
+
+    Where another process holds it, waits or raises Busy; raises UramError where the file cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a", encoding="utf-8")
+    except OSError as error:
+        raise UramError(f"cannot write to {relative(path.parent)}: {error.strerror}") from error
+    with file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not wait:
+                    raise Busy(f"{path.stem} is being trained by another process; wait for it or stop it") from None
+                time.sleep(PATIENCE)
+        yield file
+
+
+def do(run: Run, device: str = "auto", threads: int = 0) -> str:
+    """Train, test once, and write the weights and then the record; nothing where that is done. Returns a line for the
+    reader. Raises UramError, among them Busy and NotFinite."""
+    from . import training
+    from .evaluation import evaluate
+    from .robustness import evaluate_robustness
+
+    e, chosen = run.experiment, training.pick_device(device)
+    training.prepare_process(chosen, threads)
+    try:
+        run.record.parent.mkdir(parents=True, exist_ok=True)  # found out now, not after an hour of training
+    except OSError as error:
+        raise UramError(f"cannot write to {relative(run.record.parent)}: {error.strerror}") from error
+    # A row of Table 4 may be in training as the source of another one's attack.
+    with only_one(run.lock, wait=e.protocol is not None) as lock:
+        if run.finished:
+            return f"{run.name}: was finished"
+        sessions, trained = train(run, chosen, lock)
+        dataset = data.load(e.config.dataset)
+        made = records.provenance(sessions, trained)
+        split = dataset.load_test().to(chosen)
+        kept = run.state.with_suffix(".attacks.pt")
+        if e.protocol:
+            test = evaluate_robustness(
+                trained.model, split, e.protocol, sources(run, chosen),
+                training.load_state(kept, e.config, run.seed),
+                lambda state: training.save_state(kept, e.config, run.seed, state),
+            )  # fmt: skip
+            made["attack_seconds"] = test.seconds
+        else:
+            test = evaluate(trained.model, split, e.start_seeds, sampled=True)
+        records.write_record(run.record, records.make_record(e, run.seed, dataset.describe(), trained, test, made))
+        for path in (kept, run.sessions, run.state):
+            path.unlink(missing_ok=True)
+    return result_line(run)
+
+
+def train(run: Run, device, lock: TextIO) -> tuple[list[dict], object]:
+    """Train one run, or go on with it, and keep the weights that are to be kept. Returns its sessions and `Trained`."""
+    from . import checkpoints, training
+
+    e, began = run.experiment, 0.0
+
+    def note(done: int, total: int, error: float | None) -> None:
+        nonlocal began
+        if done == total or time.monotonic() - began > 0.5:
+            began = time.monotonic()
+            lock.truncate(0)
+            lock.write(f"{done} {total} {'-' if error is None else error}")
+            lock.flush()
+
+    sessions = note_session(run, device.type)
+    trained = training.train(e.config, run.seed, data.load(e.config.dataset), device, run.state, note)
+    size = sum(value.nbytes for value in trained.model.state_dict().values())
+    if run.weights and not (run.publish and e.protocol is None and size > LARGEST):
+        checkpoints.save(run.weights, trained.model, e.config, run.seed)
+    return sessions, trained
+
+
+def note_session(run: Run, device: str) -> list[dict]:
+    """Every session of a run so far, this one last. Kept beside its state, as one record may be the work of several."""
+    from .training import load_state
+
+    found, epoch = [], 0
+    if state := load_state(run.state, run.experiment.config, run.seed):
+        epoch = state["epoch"]
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads(run.sessions.read_text(encoding="utf-8"))
+    found.append(records.session(device, epoch))
+    write_atomically(run.sessions, lambda temporary: temporary.write_text(json.dumps(found), encoding="utf-8"))
+    return found
+
+
+def sources(run: Run, device) -> dict:
+    """The networks that a transfer attack on a run of Table 4 starts from, by row: of its preset, data set and seed.
+
+    One that has no weights yet is trained first, or waited for where another process trains it.
+    """
+    from . import checkpoints
+
+    e, found = run.experiment, {}
+    for row in TRANSFER_FROM:
+        if row == e.row:
+            continue
+        source = Run(experiment(e.table, row, e.preset, e.config.dataset), run.seed, run.publish)
+        while not source.weights.exists():
+            try:
+                with only_one(source.lock) as lock:
+                    if not source.weights.exists():
+                        train(source, device, lock)
+            except Busy:
+                time.sleep(PATIENCE)
+        found[row] = checkpoints.load(source.weights, source.experiment.config)[0].to(device)
+    return found
+
+
+def result_line(run: Run) -> str:
+    """What came out of a finished run, for the reader."""
+    metrics = records.read_record(run.record)["metrics"]
+    found = f"error {metrics['test_error']:.2f} %" if "test_error" in metrics else ""
+    found = found or f"robust accuracy {metrics['robust_accuracy']:.2f} %"
+    return f"{run.name}: {found} on the test set, {relative(run.record)}"
+
+
+def load(table: str, row: str, preset: str = "strong", seed: int = 0, dataset: str | None = None):
+    """A published model, in evaluation mode: `load("table2", "ours-8").read(images)`.
+
+    Raises UramError for an unknown name, and where no weights are published, listing the rows that have some.
+    """
+    from . import checkpoints
+
+    e = experiment(table, row, preset, dataset)
+    folder = CHECKPOINTS / table / preset
+    found = sorted(folder.glob(f"{dataset or '*'}/{row}/seed-{seed}.safetensors"))
+    if not found:
+        have = sorted({path.parent.name for path in folder.glob("*/*/seed-*.safetensors")}) or ["none"]
+        raise UramError(
+            f"no weights of {e.table}/{row}, {preset}, seed {seed} are published; rows that have: {', '.join(have)}"
+        )
+    return checkpoints.load(found[0])[0]
