@@ -2,23 +2,31 @@
 
 PRESET ?= quick
 SEEDS ?= 1
+ROWS ?=
 DEVICE ?= auto
 JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ "$$n" -gt 8 ] && n=8; echo $$n)
 SCHEDULER ?=
 DATASET ?=
 PORT ?= 8000
 
+# A variable that is misspelt or in lower case would be ignored without a word.
+KNOWN := PRESET SEEDS ROWS DEVICE JOBS SCHEDULER DATASET PORT PYTHON MAKEFLAGS SHELL
+GIVEN := $(strip $(foreach v,$(.VARIABLES),$(if $(filter command%,$(origin $v)),$v)))
+UNKNOWN := $(filter-out $(KNOWN) -*-command-variables-*-,$(GIVEN))
+ifneq ($(UNKNOWN),)
+$(error unknown variable $(UNKNOWN); one of: PRESET, SEEDS, ROWS, DEVICE, JOBS, SCHEDULER, DATASET, PORT, PYTHON, in capitals)
+endif
+
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 export PYTHONUNBUFFERED := 1
 export PYTHONUTF8 := 1
-# By default a thread that waits for others spins. On a busy machine that takes the time of those it waits for: with two other
-# processes on two cores, a small convolutional network trained four times more slowly; on a quiet one, spinning gains a tenth.
+# By default a thread that waits for others spins. On a busy machine that takes the time of those it waits for.
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup reproduce reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 ablations gallery tables book pdf serve test lint pytest nbval mutants cluster-test bench lock clean
+.PHONY: help setup reproduce reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 readings gallery lab tables book pdf serve test lint pytest nbval mutants cluster-test bench lock clean
 
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -26,8 +34,9 @@ help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 	@echo
 	@echo "Variables of the reproduce targets, with their defaults:"
-	@echo "  PRESET=quick         smoke, quick, paper (not Table 1) or converged; the last two are published"
-	@echo "  SEEDS=1              number of seeds; SEEDS=5 runs seeds 0 to 4"
+	@echo "  PRESET=quick         smoke, quick, paper or strong; the last two are what is published"
+	@echo "  SEEDS=1              how many (3 means seeds 0 to 2), or which: 0,2,5 or 4-9"
+	@echo "  ROWS=                rows with commas between them, or all; the preset's choice when empty"
 	@echo "  DEVICE=auto          auto, cpu, cuda or mps"
 	@echo "  JOBS=$(JOBS)               runs at a time"
 	@echo "  DATASET=             another data set than the preset's own; digits (digits-composed) needs no download"
@@ -44,54 +53,53 @@ $(INSTALLED): requirements.lock pyproject.toml
 	  echo "setup: making .venv with $$($$found --version)"; \
 	  "$$found" -m venv --clear .venv || { echo "setup: $$found cannot make a virtual environment (on Debian: install python3-venv)" >&2; exit 1; }; \
 	fi
-	@echo "setup: installing requirements.lock into .venv (the first time this downloads PyTorch: some minutes)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@echo "setup: installing requirements.lock into .venv: some minutes, and about 7 GB on Linux, where PyTorch brings CUDA."
+	@echo "setup: smaller: conda env create -f environment.yml, which takes PyTorch for the processor alone."
+	@{ $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r requirements.lock; echo $$? > .venv/.status; } \
+	  | sed -un 's/^Collecting \([^ ]*\).*/setup: fetching \1/p; s/^Installing collected packages.*/setup: installing what was fetched (the longest part)/p'; \
+	  exit $$(cat .venv/.status)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# $(call reproduce,NOTEBOOK,TABLE)
-reproduce = $(BIN)/python -m uram_lib.notebook notebooks/$(1).ipynb --table $(2) -p preset '$(PRESET)' -p seeds '$(SEEDS)' \
-  -p device '$(DEVICE)' -p jobs '$(JOBS)' -p dataset '$(DATASET)' -p scheduler '$(SCHEDULER)'
+# $(call reproduce,WHAT): notebooks of the book, run with the reader's choices.
+reproduce = $(BIN)/python -m uram_book.notebook $(1) --preset '$(PRESET)' --seeds '$(SEEDS)' --rows '$(ROWS)' \
+  --device '$(DEVICE)' --jobs '$(JOBS)' --dataset '$(DATASET)' --scheduler '$(SCHEDULER)'
 
-reproduce: reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 ## reproduce every table that exists
+reproduce: reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 ## reproduce all four tables
 
-reproduce-table1: $(INSTALLED) ## train the rows of Table 1 (MNIST) and show paper, published and yours side by side
-	@$(call reproduce,10_table1,table1)
+reproduce-table1: $(INSTALLED) ## re-test the published models of Table 1 (MNIST), then train here and compare
+	@$(call reproduce,table1)
 
 reproduce-table2: $(INSTALLED) ## the same for Table 2 (cluttered MNIST), the paper's main experiment
-	@$(call reproduce,20_table2,table2)
+	@$(call reproduce,table2)
 
 reproduce-table3: $(INSTALLED) ## the same for Table 3 (whole numbers), on generated ones; DATASET=svhn for real ones
-	@$(call reproduce,30_table3,table3)
+	@$(call reproduce,table3)
 
 reproduce-table4: $(INSTALLED) ## the same for Table 4 (VGG16 with attention under attack), with slim networks
-	@$(call reproduce,40_table4,table4)
+	@$(call reproduce,table4)
 
-# The seeds as `uram run` takes them.
-run_arguments = --preset '$(PRESET)' --seeds "0-$$(($(SEEDS) - 1))" --jobs '$(JOBS)' --device '$(DEVICE)'
-whole_seeds = case '$(SEEDS)' in ''|0*|*[!0-9]*) echo "SEEDS must be a whole number from 1 on, got '$(SEEDS)'" >&2; exit 1;; esac
-
-ablations: $(INSTALLED) ## train the rows of Table 2 and their arms, and show what each single decision does
-	@$(whole_seeds)
-	@$(BIN)/uram run table2 $(run_arguments)
-	@$(BIN)/uram run ablations $(run_arguments)
-	@$(BIN)/python -m uram_lib.notebook notebooks/50_ablations.ipynb -p preset '$(PRESET)' -p seeds '$(SEEDS)'
+readings: $(INSTALLED) ## redraw the chapter on readings; PRESET=paper or quick trains what is missing first
+	@$(call reproduce,readings)
 
 gallery: $(INSTALLED) ## look at published models at work, glimpse by glimpse
-	@$(BIN)/python -m uram_lib.notebook notebooks/60_gallery.ipynb -p device '$(DEVICE)'
+	@$(call reproduce,gallery)
+
+lab: $(INSTALLED) ## open JupyterLab at the lessons
+	@$(BIN)/jupyter lab notebooks
 
 tables: $(INSTALLED) ## rebuild results/tables, results/claims.csv and the README's table from the run records
-	@$(BIN)/uram tables
-	@$(BIN)/python -m uram_lib.pages --readme
+	@$(BIN)/python -m uram_book.tables
+	@$(BIN)/python -m uram_book.pages --readme
 
 book: $(INSTALLED) ## build the book into _build/html; any warning is an error
-	@$(BIN)/python -m uram_lib.pages
+	@$(BIN)/python -m uram_book.pages
 	@rm -f _build/.strict
 	@$(BIN)/jupyter-book build . --all -n -W --keep-going
 	@touch _build/.strict
 
 pdf: book ## print the built book into _build/uram.pdf (needs Chromium; about a minute)
-	@$(BIN)/python -m uram_lib.pdf
+	@$(BIN)/python -m uram_book.pdf
 
 serve: book ## build the book and serve it on localhost (PORT=8000)
 	@echo "http://localhost:$(PORT)/ (Ctrl-C stops)"
@@ -115,12 +123,12 @@ mutants: $(INSTALLED) ## put known bugs into copies of the library and show whic
 cluster-test: $(INSTALLED) ## start a real Dask cluster, kill a worker in mid-run, and count the finished runs
 	@$(BIN)/python -m pytest tests/test_cluster.py
 
-bench: $(INSTALLED) ## measure training speed
-	@$(BIN)/python -m uram_lib.bench
+bench: $(INSTALLED) ## measure training speed, in ratios within one run
+	@$(BIN)/python -m uram_book.bench
 
 lock: $(INSTALLED) ## re-derive requirements.lock from pyproject.toml, keeping the pins that still fit (needs uv)
 	@command -v uv >/dev/null || { echo "lock: uv is not installed (pip install uv)" >&2; exit 1; }
-	uv pip compile pyproject.toml --extra book --extra test --extra cluster --universal --python-version 3.11.5 --no-annotate --no-header -q -o requirements.lock
+	uv pip compile pyproject.toml --extra book --extra test --extra cluster --extra lab --universal --python-version 3.11.5 --no-annotate --no-header -q -o requirements.lock
 
 clean: ## remove the built book and caches; your runs in results/local, data and .venv stay
 	rm -rf _build book/_generated .pytest_cache .ruff_cache .hypothesis

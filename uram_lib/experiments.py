@@ -115,7 +115,7 @@ READINGS = {
     "two-levels": Reading("two decisions, the second within the quadrant", "A1", _TOP_DOWN, {"levels": 2}),
     "signed-reward": Reading("the chooser is paid 1 or −1", "A4", _TOP_DOWN, {"chooser_reward": "signed"}),
     "outcome-reward": Reading("the chooser is paid the outcome", "A4'", _TOP_DOWN, {"chooser_reward": "outcome"}),
-    "early-reward": Reading("the chooser is paid for the second glimpse", "A4'", _TOP_DOWN, {"chooser_reward": "early"}),
+    "early-reward": Reading("it is paid for the second glimpse", "A4'", _TOP_DOWN, {"chooser_reward": "early"}),
     "softmax": Reading("the chooser explores by softmax", "A5", _TOP_DOWN, {"behaviour": "softmax"}),
     "greedy": Reading("the chooser never explores", "A5", _TOP_DOWN, {"behaviour": "greedy"}),
     "region-centre": Reading("start at the region's centre", "A7", _TOP_DOWN, {"region_start": "centre"}),

@@ -14,7 +14,6 @@ BETA2 = 0.01  # weight of the policy term in Eq. 14
 SIGMA = 0.15  # called "variance"; read as the standard deviation (ledger B4)
 GLIMPSES, PATCH_SIZE = 6, 12  # of Table 4's model
 PGD_STEPS, PGD_EPSILON = 30, 0.3  # "step = 30 and epsilon = 0.3 in Eq. 15", without a unit (ledger H2)
-GLIMPSES_A_PLACE = 3  # of a number, at each digit and at its end: 18 for five digits
 TRAIN_SIZE, VALIDATION_SIZE, TEST_SIZE = 54_000, 6_000, 10_000  # MNIST
 
 
@@ -34,8 +33,8 @@ ROWS = (
     Row("table1", "cnn2", "Convolutional networks, 2 layers", 1.21),
     Row("table1", "ram-6", "RAM, 6 glimpses, 8×8, 1 scale", 1.12),
     Row("table1", "ram-7", "RAM, 7 glimpses, 8×8, 1 scale", 1.07),
-    Row("table1", "entropy-6", "Our method (Entropy), 6 glimpses, 8×8, 1 scale", 1.05),
-    Row("table1", "entropy-context-6", "Our method (Entropy+Context), 6 glimpses, 8×8, 1 scale", 1.01),
+    Row("table1", "entropy-6", "URAM (Entropy), 6 glimpses, 8×8, 1 scale", 1.05),
+    Row("table1", "entropy-context-6", "URAM (Entropy+Context), 6 glimpses, 8×8, 1 scale", 1.01),
     Row("table2", "fc", "FC, 2 layers (256 hiddens each)", 57.3),
     Row("table2", "cnn5", "Convolutional, 5 layers", 49.5),
     Row("table2", "ram-1-8x8", "RAM, 1 glimpse, 8×8, 1 scale", 88.6),
@@ -43,18 +42,18 @@ ROWS = (
     Row("table2", "ram-6-8x8", "RAM, 6 glimpses, 8×8, 1 scale", 79.3),
     Row("table2", "ram-6", "RAM, 6 glimpses, 12×12, 4 scales", 29.8),
     Row("table2", "ram-8", "RAM, 8 glimpses, 12×12, 4 scales", 24.7),
-    Row("table2", "ours-6", "Our method, 6 glimpses, 12×12, 4 scales", 26.3),
-    Row("table2", "ours-6-entropy", "Our method (Entropy), 6 glimpses, 12×12, 4 scales", 23.6),
-    Row("table2", "ours-6-entropy-context", "Our method (Entropy+Context), 6 glimpses, 12×12, 4 scales", 20.3),
-    Row("table2", "ours-8", "Our method, 8 glimpses, 12×12, 4 scales", 20.7),
-    Row("table2", "ours-8-entropy-context", "Our method (Entropy+Context), 8 glimpses, 12×12, 4 scales", 17.3),
+    Row("table2", "ours-6", "URAM, 6 glimpses, 12×12, 4 scales", 26.3),
+    Row("table2", "ours-6-entropy", "URAM (Entropy), 6 glimpses, 12×12, 4 scales", 23.6),
+    Row("table2", "ours-6-entropy-context", "URAM (Entropy+Context), 6 glimpses, 12×12, 4 scales", 20.3),
+    Row("table2", "ours-8", "URAM, 8 glimpses, 12×12, 4 scales", 20.7),
+    Row("table2", "ours-8-entropy-context", "URAM (Entropy+Context), 8 glimpses, 12×12, 4 scales", 17.3),
     Row("table3", "cnn11", "11-layer CNN (Goodfellow et al., 2014)", 3.96),
     Row("table3", "cnn10", "10-layer CNN (Ba et al., 2015)", 4.11),
     Row("table3", "dram", "Single DRAM (Ba et al., 2015), 18 glimpses, 12×12, 2 scales", 5.1),
-    Row("table3", "entropy", "Our method (Entropy), 18 glimpses, 12×12, 2 scales", 4.58),
-    Row("table3", "entropy-context", "Our method (Entropy+Context), 18 glimpses, 12×12, 2 scales", 4.03),
+    Row("table3", "entropy", "URAM (Entropy), 18 glimpses, 12×12, 2 scales", 4.58),
+    Row("table3", "entropy-context", "URAM (Entropy+Context), 18 glimpses, 12×12, 2 scales", 4.03),
     Row("table4", "vgg16-pgd", "VGG16 + PGD", 47.76, "robust_accuracy"),
-    Row("table4", "ours-vgg16-pgd", "Our method + VGG16 + PGD", 54.3, "robust_accuracy"),
+    Row("table4", "ours-vgg16-pgd", "URAM + VGG16 + PGD", 54.3, "robust_accuracy"),
 )
 
 CAPTIONS = {
@@ -64,27 +63,58 @@ CAPTIONS = {
     "table4": "The recognition accuracy on CIFAR-10 with PGD attack",
 }
 
-# What others report for RAM with patches of 12 x 12 on cluttered canvases, in percent of test error: source -> canvases
-# -> row of Table 2 with as many glimpses. All have 3 scales, but Mnih et al. on arXiv have 4 on 100 x 100 px; the paper
-# quotes their proceedings in Table 1. The last two are public code.
-RAM_ELSEWHERE = {
-    "Mnih et al., proceedings": {
-        "clutter60-4": {"ram-6": 4.08, "ram-8": 4.04},
-        "clutter100-8": {"ram-6": 8.31, "ram-8": 8.11},
-    },
-    "Mnih et al., arXiv": {
-        "clutter60-4": {"ram-6": 5.88, "ram-8": 5.23},
-        "clutter100-8": {"ram-6": 11.58, "ram-8": 10.83},
-    },
-    "PrincipalComponent/ram": {
-        "clutter60-4": {"ram-6": 3.75, "ram-8": 4.82},
-        "clutter100-8": {"ram-6": 4.62, "ram-8": 2.68},
-    },
-    "slundqui/tfRAM": {
-        "clutter60-4": {"ram-6": 3.33, "ram-8": 2.63},
-        "clutter100-8": {"ram-6": 8.3, "ram-8": 5.9},
-    },
-}
+
+@dataclass(frozen=True)
+class Rival:
+    """A number that others report, with the conditions it was made under. kind: `mnist`, `clutter` or `numbers`; error:
+    percent; ours: our rows and ways of testing, (table, row, metric), that are made alike, none where we have none."""
+
+    kind: str
+    whose: str
+    data: str
+    error: str
+    tested: str
+    training: str
+    like: tuple[tuple[str, str, str], ...] = ()
+
+    def ours(self, alike) -> str:
+        """What we have under these conditions; alike: (table, row, metric) -> text."""
+        return " / ".join(alike(*one) for one in self.like) or "–"
+
+
+def _rows(table: str, metric: str, *rows: str) -> tuple[tuple[str, str, str], ...]:
+    return tuple((table, row, metric) for row in rows)
+
+
+_ONE, _SAMPLED, _AVERAGED = "test_error", "test_error_sampled", "test_error_averaged"
+RIVALS = (
+    Rival("mnist", "Mnih et al. 2014, RAM-6 / RAM-7", "MNIST", "1.12 / 1.07", "not stated", "not stated"),
+    Rival("mnist", "kevinzakka/recurrent-visual-attention, 6 glimpses", "MNIST", "1.21", "10 passes averaged",
+          "up to 200 epochs", _rows("table1", _AVERAGED, "ram-6")),
+    Rival("mnist", "amasky/ram, 6 glimpses", "MNIST", "1.11 to 1.13", "one pass", "800 to 1,000 epochs",
+          _rows("table1", _ONE, "ram-6")),
+    Rival("mnist", "Torch blog (dp library), 7 glimpses", "MNIST", "0.85", "one pass", "853 epochs",
+          _rows("table1", _ONE, "ram-7")),
+    Rival("mnist", "bentrevett/recurrent-attention", "MNIST", "1.08", "epoch chosen on the test set",
+          "10 rollouts per image"),
+    Rival("clutter", "Mnih et al. 2014, arXiv, RAM-6 / RAM-8", "8 pieces", "11.58 / 10.83", "not stated", "not stated"),
+    Rival("clutter", "Mnih et al. 2014, proceedings, RAM-6 / RAM-8", "8 pieces", "8.31 / 8.11", "not stated",
+          "not stated"),
+    Rival("clutter", "tfRAM, RAM-6 / RAM-8, LSTM, 4 scales", "8 pieces", "8.3 / 5.9", "one sampled pass",
+          "160 million rollouts", _rows("table2", _SAMPLED, "ram-6@8-pieces", "ram-8@8-pieces")),
+    Rival("clutter", "PrincipalComponent/ram, RAM-6 / RAM-8, LSTM, 3 scales", "4 pieces", "4.62 / 2.68",
+          "10 passes averaged, centre start", "19 million rollouts",
+          _rows("table2", _AVERAGED, "ram-6@4-pieces", "ram-8@4-pieces")),
+    Rival("clutter", "PrincipalComponent/ram, a whole-image network chooses the start", "4 pieces", "2.00 / 1.71",
+          "10 passes averaged", "19 million rollouts"),
+    Rival("clutter", "bentrevett/recurrent-attention, 8 glimpses", "4 pieces, drawn under the digit", "6.74",
+          "epoch chosen on the test set", "10 rollouts per image"),
+    Rival("clutter", "dHonerkamp/ram, RAM-6", "as in its configuration", "10.1", "one pass", "Adam 1e-3, decaying"),
+    Rival("clutter", "amasky/ram", "60 × 60 px, 4 pieces", "5.1", "one pass", "800 to 1,000 epochs"),
+    Rival("clutter", "plain CNNs, 3 / 6 convolutions", "8 pieces", "1.69 / 0.92", "one pass", "100 epochs"),
+    Rival("numbers", "Ba et al. 2015, DRAM", "SVHN", "5.1; 4.4; 3.9", "one pass; Monte Carlo; both directions",
+          "not stated"),
+)  # fmt: skip
 
 # The data set that the paper's numbers belong to.
 DATASETS = {"table1": "mnist", "table2": "clutter100-10", "table3": "svhn", "table4": "cifar10"}
@@ -95,7 +125,8 @@ class Contrast:
     """One measurable part of a claim: within `table`, `better` is said to beat `worse` (row names).
 
     measure: in what. `outcome` is the table's own metric, for which the paper has numbers; the others are what it says
-    in words alone (`tables.MEASURES`), and lower is better.
+    in words alone (`uram_book.tables.MEASURES`), and lower is better; `cost of ...` is measured by `make bench`.
+    source: `paper` for what the paper says, `ours` for what we ask beside it.
     """
 
     part: str
@@ -103,16 +134,16 @@ class Contrast:
     worse: str
     better: str
     measure: str = "outcome"
+    source: str = "paper"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper. Claims without contrasts are measured otherwise (see `how`)."""
+    """A claim and the comparisons that test it."""
 
     claim: str
     statement: str
-    contrasts: tuple[Contrast, ...] = ()
-    how: str = ""
+    contrasts: tuple[Contrast, ...]
 
 
 CLAIMS = (
@@ -130,9 +161,9 @@ CLAIMS = (
     Claim("C5", "More glimpses help",
           (Contrast("MNIST, RAM 6 to 7", "table1", "ram-6", "ram-7"),
            Contrast("RAM 6 to 8", "table2", "ram-6", "ram-8"),
-           Contrast("ours 6 to 8", "table2", "ours-6", "ours-8"),
-           Contrast("ours with both constraints 6 to 8", "table2", "ours-6-entropy-context",
-                    "ours-8-entropy-context"))),
+           Contrast("URAM 6 to 8", "table2", "ours-6", "ours-8", source="ours"),
+           Contrast("URAM with both constraints 6 to 8", "table2", "ours-6-entropy-context",
+                    "ours-8-entropy-context", source="ours"))),
     Claim("C6", "Entropy and context constraints help on house numbers",
           (Contrast("entropy", "table3", "dram", "entropy"),
            Contrast("context", "table3", "entropy", "entropy-context"))),
@@ -140,12 +171,17 @@ CLAIMS = (
           (Contrast("10-layer CNN", "table3", "cnn10", "entropy-context"),)),
     Claim("C8", "Attention makes VGG16 more robust to PGD",
           (Contrast("robust accuracy", "table4", "vgg16-pgd", "ours-vgg16-pgd"),)),
-    Claim("C9", "Cost does not grow with image size", how="make bench"),
+    Claim("C9", "Cost does not grow with image size",
+          (Contrast("a glimpse", "table2", "", "", "cost of glimpse_ms"),
+           Contrast("the pyramid, once per image", "table2", "", "", "cost of pyramid_ms", "ours"),
+           Contrast("the whole of URAM", "table2", "", "", "cost of unified_ms", "ours"))),
     Claim("C10", "Random start locations make learning unstable and high-variance; top-down makes it stable",
           (Contrast("spread over seeds, 6 glimpses", "table2", "ram-6", "ours-6", "spread over seeds"),
            Contrast("spread over seeds, 8 glimpses", "table2", "ram-8", "ours-8", "spread over seeds"),
-           Contrast("answers that hang on the start, 6 glimpses", "table2", "ram-6", "ours-6", "hang on the start"),
-           Contrast("answers that hang on the start, 8 glimpses", "table2", "ram-8", "ours-8", "hang on the start"))),
+           Contrast("answers that hang on the start, 6 glimpses", "table2", "ram-6", "ours-6", "hang on the start",
+                    "ours"),
+           Contrast("answers that hang on the start, 8 glimpses", "table2", "ram-8", "ours-8", "hang on the start",
+                    "ours"))),
     Claim("C11", "The method outperforms CNNs",
           (Contrast("MNIST", "table1", "cnn2", "entropy-context-6"),
            Contrast("cluttered MNIST", "table2", "cnn5", "ours-8-entropy-context"))),
@@ -153,13 +189,13 @@ CLAIMS = (
           (Contrast("MNIST", "table1", "ram-6", "entropy-6", "blank patches"),
            Contrast("cluttered MNIST", "table2", "ours-6", "ours-6-entropy", "blank patches"))),
     Claim("C13", "Fewer glimpses suffice",
-          (Contrast("MNIST, ours with 6 against RAM with 7", "table1", "ram-7", "entropy-context-6"),
-           Contrast("ours with 6 against RAM with 8", "table2", "ram-8", "ours-6-entropy-context"))),
+          (Contrast("MNIST, URAM with 6 against RAM with 7", "table1", "ram-7", "entropy-context-6", source="ours"),
+           Contrast("URAM with 6 against RAM with 8", "table2", "ram-8", "ours-6-entropy-context", source="ours"))),
     Claim("C14", "Attention suffers less from clutter",
-          (Contrast("8 to 10 pieces, ours against CNN", "table2", "cnn5", "ours-8-entropy-context", "harm of clutter"),
-           Contrast("8 to 10 pieces, ours against FC", "table2", "fc", "ours-8-entropy-context", "harm of clutter"),
-           Contrast("8 to 10 pieces, RAM against CNN", "table2", "cnn5", "ram-6", "harm of clutter"),
-           Contrast("8 to 10 pieces, RAM against FC", "table2", "fc", "ram-6", "harm of clutter"))),
+          (Contrast("8 to 10 pieces, URAM against CNN", "table2", "cnn5", "ours-8-entropy-context", "harm of clutter"),
+           Contrast("8 to 10 pieces, URAM against FC", "table2", "fc", "ours-8-entropy-context", "harm of clutter"),
+           Contrast("8 to 10 pieces, RAM against CNN", "table2", "cnn5", "ram-6", "harm of clutter", "ours"),
+           Contrast("8 to 10 pieces, RAM against FC", "table2", "fc", "ram-6", "harm of clutter", "ours"))),
 )  # fmt: skip
 
 

@@ -59,7 +59,7 @@ class Progress:
                         f"{run.name}: goes on from {100 * done / total:.0f} % of its steps, to its last whole epoch"
                     )
         running = [
-            f"{run.name} {100 * done / total:.0f} %" + (f", validation error {error:.1f} %" if error is not None else "")
+            f"{run.name} {100 * done / total:.0f} %" + ("" if error is None else f", validation error {error:.1f} %")
             for run, (done, total, error) in states.items() if 0 < done < total
         ]  # fmt: skip
         if not self.silent:

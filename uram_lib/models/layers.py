@@ -13,8 +13,8 @@ GLIMPSE = HIDDEN = 256  # units of G_t and of H_t (appendix)
 
 
 class Trajectory(NamedTuple):
-    """One rollout of T glimpses per image, the last A of their locations chosen by the policy. A is T - 1 for RAM, whose
-    first location is given (ledger B2), and T for `DRAM`. A network without glimpses has T = 1 and no locations."""
+    """One rollout of T glimpses per image, the last A of their locations chosen by the policy. A is T - 1 for RAM,
+    whose first location is given (ledger B2), and T for `DRAM`. A network without glimpses has T = 1 and no locations."""
 
     locations: Tensor  # (B, T, 2), each in [-1, 1], x then y; [:, 0] is the start
     patch_entropies: Tensor  # (B, T), bits

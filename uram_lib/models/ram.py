@@ -83,8 +83,8 @@ class RAM(Model):
         self.patch_std.copy_(patch.std((0, 2, 3, 4)).clamp_min(1e-3).view(-1, 1, 1, 1))
 
     def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> dict[str, Tensor]:
-        """`start`: (B, 2), L_0; `noise`: (B, A, 2) standard normal, where locations are sampled; `hidden`: (B, D), where
-        H_0 is drawn (ledger B3)."""
+        """`start`: (B, 2), L_0; `noise`: (B, A, 2) standard normal, where locations are sampled; `hidden`: (B, D),
+        where H_0 is drawn (ledger B3)."""
         device = streams["start"].device
         uniform = torch.rand(count, 2, generator=streams["start"], device=device) * 2 - 1
         found = {"start": start_location(self.start, uniform, centres, *self.image_shape[1:])}
@@ -113,8 +113,8 @@ class RAM(Model):
         hidden: Tensor | None = None,
     ) -> Trajectory:
         """images: (B, C, H, W) in [0, 1]; start: (B, 2) in [-1, 1]; noise: (B, T - 1, 2) standard normal, or None for
-        the mean policy, as in testing (ledger B7); sigma: the policy's, by default the model's own; hidden: (B, D), H_0,
-        zeros when None. through_locations: whether gradients pass through the chosen locations: an attack on the
+        the mean policy, as in testing (ledger B7); sigma: the policy's, by default the model's own; hidden: (B, D),
+        H_0, zeros when None. through_locations: whether gradients pass through the chosen locations: an attack on the
         images may use them, training must not (T4). Raises ValueError for noise of another length."""
         if noise is not None and noise.shape != (len(start), self.actions, 2):
             raise ValueError(f"noise must be {(len(start), self.actions, 2)}, got {tuple(noise.shape)}")

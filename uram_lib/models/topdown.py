@@ -51,8 +51,8 @@ def chosen_region(images: Tensor, action: Tensor) -> Tensor:
 def rectangle(actions: Tensor, dtype: torch.dtype = torch.float32, side: int = SIDE) -> Tensor:
     """The region of the canvas that a sequence of choices leads to.
 
-    actions: (B, L) in {0, ..., side**2 - 1}, coarsest level first. Returns (B, 2, 2), the top left and the bottom right corner
-    as locations in [-1, 1], x then y. A region holds its top and left edge, but not the others.
+    actions: (B, L) in {0, ..., side**2 - 1}, coarsest level first. Returns (B, 2, 2), the top left and the
+    bottom right corner as locations in [-1, 1], x then y. A region holds its top and left edge, but not the others.
     """
     steps = torch.stack((actions % side, actions // side), -1).to(dtype)  # (B, L, 2): column and row
     levels = torch.arange(1, actions.shape[1] + 1, dtype=dtype, device=actions.device)
@@ -157,8 +157,8 @@ class TopDown(nn.Module):
     ) -> TopDownOutcome:
         """images: (B, C, H, W) in [0, 1]; within: where in the last region to start, as `place_within` takes it.
 
-        explore: (B, L, 2) uniform in [0, 1), for training with `epsilon` in [0, 1], of shape () or (B,): where the first
-        number is below epsilon, the second picks the region; elsewhere, and without `explore`, as in testing, it is
+        explore: (B, L, 2) uniform in [0, 1), for training with `epsilon` in [0, 1], of shape () or (B,): where the
+        first number is below epsilon, the second picks the region; elsewhere, and without `explore`, as in testing, it is
         arg max Q (ledger A5). With the behaviour `softmax` the second number picks by softmax(Q); with `greedy` both
         are ignored.
         Raises ValueError for `explore` without `epsilon` or of another shape.

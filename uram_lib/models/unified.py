@@ -59,8 +59,8 @@ class Unified(Model):
         sigma: float | None = None,
         hidden: Tensor | None = None,
     ) -> tuple[Trajectory, TopDownOutcome]:
-        """images: (B, C, H, W) in [0, 1]; within, explore and epsilon: as `TopDown` takes them; noise, sigma and hidden:
-        as `RAM` does.
+        """images: (B, C, H, W) in [0, 1]; within, explore and epsilon: as `TopDown` takes them; noise, sigma and
+        hidden: as `RAM` does.
 
         Without noise and explore it is the policy of testing: arg max Q, then mean locations.
         """

@@ -1,0 +1,132 @@
+"""How fast training is, as ratios within one run: `make bench`. A step against its matrix products alone, and the cost
+of a glimpse, the pyramid and the whole model on canvases of several sizes (claim C9).
+
+Everything is timed in turns, so that a busy machine slows all alike. Writes `results/bench.json` with `--publish`,
+else `results/local/bench.json`.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from uram_lib import data, records
+from uram_lib.cli import exit_status
+from uram_lib.config import Config
+from uram_lib.evaluation import draws_in_testing
+from uram_lib.glimpse import GlimpseSensor
+from uram_lib.models import build
+from uram_lib.paths import BENCH, local, relative, write_atomically
+from uram_lib.seeding import stream
+from uram_lib.training import STREAMS, prepare_process
+
+SHAPES = {
+    "table1": Config("mnist", "ram", 1, glimpses=6, patch_size=8, scales=1, clip_norm=1.0),
+    "table2": Config("clutter100-10", "ram", 1, glimpses=8, patch_size=12, scales=4, clip_norm=1.0),
+}
+CANVASES = (60, 100, 200, 400, 1000)
+REPEATS = 9
+
+
+def in_turns(acts: dict[str, Callable[[], object]], at_least: float = 0.2) -> dict[str, list[float]]:
+    """Seconds per call of each of `acts`, REPEATS times, one after the other in every round."""
+    for act in acts.values():
+        act()
+    found = {name: [] for name in acts}
+    for _ in range(REPEATS):
+        for name, act in acts.items():
+            count, began = 0, time.perf_counter()
+            while (passed := time.perf_counter() - began) < at_least or not count:
+                act()
+                count += 1
+            found[name].append(passed / count)
+    return found
+
+
+def matrix_products(model: nn.Module, config: Config) -> Callable[[], object]:
+    """The matrix products of a training step alone: for each weight matrix and each of its uses the forward product and
+    the gradients of its input and of the weight."""
+    parts = []
+    for weight in (p.detach() for name, p in model.named_parameters() if p.ndim == 2 and "baseline" not in name):
+        rows, columns = weight.shape
+        parts.append((weight, torch.rand(config.batch_size, columns), torch.rand(config.batch_size, rows)))
+
+    def run() -> None:
+        for weight, inputs, outputs in parts * config.glimpses:
+            inputs @ weight.T, outputs.T @ inputs, outputs @ weight
+
+    return run
+
+
+def measure_shape(name: str) -> dict:
+    """Images per second of training, its data included, and the share of a step that the matrix products take."""
+    config = SHAPES[name]
+    dataset = data.load(data.available(config.dataset))
+    model = build(config, dataset.image_shape, dataset.classes).initialise(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+    streams = {key: stream(0, "bench", key) for key in STREAMS}
+    index = torch.randint(len(dataset.train), (config.batch_size,), generator=stream(0, "bench", "index"))
+
+    def step() -> None:
+        images, labels, centres = dataset.training_batch(index, streams["data"])
+        loss, _ = model.loss(images, labels, model.draws(len(images), streams, centres), config.at(1))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        optimizer.step()
+
+    times = in_turns({"step": step, "products": matrix_products(model, config)})
+    ratios = [limit / whole for whole, limit in zip(times["step"], times["products"], strict=True)]
+    return {
+        "shape": name, "images_per_second": round(config.batch_size / statistics.median(times["step"])),
+        "ratio": round(statistics.median(ratios), 3), "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def measure_canvas(side: int) -> dict:
+    """Milliseconds per image of one glimpse, of the pyramid, and of the unified model, on a canvas of `side` pixels."""
+    sensor, batch = GlimpseSensor(12, 4), 4
+    images = torch.rand(batch, 1, side, side, generator=stream(0, "bench", side))
+    pyramid, places = sensor.pyramid(images), torch.zeros(batch, 2)
+    config = Config("clutter100-10", "unified", 1, glimpses=6, patch_size=12, scales=4)
+    model = build(config, (1, side, side), 10).initialise(0).eval()
+    draws = draws_in_testing(model, images)
+    times = in_turns({
+        "glimpse_ms": lambda: sensor(pyramid, places), "pyramid_ms": lambda: sensor.pyramid(images),
+        "unified_ms": lambda: model.rollout(images, draws),
+    }, 0.05)  # fmt: skip
+    return {"side_px": side} | {k: round(1e3 * statistics.median(v) / batch, 5) for k, v in times.items()}
+
+
+def measure(publish: bool) -> None:
+    """Measure everything, print it and write it."""
+    prepare_process(threads=1)
+    machine = {"processor": records.cpu_name(), "threads": 1, "torch": torch.__version__, **records.git_state()}
+    found = {"machine": machine, "shapes": [measure_shape(name) for name in SHAPES],
+             "canvas": [measure_canvas(side) for side in CANVASES]}  # fmt: skip
+    path = BENCH if publish else local() / "bench.json"
+    text = json.dumps(found, indent=1) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    for line in found["shapes"]:
+        low, high = line["ratio_range"]
+        print(f"{line['shape']}: {line['images_per_second']:,} images per second; the matrix products alone take "
+              f"{line['ratio']:.2f} of a step [{low:.2f}, {high:.2f}]")  # fmt: skip
+    print(f"written: {relative(path)}")
+
+
+def main(words: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after one line that says what was wrong."""
+    parser = argparse.ArgumentParser(prog="python -m uram_book.bench", description="Measure the speed of training.")
+    parser.add_argument("--publish", action="store_true", help="write results/bench.json")
+    options = parser.parse_args(words)
+    return exit_status(lambda: measure(options.publish))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""What the lessons share: checked parameters, the embedded digits, a short training, the library's source.
+
+The lessons run on the embedded digits at every preset, so that their stored outputs agree on every machine.
+"""
+
+import inspect
+import textwrap
+from dataclasses import dataclass
+
+import torch
+from IPython.display import Markdown
+
+from uram_lib import UramError, data
+from uram_lib.config import Config
+from uram_lib.experiments import PRESETS
+from uram_lib.training import Trained, pick_device, train
+
+LONGER = 3  # a lesson's trainings last this many times as long at every preset but `smoke`
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A lesson's checked parameters. Prints as a line for the reader."""
+
+    preset: str
+    seeds: tuple[int, ...]
+    device: torch.device
+
+    def epochs(self, smoke: int) -> int:
+        """How many epochs to train where the smoke preset trains `smoke`."""
+        return smoke if self.preset == "smoke" else LONGER * smoke
+
+    def __str__(self) -> str:
+        seeds = f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
+        return f"preset {self.preset}, {seeds}, device {self.device.type}\n{data.BANNER}"
+
+
+def parameters(preset: str, seeds: int, device: str) -> Settings:
+    """Check what the `parameters` cell holds (papermill passes anything): `seeds` = n means seeds 0 to n - 1.
+
+    Raises UramError in one line that names the valid values.
+    """
+    if preset not in PRESETS:
+        raise UramError(f"unknown preset {preset!r}; one of: {', '.join(PRESETS)}")
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= 100:
+        raise UramError(f"seeds must be a whole number from 1 to 100 (5 means seeds 0 to 4), got {seeds!r}")
+    return Settings(preset, tuple(range(seeds)), torch.device(pick_device(device)))
+
+
+def digits() -> data.Dataset:
+    """The embedded digits: 28 x 28, the digit in the middle."""
+    return data.load(data.EMBEDDED)
+
+
+def train_briefly(settings: Settings, seed: int, epochs: int, **changes) -> Trained:
+    """Train a RAM on the embedded digits with the library's loop; returns it with its model on the CPU.
+
+    epochs: at the smoke preset. changes: fields of `Config`, over a recipe for so few images.
+    """
+    recipe = {"model": "ram", "glimpses": 4, "patch_size": 8, "scales": 1, "batch_size": 32} | changes
+    trained = train(Config(data.EMBEDDED, epochs=settings.epochs(epochs), **recipe), seed, digits(), settings.device)
+    trained.model.cpu()
+    return trained
+
+
+def source(*objects: object) -> Markdown:
+    """The source of functions, methods or classes as the library has it, to stand beneath their equations."""
+    code = "\n\n".join(textwrap.dedent(inspect.getsource(thing)).rstrip() for thing in objects)
+    return Markdown(f"```python\n{code}\n```")

@@ -1,0 +1,217 @@
+"""What `make reproduce-table2` runs: re-test published weights, train, run the chapter's notebook, make its page.
+
+    python -m uram_book.notebook table2 --preset quick --seeds 1
+
+The executed notebook lies in `results/local/notebooks` and its page, rendered as the book is, in `results/local/pages`.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import nbformat
+import torch
+import yaml
+
+from uram_lib import UramError, checkpoints, data, evaluation, paper, plan, records
+from uram_lib.cli import exit_status, words_of
+from uram_lib.experiments import experiment, label_of, readings_of
+from uram_lib.paths import CHECKPOINTS, ROOT, local, relative, write_atomically
+
+CHAPTERS = {"table1": "10_table1", "table2": "20_table2", "table3": "30_table3", "table4": "40_table4",
+            "readings": "50_readings", "gallery": "60_gallery"}  # fmt: skip
+# The rows that carry the paper's argument: what `quick` trains when no rows are named.
+ARGUED = {"table1": "ram-6,entropy-6,entropy-context-6", "table2": "ram-6,ours-6,ours-6-entropy-context",
+          "table3": "dram,entropy-context", "table4": "vgg16-pgd,ours-vgg16-pgd"}  # fmt: skip
+RETESTED = 1_000  # test images
+YOURS = "yours"  # tag of the cells that show a reader's own runs: hidden in the book, first on the reader's page
+
+
+@torch.no_grad()
+def retest(table: str) -> list[tuple]:
+    """Test every published checkpoint of a table on the first test images, image by image against its record.
+
+    Returns (row, preset, images, error here, error in the record, answers that differ) for each.
+    """
+    found = []
+    for path in sorted(CHECKPOINTS.glob(f"{table}/*/*/*/seed-*.safetensors")):
+        preset, dataset, row = path.parts[-4:-1]
+        seed = int(path.stem.removeprefix("seed-"))
+        try:
+            test = data.load(dataset).load_test()
+        except data.DataUnavailable as error:
+            print(f"{label_of(table, row)}: not tested again: {error}")
+            continue
+        model, _ = checkpoints.load(path)
+        few, everything = test.at(slice(RETESTED)), test.floats()
+        draws = evaluation.draws_in_testing(model.eval(), everything, centres=test.centres)
+        own = {name: value[: len(few)] for name, value in draws.items()}
+        answers = model.decode(model.probabilities(model.rollout(everything[: len(few)], own)))
+        here = ~evaluation.match(answers, few.labels).numpy()
+        record = records.read_record(records.record_path(experiment(table, row, preset, dataset), seed, published=True))
+        there = ~records.unpack(record["test_correct"])[0, : len(few)]
+        found.append((row, preset, len(few), 100 * here.mean(), 100 * there.mean(), int((here != there).sum())))
+    return found
+
+
+def show_retest(table: str) -> None:
+    """Print what `retest` found."""
+    print(f"Published models, tested again on this machine (first {RETESTED:,} test images):")
+    print(f"{'':52}{'paper':>8}{'published':>11}{'here':>8}{'answers that differ':>21}")
+    lines = retest(table)
+    for row, preset, _, here, there, differ in lines:
+        reported = paper.row(table, row.partition("@")[0])
+        name = f"{label_of(table, row)} ({preset})"
+        print(f"{name:52.52}{f'{reported.value:g}' if reported else '–':>8}{there:>10.1f}%{here:>7.1f}%{differ:>21}")
+    differ, asked = sum(line[5] for line in lines), sum(line[2] for line in lines)
+    print(f"{differ} of {asked:,} answers differ from the records."
+          + (" A few may differ by rounding on another processor." if differ else ""), flush=True)  # fmt: skip
+
+
+def open_chapter(table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str):
+    """What a table's notebook begins with: make the runs that are not there yet; returns the plan."""
+    named = None if rows == "all" else words_of(rows)
+    made = plan.plan(table, preset, named, seeds, device, jobs, dataset, scheduler=scheduler)
+    print(made.announce(), flush=True)
+    made.run()
+    return made
+
+
+def show_yours(made: plan.Plan) -> None:
+    """A reader's own runs in a notebook: what they can show, the table, learning curves and paths of the glimpses."""
+    from IPython.display import display
+    from matplotlib import pyplot as plt
+
+    from . import plotting, tables
+    from .facts import say
+
+    here, first = [records.read_record(run.record) for run in made.runs], made.experiments[0]
+    display(say("yours", preset=first.preset, table=first.table, epochs=first.config.epochs, runs=len(here),
+                banner=data.BANNER if made.embedded else ""))  # fmt: skip
+    display(tables.compare(list(made.experiments), records.load_records(table=first.table), here, first.preset))
+    groups = {e.row: [r for r in here if r["row"] == e.row] for e in made.experiments}
+    plotting.learning_curves(groups).set_title("Your learning curves")
+    plt.show()
+    if data.shape_of(first.config.dataset)[0][0] > 1 or data.holds_numbers(first.config.dataset):
+        return
+    looking = {run.experiment: run.weights for run in made.runs if run.experiment.config.glimpses and run.weights}
+    few = data.load(first.config.dataset).load_test().at(slice(5))
+    _, axes = plt.subplots(max(len(looking), 1), 5, figsize=(7.2, 1.6 * len(looking)), squeeze=False)
+    for line, (e, path) in zip(axes, looking.items(), strict=False):
+        looked = evaluation.rollouts(checkpoints.load(path)[0], few.floats(), centres=few.centres)
+        said = looked.class_logits[:, -1].argmax(-1)
+        for ax, image, places, label, guess in zip(line, few.floats(), looked.locations, few.labels, said, strict=True):
+            plotting.glimpse_path(image, places, e.config.patch_size, 1, ax, f"{guess} ({label})")
+            ax.set(xlabel="", ylabel="", xticks=(), yticks=())
+        line[0].set_ylabel(e.row)
+    plt.show()
+
+
+def run_notebook(name: str, values: dict, output: Path) -> nbformat.NotebookNode:
+    """Execute a notebook with parameters, write it to `output` and return it. Raises UramError for a cell that failed."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    path, failure = ROOT / "notebooks" / f"{name}.ipynb", None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # papermill's own, about its dependencies
+        try:
+            papermill.execute_notebook(path, output, values, cwd=path.parent, progress_bar=sys.stderr.isatty(),
+                                       kernel_name="python3", language="python")  # fmt: skip
+        except PapermillExecutionError as error:
+            failure = (
+                f"cell {error.exec_count} of {path.name}: {error.ename}: {str(error.evalue).strip().splitlines()[0]}"
+            )
+        except DeadKernelError:
+            failure = f"the kernel of {path.name} was killed, perhaps for want of memory"
+    notebook = nbformat.read(output, 4)
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:  # what differs from run to run
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+    write_atomically(output, lambda temporary: nbformat.write(notebook, temporary))
+    if failure:
+        raise UramError(f"{failure} (notebook as far as it ran: {relative(output)})")
+    return notebook
+
+
+def reader_first(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy in which the reader's own results follow the title, and are not hidden."""
+    made = nbformat.from_dict(notebook)
+    mine = [cell for cell in made.cells if YOURS in cell.metadata.get("tags", [])]
+    for cell in mine:
+        cell.metadata["tags"] = ["remove-input", YOURS]
+    made.cells = made.cells[:1] + mine + [cell for cell in made.cells[1:] if cell not in mine]
+    return made
+
+
+def write_page(notebook: nbformat.NotebookNode, name: str, folder: Path) -> Path:
+    """Render one notebook as the book is; returns the page. Links to other chapters lead nowhere here."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    config["bibtex_bibfiles"] = [str(ROOT / "book" / "references.bib")]
+    config["sphinx"]["local_extensions"] = {"no_thebe": str(ROOT / "book" / "_ext")}
+    config["sphinx"]["config"]["html_static_path"] = [str(ROOT / "book" / "_static")]
+    with tempfile.TemporaryDirectory() as source:
+        place = Path(source)
+        nbformat.write(notebook, place / f"{name}.ipynb")
+        (place / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
+        (place / "_toc.yml").write_text(f"format: jb-book\nroot: {name}\n", encoding="utf-8")
+        tool = Path(sys.executable).with_name("jupyter-book")
+        ran = subprocess.run([tool, "build", place, "--quiet"], capture_output=True, text=True)
+        built = place / "_build" / "html"
+        if not (built / f"{name}.html").exists():
+            raise UramError(f"no page could be made of {name}: {ran.stderr.strip()[-500:]}")
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(built, folder)
+    return folder / f"{name}.html"
+
+
+def reproduce(options: argparse.Namespace) -> None:
+    """Everything that one `make` target does."""
+    name, values, preset = CHAPTERS[options.what], {}, options.preset
+    if options.what.startswith("table"):
+        rows = options.rows or (ARGUED[options.what] if preset == "quick" else "all")
+        values = {key: getattr(options, key) for key in ("preset", "seeds", "device", "jobs", "dataset", "scheduler")}
+        values["rows"] = rows
+        if preset == "quick" and not options.dataset:
+            show_retest(options.what)
+        open_chapter(options.what, preset, options.seeds, options.device, options.jobs, options.dataset, rows,
+                     options.scheduler)  # fmt: skip
+        print(f"running {name}.ipynb", flush=True)
+    elif options.train:
+        readings = ",".join(["ram-6,ours-6,ours-6-entropy,ours-6-entropy-context", *readings_of("table2")])
+        open_chapter("table2", preset, options.seeds, options.device, options.jobs, "", readings, options.scheduler)
+        values = {"preset": preset}
+    output = local() / "notebooks" / f"{name}.ipynb"
+    page = write_page(reader_first(run_notebook(name, values, output)), name, local() / "pages" / name)
+    print(f"to look at: {relative(page)}\nnotebook: {relative(output)}")
+
+
+def main(words: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after one line that says what was wrong."""
+    parser = argparse.ArgumentParser(prog="python -m uram_book.notebook", description="Run a chapter with its runs.")
+    parser.add_argument("what", choices=CHAPTERS)
+    defaults = {
+        "preset": "quick",
+        "rows": "",
+        "seeds": "1",
+        "device": "auto",
+        "dataset": "",
+        "scheduler": "",
+        "jobs": 1,
+    }
+    for option, default in defaults.items():
+        parser.add_argument(f"--{option}", default=default, type=type(default))
+    parser.add_argument("--train", action="store_true", help="of readings: train first what is missing")
+    options = parser.parse_args(words)
+    return exit_status(lambda: reproduce(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
