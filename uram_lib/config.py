@@ -41,6 +41,8 @@ CHOICES = {
     "attack": ("none", "fast", "pgd"),
     "precision": ("float32", "bfloat16"),
 }  # fmt: skip
+LOOKING = ("ram", "unified", "vgg16-attention", "vgg16-random-glimpses", "vgg16-mlp")  # need glimpses
+WITHOUT_EFFECT = ("entropy_patch", "bounded_mean", "initial_hidden", "start")  # on the reader of numbers
 # Least and greatest value of the fields that are numbers. All are shares, counts, weights or step sizes.
 LIMITS = {
     "epochs": (1, 10_000), "batch_size": (1, 100_000), "learning_rate": (1e-9, 10), "clip_norm": (0, 1e6),
@@ -156,6 +158,17 @@ class Config:
                 raise UramError(f"{name} must be from {least} to {most}, got {getattr(self, name)}")
         if self.attack == "pgd" and self.attack_steps < 1:
             raise UramError(f"training on attacks by pgd takes attack_steps of 1 or more, got {self.attack_steps}")
+        numbers = self.model == "dram"
+        if numbers or self.model in LOOKING:
+            for name in ("glimpses", "patch_size", "scales"):
+                if getattr(self, name) < 1:
+                    raise UramError(f"{name} must be at least 1 for model={self.model}, got {getattr(self, name)}")
+        if self.reward != "probability" and numbers != (self.reward in ("cumulative", "whole")):
+            raise UramError(f"reward={self.reward} does not go with model={self.model}")
+        if numbers and self.glimpses % 6:
+            raise UramError(f"glimpses must be a multiple of 6 for model=dram, got {self.glimpses}")
+        if numbers and (odd := [name for name in WITHOUT_EFFECT if getattr(self, name) != getattr(Config, name)]):
+            raise UramError(f"{odd[0]} has no effect on model=dram: leave it out")
         if self.forget_bias and self.core != "lstm" and self.model != "dram":
             raise UramError("forget_bias is for LSTMs: it goes with core=lstm or model=dram")
         if self.levels > 1 and self.regions > 2:
@@ -164,18 +177,24 @@ class Config:
     @property
     def hash(self) -> str:
         """12 hexadecimal digits of SHA-256 over the engine's version and every field that is not at its default."""
-        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)
-                    if getattr(self, f.name) != f.default}  # fmt: skip
+        settings = {}
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if value != f.default:
+                settings[f.name] = float(value) if isinstance(f.default, float) else value
         canonical = json.dumps({"engine": ENGINE, **settings}, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def at(self, epoch: int) -> "Config":
-        """The configuration of `epoch` (from 1): its sigma, and no policy term while the policy only explores."""
+        """The configuration of `epoch` (from 1): its sigma, whether the chooser is trained alone, and no policy term
+        while the policy only explores."""
         sigma = self.sigma
         if self.last_sigma:
             passed = (epoch - 1) / (self.epochs - 1) if self.epochs > 1 else 1.0
             sigma += (self.last_sigma - self.sigma) * passed
-        return dataclasses.replace(self, sigma=sigma, beta2=self.beta2 if epoch > self.explore_epochs else 0.0)
+        alone = self.chooser_alone_epochs if epoch <= self.chooser_alone_epochs else 0
+        beta2 = self.beta2 if epoch > self.explore_epochs else 0.0
+        return dataclasses.replace(self, sigma=sigma, beta2=beta2, chooser_alone_epochs=alone)
 
     def spread(self, epoch: int) -> float:
         """The share (0 to 1) of the range of translations or lengths that training images of `epoch` (from 1) use."""

@@ -184,8 +184,8 @@ def label_leak(model: Model, split: Split, form: str = "attended", start_seed: i
 
     Tells Z of every image each of the K labels in turn. Returns percentages: how often the `answer` from the last
     glimpse is wrong, how often `Z` is when told the true label, how often Z `repeats` a wrong label that it is
-    told, and how often it would by `chance`, were it as good as the answer; and a matrix (K, K) in percent, label told x label
-    answered. model: trained with the context constraint; form: the one it was trained with.
+    told, and how often it would by `chance`, were it as good as the answer; and a matrix (K, K) in
+    percent, label told x label answered. model: trained with the context constraint; form: the one it was trained with.
     """
     images, labels = split.floats(), split.labels
     ram = getattr(model, "ram", model)

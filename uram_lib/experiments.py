@@ -323,10 +323,12 @@ def readings_of(table: str) -> list[str]:
 
 def label_of(table: str, row: str) -> str:
     """What a reader calls a row: the paper's words, or a control's own, and what is read otherwise."""
+    row, _, by_hand = row.partition("+")
     base, _, reading = row.partition("@")
     known = paper.row(table, base)
     label = known.label if known else CONTROLS.get(base, base)
-    return f"{label}; {READINGS[reading].label}" if reading in READINGS else label
+    parts = [READINGS[reading].label] if reading in READINGS else []
+    return "; ".join([label, *parts, *([by_hand] if by_hand else [])])
 
 
 def check(kind: str, name: str, known, where: str = "") -> None:

@@ -18,8 +18,8 @@ KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pg
 
 
 def read_all(model: Model, places: list[Path], png: Path | None = None) -> Iterator[str]:
-    """Lines on each picture at `places`, files or folders: what was converted, the label, its probability, and where the
-    model looked. png: where the glimpse path of a single picture is drawn.
+    """Lines on each picture at `places`, files or folders: what was converted, the label, its probability, and
+    where the model looked. png: where the glimpse path of a single picture is drawn.
 
     Raises UramError for what is no picture, a folder without pictures, or several pictures with `png`.
     """

@@ -14,7 +14,8 @@ GLIMPSE = HIDDEN = 256  # units of G_t and of H_t (appendix)
 
 class Trajectory(NamedTuple):
     """One rollout of T glimpses per image, the last A of their locations chosen by the policy. A is T - 1 for RAM,
-    whose first location is given (ledger B2), and T for `DRAM`. A network without glimpses has T = 1 and no locations."""
+    whose first location is given (ledger B2), and T for `DRAM`. A network without glimpses has T = 1 and no
+    locations."""
 
     locations: Tensor  # (B, T, 2), each in [-1, 1], x then y; [:, 0] is the start
     patch_entropies: Tensor  # (B, T), bits
@@ -99,15 +100,15 @@ class Model(nn.Module):
     @torch.no_grad()
     def read(self, images: Tensor, seed: int = 0) -> Reading:
         """Read images: (B, C, H, W), floats in [0, 1], of the size the model was trained on (`image_shape`). seed: of
-        the start locations.
+        the start location, which all images of a call share.
 
         Raises UramError for any other input, saying how to convert it.
         """
         check_images(images, self.image_shape)
         self.eval()
         streams = {name: seeding.stream(0, name, seed) for name in ("start", "policy")}
-        drawn = self.draws(len(images), streams, sampled=False)
-        draws = {name: value.to(images.device) for name, value in drawn.items()}
+        drawn = self.draws(1, streams, sampled=False)
+        draws = {name: value.to(images.device).expand(len(images), *value.shape[1:]) for name, value in drawn.items()}
         trajectory = self.rollout(images, draws)
         probabilities = self.probabilities(trajectory)
         return Reading(self.decode(probabilities), probabilities, trajectory.locations)

@@ -8,6 +8,7 @@ and standard normal noise), so a rollout is a plain function of its inputs.
 import torch
 from torch import Tensor, nn
 
+from .. import UramError
 from ..glimpse import GlimpseSensor, binary_entropy_of_patch, pixel_to_location
 from ..objectives import hybrid_loss
 from .layers import CORES, GLIMPSE, HIDDEN, GlimpseNetwork, Model, Trajectory, context_layers
@@ -101,7 +102,7 @@ class RAM(Model):
         return hybrid_loss(self.rollout(images, draws, config.sigma), labels, self.context_network, config)
 
     def logits(self, images: Tensor, draws: dict[str, Tensor], **paths: bool) -> Tensor:
-        return self(images, draws["start"], draws.get("noise"), **paths).class_logits[:, -1]
+        return self(images, draws["start"], draws.get("noise"), hidden=draws.get("hidden"), **paths).class_logits[:, -1]
 
     def forward(
         self,
@@ -170,14 +171,14 @@ def start_location(where: str, uniform: Tensor, centres: Tensor | None, height: 
 
     uniform: (B, 2) in [-1, 1], what a uniform start would be; also the draw of the place in a quadrant, as the unified
     model uses it. centres: (B, 2) in pixels, x then y, the objects of images of `height` x `width`.
-    Raises ValueError where the true place is asked for without centres.
+    Raises UramError where the true place is asked for without centres.
     """
     if where == "uniform":
         return uniform
     if where == "image-centre":
         return torch.zeros_like(uniform)
     if centres is None:
-        raise ValueError(f"a start at {where!r} takes the objects' centres")
+        raise UramError(f"a start at {where!r} takes the objects' centres")
     true = pixel_to_location(centres.to(uniform.dtype), height, width)
     if where == "true-centre":
         return true

@@ -158,8 +158,8 @@ class TopDown(nn.Module):
         """images: (B, C, H, W) in [0, 1]; within: where in the last region to start, as `place_within` takes it.
 
         explore: (B, L, 2) uniform in [0, 1), for training with `epsilon` in [0, 1], of shape () or (B,): where the
-        first number is below epsilon, the second picks the region; elsewhere, and without `explore`, as in testing, it is
-        arg max Q (ledger A5). With the behaviour `softmax` the second number picks by softmax(Q); with `greedy` both
+        first number is below epsilon, the second picks the region; elsewhere, and without `explore`, as in testing, it
+        is arg max Q (ledger A5). With the behaviour `softmax` the second number picks by softmax(Q); with `greedy` both
         are ignored.
         Raises ValueError for `explore` without `epsilon` or of another shape.
         """

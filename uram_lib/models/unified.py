@@ -75,7 +75,7 @@ class Unified(Model):
     def rollout(self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None) -> Trajectory:
         return self.both(images, draws, sigma)[0]
 
-    def logits(self, images: Tensor, draws: dict[str, Tensor], **paths: bool) -> Tensor:
+    def logits(self, images: Tensor, draws: dict[str, Tensor]) -> Tensor:
         return self.rollout(images, draws).class_logits[:, -1]
 
     def loss(self, images: Tensor, labels: Tensor, draws: dict[str, Tensor], config) -> tuple[Tensor, dict]:
