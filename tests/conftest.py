@@ -16,17 +16,16 @@ import subprocess  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-import chromium  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import Phase, settings  # noqa: E402
 
 from uram_lib import data, experiments, records, training  # noqa: E402
-from uram_lib.data import Dataset, Split  # noqa: E402
+from uram_lib.config import Config  # noqa: E402
+from uram_lib.data.base import Dataset  # noqa: E402
 from uram_lib.evaluation import Evaluation  # noqa: E402
 from uram_lib.models import RAM  # noqa: E402
-from uram_lib.paths import RESULTS, ROOT  # noqa: E402
-from uram_lib.seeding import initialise  # noqa: E402
+from uram_lib.paths import ROOT  # noqa: E402
 from uram_lib.training import Trained  # noqa: E402
 
 torch.set_num_threads(1)
@@ -91,14 +90,13 @@ def digits() -> Dataset:
 @pytest.fixture(scope="session")
 def few_digits(digits) -> Dataset:
     """The embedded digits cut to 200 training and 100 validation images: an epoch takes a blink."""
-    first = lambda split, n: Split(split.images[:n], split.labels[:n], split.centres[:n])  # noqa: E731
-    return dataclasses.replace(digits, train=first(digits.train, 200), validation=first(digits.validation, 100))
+    return dataclasses.replace(digits, train=digits.train.at(slice(200)), validation=digits.validation.at(slice(100)))
 
 
-def small_config(**changes) -> experiments.Config:
+def small_config(**changes) -> Config:
     """A RAM of three glimpses, trained for three epochs of four steps."""
     settings = {"dataset": "digits", "model": "ram", "epochs": 3, "batch_size": 50}
-    return experiments.Config(**settings | {"glimpses": 3, "patch_size": 8, "scales": 1} | changes)
+    return Config(**settings | {"glimpses": 3, "patch_size": 8, "scales": 1} | changes)
 
 
 @pytest.fixture(name="small_config")
@@ -114,13 +112,13 @@ class Stopped(Exception):
 def stopped_after():
     """Train, with the arguments of `training.train`, until `epoch` is done and its state is kept; then stop."""
 
-    def run(epoch: int, *arguments, state_path: Path) -> None:
-        def stop(done: int, row: dict) -> None:
-            if done == epoch:
+    def run(epoch: int, config: Config, *arguments, state_path: Path) -> None:
+        def stop(done: int, total: int, error: float | None) -> None:
+            if done > epoch * total // config.epochs:
                 raise Stopped
 
         with pytest.raises(Stopped):
-            training.train(*arguments, state_path=state_path, on_epoch=stop)
+            training.train(config, *arguments, state_path=state_path, on_step=stop)
 
     return run
 
@@ -131,7 +129,7 @@ def small_ram():
 
     def build(seed: int = 0, **changes) -> RAM:
         sizes = {"glimpses": 4, "patch_size": 7, "scales": 2, "sigma": 0.15, "hidden": 48} | changes
-        return initialise(RAM((3, 31, 45), 11, **sizes), seed)
+        return RAM((3, 31, 45), 11, **sizes).initialise(seed)
 
     return build
 
@@ -173,7 +171,7 @@ def made_record():
         row: str,
         seed: int,
         correct: torch.Tensor,
-        preset: str = "converged",
+        preset: str = "strong",
         dataset: str = "mnist",
         table: str = "table1",
         **measured,
@@ -181,14 +179,15 @@ def made_record():
         experiment = experiments.experiment(table, row, preset, dataset)
         glimpses = experiment.config.glimpses
         per_glimpse = [float(t) for t in range(glimpses)]
-        trained = Trained(None, 2, {"val_error": [3.0, 2.0 + seed]}, seconds=120.0, images=1200)
-        test = Evaluation(correct, correct[0] if glimpses else None, per_glimpse, per_glimpse, per_glimpse)
+        trained = Trained(None, 2, {"val_error": [3.0, 2.0 + seed]}, seconds=120.0, rollouts=1200)
+        sampled = (correct[0], correct[-1]) if glimpses else (None, None)
+        test = Evaluation(correct, *sampled, per_glimpse, per_glimpse, per_glimpse)
         if experiment.config.model == "unified":
             chosen = {"action_histogram": [[0.1, 0.2, 0.3, 0.4]], "q_values": [[0.5, 0.6, 0.7, 0.8]]}
-            test = dataclasses.replace(test, top_down=chosen | {"in_region_percent": 60.0 + seed})
+            test = dataclasses.replace(test, noted={"top_down": chosen | {"in_region_percent": 60.0 + seed}})
         name, _, variant = dataset.partition("-")
         described = {"name": name, "variant": variant, "sizes": {"test": correct.shape[1]}, "checksum": "md5:0"}
-        run = records.provenance([records.session(torch.device("cpu"))], trained)
+        run = records.provenance([records.session("cpu", 1)], trained)
         return records.make_record(experiment, seed, described, trained, dataclasses.replace(test, **measured), run)
 
     return make
@@ -224,35 +223,3 @@ def full_disk():
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limited
-
-
-def sources_of_book() -> list[Path]:
-    """What the book is made from."""
-    results = [path for path in RESULTS.rglob("*") if path.is_file() and RESULTS / "local" not in path.parents]
-    book = [path for path in (ROOT / "book").rglob("*") if path.is_file() and "_generated" not in path.parts]
-    named = [ROOT / "_config.yml", ROOT / "_toc.yml"]
-    return [*named, *(ROOT / "uram_lib").rglob("*.py"), *book, *results, *(ROOT / "notebooks").glob("*.ipynb")]
-
-
-@pytest.fixture(scope="session")
-def built() -> Path:
-    """The strict build, reused where it is newer than all that it is made from."""
-    strict = ROOT / "_build" / ".strict"  # left by a build without a warning
-    if not strict.exists() or strict.stat().st_mtime < max(path.stat().st_mtime for path in sources_of_book()):
-        book = Path(sys.executable).parent / "jupyter-book"
-        subprocess.run([sys.executable, "-m", "uram_lib.pages"], cwd=ROOT, check=True, timeout=60)
-        command = [book, "build", ".", "--all", "-n", "-W", "--keep-going"]
-        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-        warnings = [line for line in (ran.stdout + ran.stderr).splitlines() if "WARNING" in line or "ERROR" in line]
-        assert ran.returncode == 0, "\n".join(warnings or [ran.stdout[-2000:], ran.stderr[-2000:]])
-        strict.touch()
-    return ROOT / "_build" / "html"
-
-
-@pytest.fixture(scope="module")
-def tab():
-    """A tab of a real browser, cut off from the network."""
-    if chromium.EXECUTABLE is None:
-        pytest.skip("no Chromium on this machine")
-    with chromium.page() as page:
-        yield page

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import yaml
 from browser import PHONE, WIDE, browser, built, opened  # noqa: F401
-
 from uram_book.facts import Facts, plain, signed
+
 from uram_lib import paper
 from uram_lib.paths import CLAIMS, ROOT, TABLES
 
@@ -86,12 +86,16 @@ def small_print(built, seen) -> list[str]:
     shown = seen.evaluate("""[...document.querySelectorAll(".bd-article img")].filter((one) => one.src.endsWith(".svg"))
       .map((one) => [one.src.split("/").at(-1), one.getBoundingClientRect().width])""")  # fmt: skip
     for name, width in shown:
-        path = next((built / folder / name for folder in ("_images", "_static") if (built / folder / name).exists()), None)
+        path = next(
+            (built / folder / name for folder in ("_images", "_static") if (built / folder / name).exists()), None
+        )
         if path is None or not width:
             continue
         drawing = path.read_text(encoding="utf-8")
         across = float(re.search(r'viewBox="[-\d.]+ [-\d.]+ ([\d.]+)', drawing)[1])
-        sizes = [float(size) for size in re.findall(r"font(?:-size)?[:=]\s*\"?(?:normal |bold )?([\d.]+)(?:px)?", drawing)]
+        sizes = [
+            float(size) for size in re.findall(r"font(?:-size)?[:=]\s*\"?(?:normal |bold )?([\d.]+)(?:px)?", drawing)
+        ]
         sizes += [100 * float(scale) for scale in re.findall(r"scale\((0\.\d+) -0\.\d+\)", drawing)]  # glyphs as paths
         if sizes and min(sizes) * width / across < SMALLEST_PX:
             found.append(f"{name}: {min(sizes) * width / across:.1f} px")
@@ -119,9 +123,13 @@ def test_every_code_is_linked(built):
     """A8, T5, C3 in running text lead to their definition."""
     for page in PAGES:
         article = re.search(r'<article class="bd-article">(.*?)</article>', source(built, page), re.DOTALL)[1]
-        plain_text = re.sub(r"<(a|code|pre|h1|h2|h3|h4|script|svg|title|style|table)\b.*?</\1>", " ", article, flags=re.DOTALL)
+        plain_text = re.sub(
+            r"<(a|code|pre|h1|h2|h3|h4|script|svg|title|style|table)\b.*?</\1>", " ", article, flags=re.DOTALL
+        )
         plain_text = re.sub(r"<div class=\"(?:output|highlight).*?</div>", " ", plain_text, flags=re.DOTALL)
-        left = re.findall(r"(?<![\w.'-])(?:A\d|A10|B\d|B10|C\d|C1[0-4]|D\d|K\d|T\d|T1\d)(?![\w%.])", text_of(plain_text))
+        left = re.findall(
+            r"(?<![\w.'-])(?:A\d|A10|B\d|B10|C\d|C1[0-4]|D\d|K\d|T\d|T1\d)(?![\w%.])", text_of(plain_text)
+        )
         assert left == [], page
 
 
@@ -130,7 +138,7 @@ def test_named_values_print_alike_everywhere(built):
     facts, found = Facts(), 0
     for page in PAGES:
         for name, shown in FACT.findall(source(built, page)):
-            assert unescape(shown) == facts.text(*unescape(name).split("|")), f"{page}: {name}"
+            assert unescape(shown) == facts.text(*unescape(name).split("~")), f"{page}: {name}"
             found += 1
     assert found > 50
 

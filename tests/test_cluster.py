@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from uram_lib import records, sweep
+from uram_lib import plan, records
 
 pytest.importorskip("distributed", reason="the optional extra 'cluster' is not installed")
 PATIENCE_S = 400  # a loaded machine takes half a minute to import PyTorch
@@ -56,7 +56,7 @@ def cluster(tmp_path, local):
 def begin(address: str, local) -> subprocess.Popen:
     """A sweep on the cluster, one of whose runs is under way: a state file is there, so what is killed now dies between
     epochs or within one."""
-    words = ["run", "table1", "--preset", "smoke", "--rows", "ram-6,fc", "--seeds", "0-1", "--scheduler", address]
+    words = ["run", "table1", "--preset", "smoke", "--rows", "ram-6,fc", "--seeds", "2", "--scheduler", address]
     runner = subprocess.Popen(
         [sys.executable, "-m", "uram_lib.cli", *words],
         env=os.environ | {"URAM_LOCAL": str(local), "URAM_OFFLINE": "1"},
@@ -75,10 +75,10 @@ def test_a_killed_worker_loses_and_doubles_no_run(cluster, local):
     processes[0].send_signal(signal.SIGKILL)
     out, said = runner.communicate(timeout=PATIENCE_S)
     assert runner.returncode == 0, said
-    plan = sweep.plan("table1", "smoke", ["ram-6", "fc"], (0, 1))
-    assert plan.waiting == []
+    made_plan = plan.plan("table1", "smoke", ["ram-6", "fc"], 2)
+    assert made_plan.waiting == []
     made = sorted(Path(local).glob("runs/**/*.json"))
-    assert made == sorted(job.record for job in plan.jobs)
+    assert made == sorted(run.record for run in made_plan.runs)
     for path in made:  # each is whole, and of this configuration
         assert records.read_record(path)["metrics"]["best_epoch"] >= 1
     assert not list(Path(local).glob("state/*.pt")), "a finished run leaves no state behind"
@@ -86,11 +86,10 @@ def test_a_killed_worker_loses_and_doubles_no_run(cluster, local):
 
 def test_runs_made_on_a_cluster_equal_runs_made_here(cluster, local, tmp_path, monkeypatch):
     address, _ = cluster
-    plan = sweep.plan("table1", "smoke", ["fc"], (3,), scheduler=address)
-    (path,) = plan.run()
+    (path,) = plan.plan("table1", "smoke", ["fc"], [3], scheduler=address).run()
     there = records.read_record(path)
     monkeypatch.setenv("URAM_LOCAL", str(tmp_path / "elsewhere"))
-    (path,) = sweep.plan("table1", "smoke", ["fc"], (3,), device="cpu").run()
+    (path,) = plan.plan("table1", "smoke", ["fc"], [3], device="cpu").run()
     here = records.read_record(path)
     assert {k: v for k, v in there.items() if k != "provenance"} == {k: v for k, v in here.items() if k != "provenance"}
 

@@ -1,25 +1,30 @@
-"""Testing a model: whole splits, the mean policy, starts that every row shares (ledger B7)."""
+"""Testing a model: whole splits, three ways of testing, starts that every row shares (ledger B7, A8)."""
 
 import dataclasses
 
 import pytest
 import torch
+from drawing import drawn
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uram_lib import UramError
+from uram_lib.config import CHOICES
 from uram_lib.data import load
-from uram_lib.evaluation import BATCH, evaluate, label_leak, rollouts, uniform_start
+from uram_lib.evaluation import AVERAGED, BATCH, evaluate, label_leak, rollouts, stratified, uniform_start
 from uram_lib.glimpse import location_to_pixel
 from uram_lib.models import build
-from uram_lib.models.ram import STARTS
-from uram_lib.models.unified import start_location
-from uram_lib.seeding import initialise, stream
-from uram_lib.training import STREAMS, draws_of, new_model, train
+from uram_lib.models.ram import start_location
+from uram_lib.models.topdown import actions_to
+from uram_lib.seeding import stream
+from uram_lib.training import new_model, train
 
 
-@pytest.fixture
-def ram(small_config, few_digits):
+@pytest.fixture(scope="module")
+def ram(few_digits):
     """Trained a little: an untrained RAM names one class from everywhere, and many a bug would not show."""
+    from conftest import small_config
+
     return train(small_config(), 0, few_digits).model.eval()
 
 
@@ -35,7 +40,7 @@ def test_evaluation_counts_every_image_once_whatever_the_batches(ram, digits):
     split = digits.train
     assert len(split) > 2 * BATCH["cpu"] and len(split) % BATCH["cpu"]
     found = evaluate(ram, split, start_seeds=2)
-    assert found.correct.shape == (2, len(split))
+    assert found.correct.shape == (2, len(split)) and found.sampled_correct is None
     for k in (0, 1):
         starts = uniform_start(len(split), stream(0, "start", k))
         with torch.no_grad():
@@ -45,54 +50,51 @@ def test_evaluation_counts_every_image_once_whatever_the_batches(ram, digits):
     assert found.error == pytest.approx(100 * (1 - found.correct.float().mean().item()))
 
 
-def test_the_label_leak_is_what_z_says_of_labels_that_are_told_to_it(small_config, few_digits):
-    """Image by image, with Eq. 11 written out; then a Z that hears nothing, which repeats what it is told by chance."""
-    ram = train(small_config(context=True), 0, few_digits).model.eval()
-    split = few_digits.validation
-    found = label_leak(ram, split)
-    seen = rollouts(ram, split.floats(), 0)
-    answers = seen.class_logits[:, -1].argmax(-1)
-    spoken = []
-    for states, logits, label in zip(seen.hiddens, seen.class_logits, split.labels, strict=True):
-        context = sum(logits[t].softmax(0)[label] * states[t] for t in range(len(states)))
-        spoken.append(ram.context_network(context[None]).argmax().item())
-    wrong = [one != truth for one, truth in zip(spoken, split.labels.tolist(), strict=True)]
-    assert found["Z"] == pytest.approx(100 * sum(wrong) / len(wrong))
-    assert found["answer"] == pytest.approx(100 * (answers != split.labels).float().mean().item())
-    assert found["chance"] == pytest.approx(found["answer"] / 9)
-    last = ram.context_network[-1]
-    torch.nn.init.zeros_(last.weight)
-    last.bias.data = torch.eye(10)[3]
-    deaf = label_leak(ram, split)
-    assert deaf["Z"] == pytest.approx(100 * (split.labels != 3).float().mean().item())
-    assert deaf["repeats"] < 25 and label_leak(ram, split) == deaf
-
-
-def test_start_seeds_differ_and_evaluation_repeats(ram, digits):
+def test_three_ways_of_testing_and_what_the_record_says_of_them(ram, digits):
+    """The mean path from each start; one sampled pass; class probabilities averaged over ten sampled passes."""
     split = digits.validation
-    first, again = evaluate(ram, split, 3, monte_carlo=True), evaluate(ram, split, 3, monte_carlo=True)
-    assert torch.equal(first.correct, again.correct)
-    assert torch.equal(first.monte_carlo_correct, again.monte_carlo_correct)
-    assert not torch.equal(first.correct[0], first.correct[1])
-    images = split.floats()
-    assert not torch.equal(rollouts(ram, images, 0).locations, rollouts(ram, images, 1).locations)
-    mean, sampled = rollouts(ram, images, 0), rollouts(ram, images, 0, sampled=True)
-    assert torch.equal(mean.locations[:, 0], sampled.locations[:, 0])
-    assert not torch.equal(mean.locations[:, 1], sampled.locations[:, 1])
+    found, again = evaluate(ram, split, 3, sampled=True), evaluate(ram, split, 3, sampled=True)
+    for name in ("correct", "sampled_correct", "averaged_correct"):
+        assert torch.equal(getattr(found, name), getattr(again, name)), name
+    assert not torch.equal(found.correct[0], found.correct[1])
+    images, right = split.floats(), lambda answers: answers.argmax(-1) == split.labels
+    mean, sampled = rollouts(ram, images, 0), [rollouts(ram, images, k, sampled=True) for k in range(AVERAGED)]
+    assert torch.equal(mean.locations[:, 0], sampled[0].locations[:, 0])
+    assert not torch.equal(mean.locations[:, 1], sampled[0].locations[:, 1])
+    assert not torch.equal(sampled[0].locations[:, 0], sampled[1].locations[:, 0])  # other starts, too
+    assert torch.equal(found.sampled_correct, right(sampled[0].class_logits[:, -1]))
+    averaged = sum(one.class_logits[:, -1].softmax(-1) for one in sampled)
+    assert torch.equal(found.averaged_correct, right(averaged))
+    metrics, percent = found.metrics(), lambda correct: pytest.approx(100 * (~correct).float().mean().item())
+    assert metrics["test_error_by_start"] == [percent(one) for one in found.correct]
+    assert (metrics["test_error"], metrics["test_error_sampled"], metrics["test_error_averaged"]) == (
+        percent(found.correct), percent(found.sampled_correct), percent(found.averaged_correct)
+    )  # fmt: skip
+    assert "3 starts" in metrics["test"] and "test_error_sampled" not in evaluate(ram, split).metrics()
 
 
 def test_diagnostics_by_hand(ram, digits):
     """Distance in pixels from the digit's centre (14, 14), entropy in bits, share of patches without a lit pixel."""
     split = digits.validation
-    found = evaluate(ram, split, 1)
-    trajectory = rollouts(ram, split.floats(), 0)
-    pixels = (trajectory.locations + 1) * 14
-    distance = ((pixels - 14) ** 2).sum(-1).sqrt().mean(0)
-    assert found.glimpse_distance_px == pytest.approx(distance.tolist(), rel=1e-5)
-    assert found.patch_entropy_bits == pytest.approx(trajectory.patch_entropies.mean(0).tolist(), rel=1e-5)
+    found, trajectory = evaluate(ram, split, 1).metrics(), rollouts(ram, split.floats(), 0)
+    distance = (((trajectory.locations + 1) * 14 - 14) ** 2).sum(-1).sqrt().mean(0)
+    assert found["glimpse_distance_px"] == pytest.approx(distance.tolist(), rel=1e-5)
+    assert found["patch_entropy_bits"] == pytest.approx(trajectory.patch_entropies.mean(0).tolist(), rel=1e-5)
     blank = (trajectory.patch_entropies == 0).float().mean(0) * 100
-    assert found.blank_patch_percent == pytest.approx(blank.tolist(), rel=1e-5) and blank[0] > 0
-    assert len(found.glimpse_distance_px) == ram.glimpses
+    assert found["blank_patch_percent"] == pytest.approx(blank.tolist(), rel=1e-5) and blank[0] > 0
+
+
+def test_a_choosers_diagnostics_agree_with_what_the_rollouts_do(small_config):
+    cluttered = load("digits-clutter60-4")
+    model = new_model(small_config(model="unified", dataset=cluttered.name), 1, cluttered).eval()
+    split = cluttered.validation.at(slice(100))
+    found = evaluate(model, split, 2).metrics()["top_down"]
+    (histogram,), (values,) = found["action_histogram"], found["q_values"]
+    assert sum(histogram) == pytest.approx(1) and len(values) == 4
+    chosen = actions_to(rollouts(model, split.floats(), 0).locations[:, 0], 1)[:, 0]  # the quadrant of the start
+    assert histogram == pytest.approx([(chosen == a).float().mean().item() for a in range(4)])
+    right = actions_to(split.centres / 30 - 1, 1)[:, 0]
+    assert found["in_region_percent"] == pytest.approx(100 * (chosen == right).float().mean().item())
 
 
 def test_evaluation_does_not_train_or_draw_from_the_global_generator(ram, digits):
@@ -100,60 +102,95 @@ def test_evaluation_does_not_train_or_draw_from_the_global_generator(ram, digits
     torch.manual_seed(1)
     expected = torch.rand(2)
     torch.manual_seed(1)
-    evaluate(ram, digits.validation, 2, monte_carlo=True)
+    evaluate(ram, digits.validation, 2, sampled=True)
     assert torch.equal(torch.rand(2), expected)
     assert all(torch.equal(value, ram.state_dict()[name]) for name, value in before.items())
 
 
 def test_feedforward_models_have_one_pass_and_no_glimpses(small_config, few_digits):
-    model = initialise(build(small_config(model="fc"), few_digits.image_shape, 10), 0)
+    model = build(small_config(model="fc"), few_digits.image_shape, 10).initialise(0)
     split = few_digits.validation
-    found = evaluate(model, split, start_seeds=5, monte_carlo=True)
+    found = evaluate(model, split, start_seeds=5, sampled=True)
     with torch.no_grad():
-        truth = model(split.floats()).argmax(-1) == split.labels
-    assert torch.equal(found.correct, truth[None]) and found.monte_carlo_correct is None
-    assert found.glimpse_distance_px == found.patch_entropy_bits == found.blank_patch_percent == []
+        assert torch.equal(found.correct, (model(split.floats()).argmax(-1) == split.labels)[None])
+    assert found.metrics().keys() == {"test_error", "test_error_by_start", "test"}
+    assert "one pass" in found.metrics()["test"]
+
+
+def test_an_empty_split_is_refused(ram, digits):
+    with pytest.raises(UramError, match="a split needs at least one example, and this one is empty"):
+        evaluate(ram, digits.validation.at(slice(0)))
+
+
+def test_fewer_images_hold_all_classes_alike():
+    labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)[torch.randperm(100, generator=stream(0, "labels"))]
+    for count in (3, 12, 60):
+        index = stratified(labels, count)
+        assert len(set(index.tolist())) == count and (labels[index].bincount() == count // 3).all()
+        assert torch.equal(index, stratified(labels)[:count])
+    assert sorted(stratified(labels, 1_000).tolist()) == list(range(100))
+
+
+def test_the_label_leak_is_what_z_says_of_labels_that_are_told_to_it(small_config, few_digits):
+    """Image by image, with Eq. 11 written out; then a Z that hears nothing, which repeats what it is told by chance."""
+    ram = train(small_config(context="attended"), 0, few_digits).model.eval()
+    split = few_digits.validation
+    found, matrix = label_leak(ram, split)
+    seen = rollouts(ram, split.floats(), 0)
+    spoken = torch.zeros(10, len(split), dtype=torch.long)  # label told x image
+    for told in range(10):
+        for i, (states, logits) in enumerate(zip(seen.hiddens, seen.class_logits, strict=True)):
+            context = sum(logits[t].softmax(0)[told] * states[t] for t in range(len(states)))
+            spoken[told, i] = ram.context_network(context[None]).argmax()
+    shares = torch.stack([(spoken == said).float().mean(1) for said in range(10)], 1)
+    torch.testing.assert_close(matrix, 100 * shares, atol=1.01, rtol=0)  # one image on the border
+    truth = spoken[split.labels, torch.arange(len(split))] == split.labels
+    assert found["Z"] == pytest.approx(100 * (~truth).float().mean().item(), abs=1.01)
+    answers = seen.class_logits[:, -1].argmax(-1)
+    assert found["answer"] == pytest.approx(100 * (answers != split.labels).float().mean().item())
+    assert found["chance"] == pytest.approx(found["answer"] / 9)
+    last = ram.context_network[-1]
+    torch.nn.init.zeros_(last.weight)
+    last.bias.data = torch.eye(10)[3]
+    deaf, matrix = label_leak(ram, split, "detached")
+    assert deaf["Z"] == pytest.approx(100 * (split.labels != 3).float().mean().item())
+    assert deaf["repeats"] < 25 and (matrix[:, 3] == 100).all()
 
 
 @given(x=st.floats(0, 99.9), y=st.floats(0, 59.9), u=st.floats(-1, 1), v=st.floats(-1, 1))
-def test_starts_that_bound_the_choice_of_a_region(x, y, u, v):
+def test_ledger_A8_starts_that_bound_the_choice_of_a_region(x, y, u, v):
     """By hand, on an image of 60 x 100 (height x width), in pixels."""
     uniform, centres = torch.tensor([[u, v]]), torch.tensor([[x, y]])
-    pixels = {
-        where: location_to_pixel(start_location(where, uniform, centres, 60, 100), 60, 100)[0] for where in STARTS
-    }
     left, top = 50 * (x >= 50), 30 * (y >= 30)
-    assert pixels["uniform"].tolist() == pytest.approx([(u + 1) * 50, (v + 1) * 30], abs=1e-3)
-    assert pixels["image-centre"].tolist() == [50, 30]
-    assert pixels["true-quadrant-centre"].tolist() == pytest.approx([left + 25, top + 15], abs=1e-3)
-    assert pixels["true-quadrant"].tolist() == pytest.approx([left + (u + 1) * 25, top + (v + 1) * 15], abs=1e-3)
-    assert pixels["true-centre"].tolist() == pytest.approx([x, y], abs=1e-3)
+    by_hand = {
+        "uniform": [(u + 1) * 50, (v + 1) * 30],
+        "image-centre": [50, 30],
+        "true-quadrant": [left + (u + 1) * 25, top + (v + 1) * 15],
+        "true-quadrant-centre": [left + 25, top + 15],
+        "true-centre": [x, y],
+        "farthest-quadrant": [50 - left + (u + 1) * 25, 30 - top + (v + 1) * 15],
+    }
+    assert by_hand.keys() == set(CHOICES["start"])
+    for where, expected in by_hand.items():
+        found = location_to_pixel(start_location(where, uniform, centres, 60, 100), 60, 100)[0]
+        assert found.tolist() == pytest.approx(expected, abs=1e-3), where
 
 
 def test_a_model_that_starts_at_the_object_is_trained_and_tested_there(small_config):
     cluttered = load("digits-clutter60-4")
     config = small_config(dataset=cluttered.name, start="true-centre", epochs=1)
-    model = new_model(config, 0, cluttered)
-    starts = []
-    model.register_forward_pre_hook(lambda _, inputs: starts.append(inputs[1]))
-    images, centres = cluttered.validation.floats()[:6], cluttered.validation.centres[:6]
-    start, _ = draws_of(model, images, centres, {name: stream(0, name) for name in STREAMS})
-    torch.testing.assert_close(location_to_pixel(start, 60, 60), centres.float())
-    found = evaluate(model, cluttered.validation, 2, monte_carlo=True)
-    assert found.glimpse_distance_px[0] == pytest.approx(0, abs=1e-4) and len(starts) >= 4
-    plain = evaluate(new_model(dataclasses.replace(config, start="uniform"), 0, cluttered), cluttered.validation)
-    assert plain.glimpse_distance_px[0] > 15
-    with pytest.raises(ValueError, match="unknown start 'middle'; one of: uniform, "):
-        build(dataclasses.replace(config, start="middle"), (1, 60, 60), 10)
-
-
-def test_scales_as_they_are_stay_unstandardised(small_config, few_digits):
-    model = new_model(small_config(standardise=False), 0, few_digits)
-    assert (model.patch_mean == 0).all() and (model.patch_std == 1).all()
+    model, split = new_model(config, 0, cluttered), cluttered.validation
+    start = drawn(model, 6)["start"]  # its objects lie at (14, 14)
+    torch.testing.assert_close(location_to_pixel(start, 60, 60), torch.full((6, 2), 14.0))
+    assert evaluate(model, split, 2, sampled=True).distances[0] == pytest.approx(0, abs=1e-4)
+    plain = new_model(dataclasses.replace(config, start="uniform"), 0, cluttered)
+    assert evaluate(plain, split).distances[0] > 15
+    there = rollouts(plain, split.floats(), 0, centres=split.centres, start="true-centre")
+    assert split.glimpse_distances(there.locations)[:, 0].max() < 1e-3
 
 
 def test_a_start_that_needs_centres_is_refused_without_them(ram, digits):
     images = digits.validation.floats()
-    with pytest.raises(ValueError, match="a start at 'true-centre' takes the objects' centres"):
+    with pytest.raises(UramError, match="a start at 'true-centre' takes the objects' centres"):
         rollouts(ram, images, 0, start="true-centre")
     assert (rollouts(ram, images, 0, start="image-centre").locations[:, 0] == 0).all()

@@ -1,133 +1,242 @@
-"""Configurations: their hashes, and what a recipe says step by step."""
+"""Configurations: what they refuse, their hashes, what each epoch is, old records; rows, presets and readings."""
 
 import dataclasses
+import hashlib
+import itertools
+import subprocess
+import sys
 
 import pytest
 
-from uram_lib import UramError, experiments, paper, records
-from uram_lib.experiments import Config, experiment
+from uram_lib import UramError, config, experiments, paper, records
+from uram_lib.config import CHOICES, LIMITS, Config
+from uram_lib.experiments import PRESETS, READINGS, RECIPES, ROWS, experiment
+
+PLAIN = Config("mnist", "ram", 5, glimpses=2, patch_size=8, scales=1)
+DRAM = Config("svhn", "dram", 5, glimpses=18, patch_size=12, scales=2, reward="cumulative")
+ABOUT = {"model", "glimpses", "entropy", "context", "patch_size", "scales", "chooser_reward"}
 
 
-def test_every_row_of_the_paper_with_a_recipe_is_an_experiment():
-    """The paper's rows in its order, among rows that it does not have."""
-    for table, rows in experiments.ROWS.items():
+def changed(one: Config, other: Config) -> set[str]:
+    return {f.name for f in dataclasses.fields(Config) if getattr(one, f.name) != getattr(other, f.name)}
+
+
+# --- Config -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", CHOICES)
+def test_a_setting_that_is_none_of_its_choices_is_refused_and_the_choices_are_listed(field):
+    with pytest.raises(UramError, match=f"^unknown {field.replace('_', ' ')} 'no'; one of: ") as caught:
+        dataclasses.replace(PLAIN, **{field: "no"})
+    assert all(str(choice) in str(caught.value) for choice in CHOICES[field]) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", LIMITS)
+def test_numbers_beyond_their_limits_are_refused(field):
+    least, most = LIMITS[field]
+    for value in (least - 1, most + 1, float("nan"), float("inf")):
+        with pytest.raises(UramError, match=f"^{field} must be from {least} to {most}, got {value}$"):
+            dataclasses.replace(PLAIN, **{field: value})
+
+
+def test_every_field_is_limited_or_has_choices_or_is_a_switch_or_the_data_set():
+    switches = {f.name for f in dataclasses.fields(Config) if isinstance(f.default, bool)}
+    assert {f.name for f in dataclasses.fields(Config)} == switches | CHOICES.keys() | LIMITS.keys() | {"dataset"}
+
+
+@pytest.mark.parametrize("plain, changes, said", [
+    (PLAIN, {"attack": "pgd"}, "attack_steps of 1 or more, got 0"),
+    (PLAIN, {"forget_bias": 1.0}, "it goes with core=lstm or model=dram"),
+    (PLAIN, {"levels": 2, "regions": 3}, "levels=2 goes with regions=2"),
+    (PLAIN, {"reward": "whole"}, "reward=whole does not go with model=ram"),
+    (DRAM, {"reward": "outcome"}, "reward=outcome does not go with model=dram"),
+    (DRAM, {"glimpses": 13}, "glimpses must be a multiple of 6 for model=dram, got 13"),
+    (DRAM, {"bounded_mean": False}, "bounded_mean has no effect on model=dram"),
+    (DRAM, {"entropy_patch": "before"}, "entropy_patch has no effect on model=dram"),
+    *[(plain, {name: 0}, f"{name} must be at least 1 for model={plain.model}, got 0")
+      for name in ("glimpses", "patch_size", "scales") for plain in (PLAIN, DRAM)],
+])  # fmt: skip
+def test_settings_that_do_not_go_together_are_refused_in_one_line(plain, changes, said):
+    with pytest.raises(UramError, match=said) as caught:
+        dataclasses.replace(plain, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_hash_is_over_what_is_not_at_its_default():
+    """So a new field leaves every published hash alone, and each other value counts."""
+    other = {"dataset": "digits", "learning_rate": 0.5, "levels": 2, "regions": 3, "forget_bias": 1.0}
+    hashes = {PLAIN.hash, dataclasses.replace(PLAIN, core="lstm").hash}
+    for f in dataclasses.fields(Config):
+        if f.name in CHOICES and f.name not in other:
+            found = [value for value in CHOICES[f.name] if value not in (getattr(PLAIN, f.name), "dram")]
+            found = "probability" if f.name == "reward" else found[0]
+        elif isinstance(f.default, bool):
+            found = not f.default
+        else:
+            found = other.get(f.name, LIMITS.get(f.name, (0, 0))[1])
+        beside = {"attack": {"attack_steps": 1}, "forget_bias": {"core": "lstm"}}.get(f.name, {})
+        hashes.add(dataclasses.replace(PLAIN, **{f.name: found} | beside).hash)
+    assert len(hashes) == len(dataclasses.fields(Config)) + 1  # LSTMs were there already
+    assert dataclasses.replace(PLAIN, sigma=0.15).hash == PLAIN.hash and len(PLAIN.hash) == 12
+    assert dataclasses.replace(PLAIN, sigma=1).hash == dataclasses.replace(PLAIN, sigma=1.0).hash
+    canonical = (b'{"dataset": "mnist", "engine": 1, "epochs": 5, "glimpses": 2, "model": "ram", "patch_size": 8, '
+                 b'"scales": 1}')  # fmt: skip
+    assert config.ENGINE == 1 and hashlib.sha256(canonical).hexdigest().startswith(PLAIN.hash)
+
+
+def test_an_epochs_configuration():
+    """The policy narrows linearly; it is trained after it explored; the chooser is alone at first."""
+    assert [PLAIN.at(epoch) for epoch in (1, 5)] == [PLAIN, PLAIN]
+    one = dataclasses.replace(PLAIN, epochs=4, sigma=0.25, last_sigma=0.1, explore_epochs=2, chooser_alone_epochs=1)
+    assert [one.at(epoch).sigma for epoch in (1, 2, 3, 4)] == pytest.approx([0.25, 0.2, 0.15, 0.1])
+    assert [one.at(epoch).beta2 for epoch in (1, 2, 3, 4)] == [0, 0, one.beta2, one.beta2]
+    assert [bool(one.at(epoch).chooser_alone_epochs) for epoch in (1, 2, 3, 4)] == [True, False, False, False]
+    assert changed(one.at(2), one) == {"sigma", "beta2", "chooser_alone_epochs"}
+    assert dataclasses.replace(one, epochs=1).at(1).sigma == 0.1
+
+
+def test_the_curriculum_widens_and_exploration_falls_linearly_and_end():
+    one = dataclasses.replace(PLAIN, epochs=12, curriculum_epochs=7)
+    spreads = [one.spread(epoch) for epoch in range(1, 13)]
+    assert spreads == pytest.approx([0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, *[1.0] * 5]) and PLAIN.spread(1) == 1.0
+    assert [one.epsilon(step, 100) for step in (0, 25, 50, 51, 99)] == pytest.approx([1, 0.525, 0.05, 0.05, 0.05])
+
+
+OLD = {"entropy_offset": 0.5, "beta1": 1.0, "q_hidden": 0, "gamma": 0.99, "last_epsilon": 0.05,
+       "attack_radius": 8 / 255, "context_form": "attended", "reward": "cumulative", "context": False}  # fmt: skip
+
+
+@pytest.mark.parametrize("old, new", [
+    ({}, {}),
+    ({"context": True}, {"context": "attended"}),
+    ({"context": True, "context_form": "uniform"}, {"context": "uniform"}),
+    ({"context_form": "detached"}, {}),  # a form without a context
+    ({"reward": "probability", "sigma": 0.3}, {"reward": "probability", "sigma": 0.3}),
+])  # fmt: skip
+def test_configurations_of_old_records_are_read(old, new):
+    settings = dataclasses.asdict(PLAIN) | OLD | old
+    assert Config.read(settings) == dataclasses.replace(PLAIN, **new)
+    assert Config.read(dataclasses.asdict(dataclasses.replace(PLAIN, **new))) == dataclasses.replace(PLAIN, **new)
+    early = dataclasses.asdict(DRAM)
+    del early["reward"]  # before there was a choice
+    assert Config.read(early) == DRAM
+    for name, value in (("gamma", 0.5), ("q_hidden", 64), ("colour", "red")):  # without meaning here
+        with pytest.raises(UramError, match=f"^unknown setting {name}={value!r}$"):
+            Config.read(settings | {name: value})
+
+
+def test_settings_are_set_from_text():
+    found = PLAIN.with_settings({"sigma": "0.3", "epochs": "7", "augment": "TRUE", "core": "lstm"})
+    assert found == dataclasses.replace(PLAIN, sigma=0.3, epochs=7, augment=True, core="lstm")
+    for texts, said in [
+        ({"sigm": "1"}, "unknown setting 'sigm'; one of: dataset, "), ({"epochs": "1.5"}, "epochs must be a whole"),
+        ({"sigma": "wide"}, "sigma must be a number, got 'wide'"), ({"augment": "1"}, "augment must be true or false"),
+        ({"core": "gru"}, "unknown core 'gru'; one of: relu, lstm"), ({"sigma": "nan"}, "sigma must be from"),
+    ]:  # fmt: skip
+        with pytest.raises(UramError, match=said):
+            PLAIN.with_settings(texts)
+
+
+# --- rows -------------------------------------------------------------------------------------------------------
+
+
+def test_every_row_reading_and_preset_is_an_experiment():
+    """The paper's rows in its order, among rows that it does not have; a reading changes what it names, alone."""
+    assert {table for table, _ in RECIPES} == ROWS.keys() and {preset for _, preset in RECIPES} == PRESETS.keys()
+    for table, preset in RECIPES:
         theirs = [row.row for row in paper.ROWS if row.table == table]
-        assert [row for row in rows if row in theirs] == theirs
+        assert [row for row in experiments.rows_of(table) if row in theirs] == theirs
+        for e in experiments.experiments(table, preset):
+            assert (e.table, e.preset, e.label != e.row) == (table, preset, True)
+            assert (e.protocol is not None) == (table == "table4") and e.config.dataset
+        for row in experiments.readings_of(table):
+            base, name = row.split("@")
+            found, plain = experiment(table, row, preset), experiment(table, base, preset)
+            assert changed(found.config, plain.config) <= READINGS[name].changes.keys()
+            assert all(getattr(found.config, key) == value for key, value in READINGS[name].changes.items())
+            assert found.label == f"{plain.label}; {READINGS[name].label}"
+
+
+def test_each_reading_differs_from_its_row_and_from_every_other_at_some_preset():
+    for table in ROWS:
+        presets = [preset for owner, preset in RECIPES if owner == table]
+        seen = {row: tuple(experiment(table, row, preset).config.hash for preset in presets)
+                for row in (*ROWS[table], *experiments.readings_of(table))}  # fmt: skip
+        assert len(set(seen.values())) == len(seen)
 
 
 def test_rows_that_are_compared_differ_in_nothing_else():
     """Each contrast of a claim within a table is between two configurations that differ in what the claim is about."""
-    about = {"model", "glimpses", "entropy", "context", "patch_size", "scales"}
-    for claim in paper.CLAIMS:
+    for claim, preset in itertools.product(paper.CLAIMS, PRESETS):
         for contrast in claim.contrasts:
-            if contrast.table not in experiments.ROWS:
+            if (contrast.table, preset) not in RECIPES or not contrast.worse:
                 continue
-            for preset in experiments.RECIPES[contrast.table]:
-                one, other = (
-                    dataclasses.asdict(experiment(contrast.table, row, preset).config)
-                    for row in (contrast.worse, contrast.better)
-                )
-                if "cnn" in one["model"] or "fc" in one["model"]:
-                    continue
-                assert {key for key in one if one[key] != other[key]} <= about, (claim.claim, contrast, preset)
+            one, other = (experiment(contrast.table, row, preset).config for row in (contrast.worse, contrast.better))
+            if "cnn" not in one.model and "fc" not in one.model:
+                assert changed(one, other) <= ABOUT, (claim.claim, contrast, preset)
 
 
 def test_rows_of_table4_differ_in_the_model_alone_and_two_of_them_are_not_defended():
-    about = {"model", "glimpses", "entropy", "context", "patch_size", "scales"}
-    for preset in experiments.RECIPES["table4"]:
+    for preset in PRESETS:
         first, *others = experiments.experiments("table4", preset)
-        plain = dataclasses.asdict(first.config)
-        assert plain["attack"] != "none" and first.protocol is not None
+        assert first.config.attack != "none"
         for e in others:
             undefended = {"attack", "attack_steps"} if e.row.endswith("undefended") else set()
-            found = dataclasses.asdict(e.config)
-            assert {key for key in plain if plain[key] != found[key]} <= about | undefended, (e.row, preset)
-            assert found["attack"] == ("none" if undefended else plain["attack"]) and e.protocol == first.protocol
-    assert experiments.experiment("table4", "vgg16-pgd", "paper").config.width == 1
-    assert experiments.experiment("table1", "fc", "quick").protocol is None
+            assert changed(first.config, e.config) <= ABOUT | undefended, (e.row, preset)
+            assert e.config.attack == ("none" if undefended else first.config.attack) and e.protocol == first.protocol
+    assert experiment("table4", "vgg16-pgd", "paper").config.width == 1
+
+
+def test_the_papers_eighteen_glimpses():
+    """§5: three glimpses a digit, up to five digits, and three for the end."""
+    for preset, row in itertools.product(PRESETS, ("dram", "entropy", "entropy-context")):
+        one = experiment("table3", row, preset).config
+        assert (one.glimpses, one.patch_size, one.scales) == (18, 12, 2) and (one.width == 1 or preset != "paper")
+
+
+def test_the_factorial_is_complete_and_only_paper_tells_the_label():
+    """Top-down x entropy x context at 6 glimpses are eight different cells. Where the context is not the paper's own
+    experiment, its weights do not know the label, and the chooser is paid for finding the digit."""
+    for preset in PRESETS:
+        if ("table2", preset) in RECIPES:
+            cells = [e.config for e in experiments.experiments("table2", preset)]
+            cells = [c for c in cells if (c.glimpses, c.patch_size) == (6, 12)]
+            assert len(cells) == len({(c.model, c.entropy, c.context) for c in cells}) == 8
+            assert {c.context for c in cells} == {"none", "attended" if preset == "paper" else "confidence"}
+            paid = {c.chooser_reward for c in cells if c.model == "unified"}
+            assert paid == {"outcome" if preset == "paper" else "early"}
+
+
+@pytest.mark.parametrize("asked, said", [
+    (("table5", "fc", "quick"), "unknown table 'table5'; one of: table1, "),
+    (("table1", "ram-9", "quick"), "unknown row 'ram-9' of table1; one of: fc, "),
+    (("table2", "ours-6@levels", "quick"), "unknown reading 'ours-6@levels' of table2; one of: ours-6@two-levels, "),
+    (("table2", "fc@two-levels", "quick"), "unknown reading 'fc@two-levels'"),
+    (("table1", "fc", "slow"), "unknown preset 'slow' of table1; one of: "),
+    (("table1", "fc", "converged"), "^the preset 'converged' is called 'strong' now$"),
+    (("table1", "fc", "quick", None, {"sigma": "9e9"}), "sigma must be from"),
+])  # fmt: skip
+def test_what_is_unknown_is_refused_in_one_line_that_lists_what_is_known(asked, said):
+    with pytest.raises(UramError, match=said) as caught:
+        experiment(*asked)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_by_hand_go_into_the_rows_name_and_label():
+    plain = experiment("table2", "ours-6@region-centre", "quick")
+    found = experiment("table2", plain.row, "quick", "digits-clutter60-4", {"sigma": "0.3", "epochs": "2"})
+    assert found.row == f"{plain.row}+sigma=0.3,epochs=2" and found.label == f"{plain.label}; sigma=0.3,epochs=2"
+    assert changed(found.config, plain.config) == {"sigma", "epochs", "dataset"}
 
 
 def test_published_records_are_of_the_present_configurations():
     """A recipe cannot be edited and its records left behind: `finished` would train all of it again."""
-    found = records.load_records()
-    assert found
-    for record in found:
-        present = experiment(record["table"], record["row"], record["preset"], records.dataset_name(record))
-        assert record["config_hash"] == present.config.hash, (record["row"], record["seed"])
-
-
-def test_a_later_field_at_its_default_leaves_the_hash_alone_and_counts_otherwise():
-    config = Config("mnist", "ram", 5, glimpses=2, patch_size=8, scales=1)
-    changed = {
-        name: dataclasses.replace(config, **{name: value}).hash
-        for name, value in {"curriculum_epochs": 3, "levels": 2, "q_hidden": 64, "region_start": "centre", "gamma": 0.5,
-                            "last_epsilon": 0.1, "start": "true-centre", "standardise": False,
-                            "context_form": "uniform", "last_sigma": 0.1, "epochs": 6, "width": 0.5, "augment": True,
-                            "attack": "fast", "attack_steps": 3, "attack_radius": 0.1, "reward": "whole",
-                            "explore_epochs": 2, "adam_epsilon": 1e-3, "precision": "bfloat16"}.items()
-    }  # fmt: skip
-    assert set(experiments.LATER) < set(changed)
-    assert len({config.hash, *changed.values()}) == len(changed) + 1
-    first = {f.name for f in dataclasses.fields(Config)} - set(experiments.LATER)
-    assert len(first) == 18 and "beta2" in first  # a new field goes into LATER
-
-
-def test_an_arm_differs_from_its_row_in_what_it_names_alone():
-    hashes = set()
-    for name, arm in experiments.ABLATIONS.items():
-        preset = "paper" if arm.table == "table2" else "converged"
-        theirs = experiment(arm.table, arm.row, preset).config
-        ours = experiment("ablations", name, preset)
-        changed = {f for f, value in dataclasses.asdict(ours.config).items() if value != getattr(theirs, f)}
-        assert changed == set(arm.changes) and ours.label == arm.label, name
-        hashes.add(ours.config.hash)
-    assert len(hashes) == len(experiments.ABLATIONS)
-    assert {e.config.dataset for e in experiments.experiments("ablations", "paper")} == {"clutter100-10"}
-    assert "mnist" in {e.config.dataset for e in experiments.experiments("ablations", "converged")}
-    with pytest.raises(UramError, match="unknown row 'ram-9' of ablations; one of: ram-6-entropy, "):
-        experiment("ablations", "ram-9", "paper")
-
-
-def test_the_factorial_is_complete():
-    """Top-down x entropy x context at 6 glimpses: the table's rows and the arms make eight different cells."""
-    cells = [experiment("table2", row, "paper").config for row in experiments.ROWS["table2"] if "-6" in row]
-    cells += [
-        experiment("ablations", arm, "paper").config for arm, a in experiments.ABLATIONS.items() if a.ledger == "G"
+    found = [
+        ((r["table"], r["row"], r["preset"], records.dataset_name(r)), r["config"]) for r in records.load_records()
     ]
-    found = [(c.model, c.entropy, c.context) for c in cells if (c.glimpses, c.patch_size) == (6, 12)]
-    assert len(found) == len(set(found)) == 8
+    assert found and not {place for place, old in found if Config.read(old) != experiment(*place).config}
 
 
-def test_the_curriculum_widens_linearly_and_ends():
-    config = Config("clutter100-10", "ram", 12, curriculum_epochs=7)
-    spreads = [config.spread(epoch) for epoch in range(1, 13)]
-    assert spreads[0] == pytest.approx(0.3) and spreads[7:] == [1.0] * 5
-    steps = [after - before for before, after in zip(spreads[:7], spreads[1:8], strict=True)]
-    assert steps == pytest.approx([0.1] * 7)
-    assert Config("clutter100-10", "ram", 12).spread(1) == 1.0
-
-
-def test_the_policy_narrows_linearly_and_stays_without_a_last_sigma():
-    config = Config("mnist", "ram", 4, glimpses=2, patch_size=8, scales=1, sigma=0.25)
-    assert [config.sigma_at(epoch) for epoch in (1, 4)] == [0.25, 0.25]
-    narrowing = dataclasses.replace(config, last_sigma=0.1)
-    assert [narrowing.sigma_at(epoch) for epoch in (1, 2, 3, 4)] == pytest.approx([0.25, 0.2, 0.15, 0.1])
-    assert dataclasses.replace(narrowing, epochs=1).sigma_at(1) == 0.1
-
-
-def test_exploration_falls_linearly_over_the_first_half():
-    config = Config("clutter100-10", "unified", 12, last_epsilon=0.05)
-    assert [config.epsilon(step, 100) for step in (0, 25, 50, 51, 99)] == pytest.approx([1, 0.525, 0.05, 0.05, 0.05])
-
-
-@pytest.mark.parametrize(
-    "field, value",
-    [("model", "RAM"), ("schedule", "linear"), ("precision", "bf16"), ("region_start", "center"), ("attack", "fgsm")],
-)
-def test_a_setting_that_is_none_of_its_choices_is_refused_and_the_choices_are_listed(field, value):
-    settings = {"dataset": "digits", "model": "ram", "epochs": 1} | {field: value}
-    with pytest.raises(UramError, match=f"unknown {field.replace('_', ' ')} '{value}'; one of: ") as caught:
-        Config(**settings)
-    assert all(choice in str(caught.value) for choice in experiments.CHOICES[field])
-    with pytest.raises(UramError, match="attack_steps of 1 or more, got 0"):
-        Config("digits", "vgg16", 1, attack="pgd")
+def test_settings_are_refused_before_pytorch_is_imported():
+    code = "import sys, uram_lib.experiments; assert not {'torch', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -186,15 +186,6 @@ def test_locations_beyond_the_edge_are_clamped():
     np.testing.assert_array_equal(glimpse_at(image, (1.7, -3), 6, 2), glimpse_at(image, (1, -1), 6, 2))
 
 
-def test_images_of_a_batch_do_not_mix(generator):
-    images = torch.rand(4, 1, 28, 28, generator=generator)
-    locations = torch.rand(4, 2, generator=generator) * 2 - 1
-    sensor = GlimpseSensor(8, 2)
-    together = sensor(sensor.pyramid(images), locations)
-    alone = [sensor(sensor.pyramid(images[i : i + 1]), locations[i : i + 1]) for i in range(4)]
-    torch.testing.assert_close(together, torch.cat(alone))
-
-
 def test_the_location_gets_no_gradient_from_the_sensor(generator):
     """Where to look is learned by REINFORCE alone; the image does get a gradient (attacks need it)."""
     images = torch.rand(1, 1, 9, 9, generator=generator, requires_grad=True)

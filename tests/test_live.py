@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from browser import PHONE, WIDE, browser, built, opened  # noqa: F401
-
 from uram_book import live
+
 from uram_lib import checkpoints, data
 from uram_lib.config import Config
 from uram_lib.evaluation import draws_in_testing  # noqa: F401
@@ -145,7 +145,9 @@ def test_a_finger_on_a_phone_drags_the_digit(explorer):
     target = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
     touch = page.context.new_cdp_session(page)
     for kind, points in (("Start", [middle]), ("Move", [target]), ("End", [])):
-        touch.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": [{"x": x, "y": y} for x, y in points]})
+        touch.send(
+            "Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": [{"x": x, "y": y} for x, y in points]}
+        )
     after = page.evaluate(STATE)
     assert abs(after["x"] - 36) <= 2 and abs(after["y"] - 36) <= 2
 

@@ -9,9 +9,9 @@ import sys
 import nbformat
 import pandas as pd
 import pytest
-
 from uram_book import facts, pages
 from uram_book.facts import Book, Facts, Missing, plain, signed
+
 from uram_lib import UramError, paper
 from uram_lib.paths import ROOT
 
@@ -57,7 +57,9 @@ def test_a_number_prints_in_one_way(value, text):
     assert plain(value) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(-0.195, "−0.20"), (0.0021, "+0.002"), (7.0913, "+7.09"), (16.81, "+16.8"), (0, "0.00")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(-0.195, "−0.20"), (0.0021, "+0.002"), (7.0913, "+7.09"), (16.81, "+16.8"), (0, "0.00")]
+)
 def test_a_difference_prints_with_its_sign(value, text):
     assert signed(value) in (text, text.replace("20", "19")) if value == -0.195 else signed(value) == text
 
@@ -72,7 +74,7 @@ def test_an_interval_has_the_decimals_of_its_mean(results):
 
 def test_a_finding_is_printed_with_marked_numbers(results, render):
     text, book = render(SENTENCE, results())
-    assert text.startswith('No help: <span data-fact="effect|C3|6 glimpses|paper">−0.69')
+    assert text.startswith('No help: <span data-fact="effect~C3~6 glimpses~paper">−0.69')
     book.check()
 
 
@@ -82,12 +84,18 @@ def test_a_finding_that_records_contradict_stops_the_build_with_one_line(results
     with pytest.raises(UramError) as error:
         book.check()
     assert str(error.value).count("\n") == 0
-    assert "page.md" in str(error.value) and "not supported" in str(error.value) and "now say supported" in str(error.value)
+    assert (
+        "page.md" in str(error.value)
+        and "not supported" in str(error.value)
+        and "now say supported" in str(error.value)
+    )
 
 
 def test_a_finding_without_records_is_left_out(results, render):
     other = SENTENCE.replace("6 glimpses", "8 glimpses")
-    text, book = render(other + "{% call given(\"value('error', 'table2', 'ram-9', 'paper') < 5\") %}x{% endcall %}", results())
+    text, book = render(
+        other + "{% call given(\"value('error', 'table2', 'ram-9', 'paper') < 5\") %}x{% endcall %}", results()
+    )
     assert text.strip() == "" and len(book.left_out) == 2
     book.check()
 
@@ -96,11 +104,13 @@ def test_a_finding_without_records_is_left_out(results, render):
     ("value('error', 'table2', 'ram-6', 'paper') > 20", True), ("value('error', 'table2', 'ram-6', 'paper') < 20", False),
 ])  # fmt: skip
 def test_a_condition_guards_a_sentence(results, render, condition, holds):
-    text, book = render("{% call given(\"" + condition + "\") %}It holds.{% endcall %}", results())
+    text, book = render('{% call given("' + condition + '") %}It holds.{% endcall %}', results())
     assert (text == "It holds.") == holds == (not book.problems)
 
 
-@pytest.mark.parametrize("text", ['{{ error("table2", "ram-9", "paper") }}', "{{ unheard_of }}", '{{ effect("C99", "x", "paper") }}'])
+@pytest.mark.parametrize(
+    "text", ['{{ error("table2", "ram-9", "paper") }}', "{{ unheard_of }}", '{{ effect("C99", "x", "paper") }}']
+)
 def test_a_page_that_asks_for_a_number_that_is_not_there_is_refused_in_one_line(results, render, text):
     with pytest.raises(UramError, match="page.md") as error:
         render(text, results())
@@ -125,7 +135,9 @@ def test_templates_hold_with_the_published_records(tmp_path, monkeypatch):
     pages.write_pages()
     written = {path.name for path in tmp_path.glob("*.md")}
     assert written == {path.name for path in facts.CHAPTERS.glob("*.md")}
-    assert not [path.name for path in tmp_path.glob("*.md") if "{%" in path.read_text(encoding="utf-8").replace("{% call", "")]
+    assert not [
+        path.name for path in tmp_path.glob("*.md") if "{%" in path.read_text(encoding="utf-8").replace("{% call", "")
+    ]
 
 
 def test_what_a_template_says_of_codes_has_a_definition():
@@ -192,10 +204,22 @@ def test_nbval_turns_red_when_one_published_number_is_altered(copy_of_project, t
     notebook = nbformat.read(copy_of_project / "notebooks" / "10_table1.ipynb", 4)
     # The cells that read what is published, without the training and the figures.
     kept = [c for c in notebook.cells if c.cell_type == "code" and ("read_table" in c.source and "NBVAL" in c.source)]
-    setup = nbformat.v4.new_code_cell("from uram_book import tables\nfrom uram_lib import records\npublished = records.load_records(table='table1')")
+    setup = nbformat.v4.new_code_cell(
+        "from uram_book import tables\nfrom uram_lib import records\npublished = records.load_records(table='table1')"
+    )
     notebook.cells = [setup, *kept]
     nbformat.write(notebook, copy_of_project / "notebooks" / "altered.ipynb")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env", "notebooks/altered.ipynb"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--nbval-lax",
+        "--nbval-current-env",
+        "notebooks/altered.ipynb",
+    ]
     environment = {**__import__("os").environ, "PYTHONPATH": f"{copy_of_project}:{copy_of_project / 'book'}"}
     ran = subprocess.run(command, cwd=copy_of_project, env=environment, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 1 and "table1.csv is what the records give" in ran.stdout + ran.stderr, ran.stdout[-2000:]

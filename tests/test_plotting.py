@@ -1,7 +1,6 @@
-"""The figures of the table chapters draw what the records and CSV files hold."""
+"""The figures draw what the records and CSV files hold."""
 
-import base64
-import re
+import xml.etree.ElementTree as xml
 
 import matplotlib
 import numpy as np
@@ -12,11 +11,12 @@ from scipy import stats
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
+from uram_book import plotting, tables  # noqa: E402
 
-from uram_lib import pages, paper, plotting  # noqa: E402
+from uram_lib import paper  # noqa: E402
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def ax():
     _, axes = plt.subplots()
     yield axes
@@ -24,36 +24,52 @@ def ax():
 
 
 def run(seed: int, errors: list[float]) -> dict:
-    return {"seed": seed, "curves": {"val_error": errors}, "metrics": {"test_error": errors[-1]}}
+    metrics = {"test_error": errors[-1], "glimpse_distance_px": [40.0 + seed, 9.0]}
+    return {"seed": seed, "preset": "paper", "curves": {"val_error": errors}, "metrics": metrics}
+
+
+def points(line) -> list[tuple[float, float]]:
+    return list(zip(line.get_xdata(), line.get_ydata(), strict=True))
+
+
+def names(texts) -> list[str]:
+    return [text.get_text() for text in texts]
 
 
 def test_gain_is_paired_by_seed_and_cut_to_the_shortest_run(ax):
     ours = [run(0, [50, 40, 30]), run(1, [60, 44, 31]), run(7, [0, 0, 0])]
     ram = [run(1, [61, 50, 41, 33]), run(0, [52, 43, 37, 35])]
     plotting.gain_curve(ours, ram, ax=ax, label="6 glimpses")
-    line = ax.lines[0]
-    assert list(line.get_xdata()) == [1, 2, 3] and line.get_label() == "6 glimpses, 2 pairs"
-    np.testing.assert_allclose(line.get_ydata(), [(50 - 52 + 60 - 61) / 2, (40 - 43 + 44 - 50) / 2, (30 - 37 - 10) / 2])
-    assert ax.get_ylabel() == "difference of validation error (points)"
+    assert points(ax.lines[0]) == [(1, -1.5), (2, -4.5), (3, -8.5)] and ax.lines[0].get_label() == "6 glimpses, 2 pairs"
 
 
-DETAILS = pd.DataFrame(
-    [
-        ("ram-6", f"glimpse_distance_px, glimpse {t}", value, value - 1, value + 1)
-        for t, value in ((0, 40.0), (1, 20.0), (10, 5.0))
-    ]
-    + [("ours-6", "glimpse_distance_px, glimpse 0", 30.0, np.nan, np.nan)]
-    + [("ours-6", "in_region_percent", 60.0, np.nan, np.nan)],
-    columns=["row", "quantity", "value", "ci_low", "ci_high"],
-)
+def band(ax) -> list[list[float]]:
+    """Lower and upper edge of the one band that is drawn, at the first two epochs."""
+    corners = ax.collections[0].get_paths()[0].vertices
+    edges = [corners[corners[:, 0] == epoch, 1] for epoch in (1, 2)]
+    return [[e.min() for e in edges], [e.max() for e in edges]]
 
 
-def test_a_quantity_by_glimpse_has_one_colour_a_row_and_glimpses_in_their_places(ax):
-    plotting.by_glimpse(DETAILS, "glimpse_distance_px", ["ram-8", "ram-6", "ours-6"], ax)
+def test_gain_with_an_interval_has_the_t_interval_over_seeds_and_none_below_three_pairs(ax):
+    ours, ram = ([run(k, [50.0 + k * k, 40.0 - k]) for k in range(3)], [run(k, [52.0, 43.0 + k]) for k in range(3)])
+    plotting.gain_curve(ours, ram, ax=ax, interval=True)
+    truth = [stats.ttest_1samp(gains, 0).confidence_interval(0.95) for gains in ([-2, -1, 2], [-3, -5, -7])]
+    np.testing.assert_allclose(band(ax), ([t.low for t in truth], [t.high for t in truth]))
+    ax.clear()
+    plotting.gain_curve(ours[:2], ram, ax=ax, interval=True)
+    assert band(ax) == [[-1.5, -4.0]] * 2
+
+
+def test_a_quantity_by_glimpse_has_one_colour_per_row_and_glimpses_in_their_places(ax):
+    lines = [("ram-6", f"glimpse_distance_px, glimpse {t}", value, value - 1, value + 1)
+             for t, value in ((0, 40.0), (1, 20.0), (10, 5.0))]  # fmt: skip
+    others = ("glimpse_distance_px, glimpse 0", "in_region_percent")
+    lines += [("ours-6", name, 30.0, np.nan, np.nan) for name in others]
+    frame = pd.DataFrame(lines, columns=["row", "quantity", "value", "ci_low", "ci_high"])
+    plotting.by_glimpse(frame, "glimpse_distance_px", ["ram-8", "ram-6", "ours-6"], ax)
     ram, ours = (container.lines[0] for container in ax.containers)
-    assert list(ram.get_xdata()) == [0, 1, 10] and list(ram.get_ydata()) == [40, 20, 5]
+    assert points(ram) == [(0, 40), (1, 20), (10, 5)] and points(ours) == [(0, 30)]
     assert (ram.get_color(), ours.get_color()) == plotting.COLOURS[1:3]  # by place in the list, present or not
-    assert ax.get_ylabel() == "distance to the digit's centre (px)"
 
 
 def test_choices_of_each_run_fill_its_line_and_have_their_values():
@@ -67,70 +83,29 @@ def test_choices_of_each_run_fill_its_line_and_have_their_values():
     widths = np.array([[bar.get_width() for bar in region] for region in shares.containers])  # (4, runs)
     np.testing.assert_allclose(widths.sum(0), 100)
     np.testing.assert_allclose(widths[:, 1], [70, 10, 10, 10])
-    names = [text.get_text() for text in shares.get_yticklabels()]
-    assert names == ["ours-6, seed 0", "ours-6, seed 2", "ours-8, seed 0"]
+    assert names(shares.get_yticklabels()) == ["ours-6, seed 0", "ours-6, seed 2", "ours-8, seed 0"]
     np.testing.assert_allclose(values.lines[3].get_xdata(), [0.4, 2.4, 0.4])
-    assert shares.get_legend_handles_labels()[1] == list(plotting.REGION_NAMES)
-    plt.close("all")
-
-
-def test_each_run_is_a_dot_and_each_group_has_its_mean(ax):
-    plotting.each_run({"ram-6": [run(0, [20.0]), run(1, [24.0])], "ours-6": [run(0, [18.0])]}, ax)
-    dots, mean, *_ = ax.lines
-    assert list(dots.get_ydata()) == [20, 24] and list(mean.get_ydata()) == [22, 22]
-    assert [text.get_text() for text in ax.get_xticklabels()] == ["ram-6", "ours-6"]
 
 
 def test_comparison_puts_rows_in_the_papers_order_whatever_is_published(ax):
-    lines = [("ram-8", "paper", 24.0), ("fc", "converged", 9.0), ("ram-8", "converged", 6.0)]
-    table = pd.DataFrame(
-        [{"table": "table2", "row": row, "label": row, "metric": "error", "paper": 30.0, "dataset": "clutter100-10",
-          "preset": preset, "ours_mean": mean, "ours_ci_low": mean - 1, "ours_ci_high": mean + 1}
-         for row, preset, mean in lines]
-    )  # fmt: skip
+    lines = [("ram-8", "paper", 24.0), ("fc", "strong", 9.0), ("ram-8", "strong", 6.0)]
+    table = pd.DataFrame([
+        {"table": "table2", "row": row, "label": row, "metric": "error", "paper": 30.0, "dataset": "clutter100-10",
+         "preset": preset, "ours_mean": mean, "ours_ci_low": mean - 1, "ours_ci_high": mean + 1}
+        for row, preset, mean in lines
+    ])  # fmt: skip
     plotting.comparison(table, ax)
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["fc", "ram-8"]
-    labels = [text.get_text() for text in ax.figure.legends[0].get_texts()]
-    assert set(labels) == {"the paper", "ours, preset paper", "ours, preset converged"}
+    assert names(ax.get_yticklabels()) == ["fc", "ram-8"]
 
 
 def test_the_title_of_a_published_table_s_picture_is_not_cut_off():
-    title = f"Table 2: {paper.CAPTIONS['table2']}"
+    title, table = f"Table 2: {paper.CAPTIONS['table2']}", tables.read_table("table2")
     plotting.use_style()
-    ax = plotting.comparison(pages.tables_here()["table2"], title=title)
+    ax = plotting.comparison(table[~table["row"].str.contains("@")], title=title)
     ax.figure.canvas.draw()
     (text,) = ax.figure.findobj(lambda artist: getattr(artist, "get_text", str)() == title)
     shown = text.get_window_extent()
-    assert shown.x0 >= 0 and shown.x1 <= ax.figure.bbox.x1
-    plt.close(ax.figure)
-
-
-def test_one_legend_for_all_axes():
-    figure, axes = plt.subplots(1, 2)
-    for ax, names in zip(axes, (("a", "b"), ("b", "c")), strict=True):
-        for name in names:
-            ax.plot([0], [0], label=name)
-    plotting.legend_below(figure)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "c"]
-    plt.close(figure)
-
-
-def test_gain_with_an_interval_has_the_t_interval_over_seeds_and_none_below_three_pairs(ax):
-    ours, ram = ([run(k, [50.0 + k * k, 40.0 - k]) for k in range(3)], [run(k, [52.0, 43.0 + k]) for k in range(3)])
-    plotting.gain_curve(ours, ram, ax=ax, interval=True)
-    truth = [stats.ttest_1samp(gains, 0).confidence_interval(0.95) for gains in ([-2, -1, 2], [-3, -5, -7])]
-    low, high = band(ax)
-    np.testing.assert_allclose((low, high), ([t.low for t in truth], [t.high for t in truth]))
-    ax.clear()
-    plotting.gain_curve(ours[:2], ram, ax=ax, interval=True)
-    assert [low.tolist() for low in band(ax)] == [[-1.5, -4.0]] * 2
-
-
-def band(ax) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper edge of the one band that is drawn, at whole epochs."""
-    corners = ax.collections[0].get_paths()[0].vertices
-    edges = [corners[corners[:, 0] == epoch, 1] for epoch in (1, 2)]
-    return np.array([e.min() for e in edges]), np.array([e.max() for e in edges])
+    assert shown.x0 >= 0 and shown.x1 <= ax.figure.bbox.x1 and ax.get_window_extent().width > 200
 
 
 def test_the_best_region_has_the_frame_and_each_its_value(ax):
@@ -141,64 +116,99 @@ def test_the_best_region_has_the_frame_and_each_its_value(ax):
     assert (*thick.get_xy(), thick.get_width(), thick.get_height()) == (0, 10, 15, 10)
 
 
-def test_belief_is_a_column_a_glimpse_with_the_true_class_framed(ax):
+def test_belief_is_a_column_per_glimpse_with_the_true_class_framed(ax):
     belief = torch.tensor([[0.2, 0.5, 0.3], [0.05, 0.05, 0.9]])
     plotting.class_probabilities(belief, 1, ax, columns=4)
     np.testing.assert_allclose(ax.images[0].get_array(), belief.T)
     assert [(t.get_position(), t.get_text()) for t in ax.texts] == [((0, 1), "50"), ((1, 2), "90")]
     (frame,) = ax.patches
-    assert (frame.get_y(), frame.get_height(), frame.get_width()) == (0.5, 1, 4) and ax.get_xlim() == (-0.5, 3.5)
+    assert (frame.get_y(), frame.get_height(), frame.get_width()) == (0.5, 1, 4)
 
 
-def test_boxes_of_the_last_glimpse_alone(ax):
+def test_boxes_lie_around_their_glimpses_and_an_object_s_frame_around_it(ax):
     locations = torch.tensor([[-0.5, -0.5], [0.0, 0.0], [0.5, 0.2]])
     plotting.glimpse_path(torch.rand(1, 40, 40), locations, 6, 3, ax, last_boxes_only=True)
     assert sorted(box.get_width() for box in ax.patches) == [6, 12, 24]
     assert {box.get_x() + box.get_width() / 2 for box in ax.patches} == {30} and len(ax.texts) == 3
-
-
-def test_an_object_s_frame_is_centred_at_it(ax):
-    plotting.object_frame(torch.tensor([30.0, 50.0]), 28, ax)
-    (frame,) = ax.patches
+    frame = plotting.object_frame(torch.tensor([30.0, 50.0]), 28, ax).patches[-1]
     assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (16, 36, 28, 28)
 
 
-def test_a_player_holds_its_frames_and_needs_nothing_else():
-    def frames():
-        for value in range(3):
-            figure, ax = plt.subplots(figsize=(1, 1))
-            ax.plot([value], [value], "o")
-            yield figure
-
-    before = plt.get_fignums()
-    text = plotting.player(frames(), "one-reading", 'a "path" & more', seconds=0.5)
-    assert text == plotting.player(frames(), "one-reading", 'a "path" & more', seconds=0.5)  # no drift in a notebook
-    pictures = re.findall(r'<img src="data:image/webp;base64,([^"]+)" alt="([^"]+)"( hidden)?>', text)
-    assert [(alt, hidden) for _, alt, hidden in pictures] == [
-        ("a &quot;path&quot; &amp; more; frame 1", ""), ("a &quot;path&quot; &amp; more; frame 2", " hidden"),
-        ("a &quot;path&quot; &amp; more; frame 3", " hidden"),
-    ]  # fmt: skip
-    assert len({picture for picture, *_ in pictures}) == 3 and base64.b64decode(pictures[0][0])[8:12] == b"WEBP"
-    assert 'max="3"' in text and "500);" in text and "http" not in re.sub(r"base64,[^\"]+", "", text)
-    assert plt.get_fignums() == before
+def test_slopes_join_the_runs_of_one_seed():
+    without, with_it = [run(k, [30.0 + k]) for k in range(3)], [run(k, [28.0 + 3 * k]) for k in (2, 1, 7)]
+    first, second = plotting.paired_slopes([("top-down", without, with_it), ("context", without, without)])
+    assert sorted(tuple(line.get_ydata()) for line in first.lines) == [(31, 31), (32, 34)] and len(second.lines) == 3
 
 
-def test_starts_that_are_not_measured_are_left_out_of_the_picture(ax):
-    lines = pd.DataFrame({"start": ["a", "b"], "distance_px": [46.0, None], "mean": [30.0, None],
-                          "low": [27.0, None], "high": [33.0, None]})  # fmt: skip
-    plotting.by_distance(lines, ax)
-    (drawn,) = ax.containers
-    assert drawn.get_label() == "a" and (list(drawn.lines[0].get_xdata()), list(drawn.lines[0].get_ydata())) == (
-        [46],
-        [30],
+def test_a_start_is_drawn_at_its_distance_and_error():
+    groups = {"ram-6": [run(0, [30.0]), run(1, [31.0])], "ram-6@true-centre": [run(0, [3.0])]}
+    assert list(map(points, plotting.start_distance(groups).lines)) == [[(40, 30), (41, 31)], [(40, 3)]]
+    lines = pd.DataFrame({"row": ["ram-6", "ram-6", "ram-6@image-centre"], "distance_px": [5.0, 15.0, 5.0],
+                          "error": [4.0, 20.0, 3.0], "n": [600, 700, 800]})  # fmt: skip
+    assert list(map(points, plotting.by_distance(lines).lines)) == [[(5, 4), (15, 20)], [(5, 3)]]
+
+
+def test_a_leak_is_a_panel_per_model_and_starts_are_seen_from_the_digit():
+    matrices = {"label": 100 * np.eye(10), "none": np.full((10, 10), 10.0)}
+    for ax, matrix in zip(plotting.leak_matrix(matrices), matrices.values(), strict=True):
+        np.testing.assert_allclose(ax.images[0].get_array(), matrix)
+        assert ax.images[0].get_clim() == (0, 100)
+    (ax,) = plotting.map_of_starts({"URAM": np.array([[-60.0, 0.0]] * 3 + [[20.0, 40.0]])})
+    assert ax.collections[0].get_array().sum() == 4 and ax.yaxis_inverted()  # y grows downwards
+    assert (*ax.patches[0].get_xy(), ax.patches[0].get_width()) == (-14, -14, 28)
+
+
+def readings(*lines: tuple[str, str, float, float]) -> pd.DataFrame:
+    """(reading, budget, effect, half the interval)."""
+    return pd.DataFrame(
+        [("top-down", name, budget, 3, mean, mean - half, mean + half, -3.5, "") for name, budget, mean, half in lines],
+        columns=tables.READING_COLUMNS,
     )
-    (whisker,) = drawn.lines[2][0].get_segments()
-    assert whisker[:, 1].tolist() == [27, 33]
 
 
-def test_errors_have_a_line_a_name_and_a_colour_an_arm(ax):
-    lines = pd.DataFrame({"name": ["x", "y", "x"], "arm": ["RAM", "RAM", "top-down"], "mean": [30.0, None, 20.0],
-                          "low": [29.0, None, 18.0], "high": [31.0, None, 22.0]})  # fmt: skip
-    plotting.errors(lines, ax)
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["x", "y"]
-    assert [text.get_text() for text in ax.figure.legends[0].get_texts()] == ["RAM", "top-down"]
+def test_a_specification_curve_says_on_hover_what_each_point_is():
+    """Well-formed SVG that scales with its column and does not change when its numbers do not."""
+    lines = readings(("main", "paper", -0.7, 2.2), ("a < b & c", "paper", -4.0, 2.0), ("a < b & c", "strong", 5, 1))
+    plotting.use_style()
+    before, text = plt.get_fignums(), plotting.specification_curve(lines)
+    assert text == plotting.specification_curve(lines) and plt.get_fignums() == before
+    root = xml.fromstring(text)
+    titles = [element.text for element in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert root.get("width") == "100%" and root.get("viewBox")
+    for title, *parts in zip(titles, ("a < b & c, paper", "main, paper", "a < b & c, strong"), ("4.0", "0.7", "5.0"),
+                             strict=True):  # fmt: skip
+        assert all(part in title for part in (*parts, "3 seeds"))  # sorted by effect
+
+
+@pytest.mark.parametrize("mean, half, holds", [(-3, 1, (True, False)), (0, 1, (False, True)), (-2, 3, (True, True)),
+                                               (5, 1, (False, False))])  # fmt: skip
+def test_a_point_has_the_colour_of_what_its_interval_holds(mean, half, holds):
+    """The paper's effect of -3.5, and 0; each of the four cases has a colour and a mark of its own."""
+    text = plotting.specification_curve(readings(("main", "paper", mean, half)))
+    assert plotting.HOLDS[holds][1].lower() in text
+    assert all(len({case[i] for case in plotting.HOLDS.values()}) == 4 for i in (1, 2))
+
+
+def test_a_scoreboard_draws_effects_as_shares_of_the_claimed_ones():
+    """One line per part of the paper's own claims that has a size; arrows for what lies outside."""
+    frame = pd.DataFrame(
+        [("C3", "6 glimpses", "paper", "paper", -3.5, -0.7, -1.75, 0.35, "not supported"),
+         ("C3", "6 glimpses", "strong", "paper", -3.5, 70.0, 35.0, 105.0, "opposite"),
+         ("C8", "robust accuracy", "strong", "paper", 6.5, 13.0, 6.5, 19.5, "supported"),
+         ("C13", "MNIST", "strong", "ours", -0.06, -0.2, -0.4, -0.1, "supported"),
+         ("C12", "MNIST", "strong", "paper", None, -0.2, -0.4, -0.1, "supported")],
+        columns="claim,part,preset,source,paper_effect,our_effect,ci_low,ci_high,verdict".split(","),
+    )  # fmt: skip
+    ax = plotting.scoreboard(frame)
+    assert names(ax.get_yticklabels()) == ["C3 6 glimpses", "C8 robust accuracy"]
+    level = [line for line in ax.lines if len(set(line.get_ydata())) == 1]
+    whiskers = [list(line.get_xdata()) for line in level if len(line.get_xdata()) == 2]
+    np.testing.assert_allclose(whiskers, [[-0.1, 0.5], [-2, -2], [1, 2]], atol=1e-9)
+    marks = [(round(float(line.get_xdata()[0]), 3), line.get_marker()) for line in level if len(line.get_xdata()) == 1]
+    assert marks == [(0.2, "D"), (-2, "<"), (2, "o")]
+
+
+def test_a_row_has_one_colour_in_all_figures():
+    rows = ["ram-6", "ours-6", "ours-6-entropy", "ours-6-entropy-context"]
+    assert len(set(map(plotting.colour_of, rows))) == 4
+    assert plotting.colour_of("ours-6@lstm") == plotting.colour_of("ours-8") == plotting.colour_of("ours-6")

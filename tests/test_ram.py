@@ -1,4 +1,5 @@
-"""RAM: where gradients may and may not go, shapes, and the policy's density (oracle 1; T1-T5, T14-T16)."""
+"""RAM and the reader of numbers, which is one: where gradients may and may not go, the policy's density, what the
+glimpses and cores are (oracle 1; T1-T5, T10, T14, T15)."""
 
 import math
 
@@ -6,19 +7,49 @@ import pytest
 import scipy.stats
 import torch
 import torch.nn.functional as F
+from drawing import SHAPE, drawn, small_dram
 
-from uram_lib import data, experiments
-from uram_lib.models import RAM, build
-from uram_lib.objectives import hybrid_loss, policy_objective
+from uram_lib import data
+from uram_lib.config import Config
+from uram_lib.evaluation import evaluate
+from uram_lib.models import DRAM, RAM, build
+from uram_lib.models.layers import LSTMCore
+from uram_lib.objectives import policy_objective
+
+POLICY = {RAM: ("location_network",), DRAM: ("location_network", "location_core", "start_network")}
+READING = ("core", "glimpse_network", "classifier")
+
+
+@pytest.fixture(params=["ram", "dram"])
+def looker(request, small_ram):
+    """Builder of a RAM or a reader of numbers for images of `SHAPE`, whose sizes all differ."""
+    return small_ram if request.param == "ram" else small_dram
+
+
+@pytest.fixture
+def images(generator):
+    return torch.rand(9, *SHAPE, generator=generator)
+
+
+@pytest.fixture
+def reached(gradients):
+    """Which parts of a model a loss gives a gradient to: all, some or none of each part's parameters."""
+
+    def find(model, loss) -> dict[str, str]:
+        parts = (*POLICY[type(model)], *READING, "baseline_network")
+        found = {part: [bool(g.any()) for g in gradients(model, loss, part)] for part in parts}
+        return {part: "all" if all(g) else "some" if any(g) else "none" for part, g in found.items()}
+
+    return find
 
 
 def test_oracle01_score_of_the_policy_is_l_minus_mu_over_variance(small_ram):
     """Independent truth: the derivative of the normal log-density on paper, and scipy for its value."""
-    model = small_ram(sigma=0.15)
+    model = small_ram()
     means = [torch.rand(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(t)) for t in range(3)]
     samples = [m + 0.15 * torch.randn_like(m) for m in means]
     means = [m.requires_grad_() for m in means]
-    log_probs = model.log_prob(samples, means, means[0])
+    log_probs = model.log_prob(samples, means, 0.15, means[0])
     assert log_probs.shape == (6, 3)
     truth = torch.stack([torch.from_numpy(scipy.stats.norm.logpdf(s, m.detach(), 0.15).sum(-1))
                          for s, m in zip(samples, means, strict=True)], 1)  # fmt: skip
@@ -28,24 +59,22 @@ def test_oracle01_score_of_the_policy_is_l_minus_mu_over_variance(small_ram):
         torch.testing.assert_close(mean.grad, ((sample - mean) / 0.15**2).detach(), rtol=0, atol=1e-6)
 
 
-def test_T01_score_through_the_whole_model_is_exact_and_not_zero(small_ram, rollout_inputs):
-    """With two glimpses there is one action, l = mu + sigma noise, so the score of mu is noise / sigma and that of the
-    location network's bias, behind the tanh, noise / sigma (1 - mu^2)."""
-    model = small_ram(glimpses=2).double()
-    images, start, noise, _ = rollout_inputs(glimpses=2)
-    trajectory = model(images.double(), start.double(), noise.double())
-    trajectory.log_probs.sum().backward()
-    mean = model.locate(trajectory.hiddens[:, 0]).detach()
-    expected = (noise[:, 0].double() / model.sigma * (1 - mean**2)).sum(0)
+def test_T01_score_through_the_whole_model_is_exact_and_not_zero(looker, images):
+    """Of the first action, l = mu + sigma noise: the score of mu is noise / sigma, and that of the location network's
+    bias, behind the tanh, noise / sigma (1 - mu^2)."""
+    model, means = looker().double(), []
+    model.location_network.register_forward_hook(lambda *found: means.append(found[2].detach().tanh()))
+    draws = drawn(model, 9, dtype=torch.float64)
+    model.rollout(images.double(), draws).log_probs[:, 0].sum().backward()
+    expected = (draws["noise"][:, 0] / model.sigma * (1 - means[0] ** 2)).sum(0)
     torch.testing.assert_close(model.location_network.bias.grad, expected, rtol=0, atol=1e-6)
     assert expected.abs().min() > 0.01
 
 
 @pytest.mark.parametrize("core", ["relu", "lstm"])
-def test_T02_reinforce_reaches_every_parameter_of_the_location_network(small_ram, rollout_inputs, core, gradients):
+def test_T02_reinforce_reaches_every_parameter_of_the_location_network(small_ram, images, core, gradients):
     model = small_ram(core=core)
-    images, start, noise, _ = rollout_inputs()
-    trajectory = model(images, start, noise)
+    trajectory = model.rollout(images, drawn(model, 9))
     loss = -policy_objective(trajectory.log_probs, torch.arange(9).remainder(2).float(), trajectory.baselines)
     weight, bias = gradients(model, loss, "location_network")
     assert (bias != 0).all()
@@ -55,169 +84,178 @@ def test_T02_reinforce_reaches_every_parameter_of_the_location_network(small_ram
 
 
 @pytest.mark.parametrize("into_core", [True, False])
-def test_T02_reinforce_reaches_the_core_as_configured(small_ram, rollout_inputs, into_core, gradients):
-    """Ledger B6."""
-    model = small_ram(reinforce_into_core=into_core)
-    images, start, noise, _ = rollout_inputs()
-    trajectory = model(images, start, noise)
-    loss = -policy_objective(trajectory.log_probs, torch.ones(9), trajectory.baselines)
-    for part in ("core", "glimpse_network"):
-        assert any(g.any() for g in gradients(model, loss, part)) == into_core
-    assert all(g.any() for g in gradients(model, loss, "location_network"))
+def test_T02_T05_reinforce_reaches_the_policy_always_the_core_as_configured_and_the_baseline_never(
+    looker, images, into_core, reached
+):
+    """Ledger B6. The upper layer of a reader of numbers is the policy's own; the lower one is shared with classes."""
+    model = looker(reinforce_into_core=into_core)
+    trajectory = model.rollout(images, drawn(model, 9))
+    found = reached(model, -policy_objective(trajectory.log_probs, torch.ones(9), trajectory.baselines))
+    assert all(found[part] == "all" for part in POLICY[type(model)])
+    assert all((found[part] != "none") == into_core for part in ("core", "glimpse_network"))
+    assert found["baseline_network"] == "none" and found["classifier"] == "none"
 
 
 def test_T03_score_has_mean_zero_near_the_border(small_ram):
     """The density is the sample's, not that of the clamped location, which would pull the policy outward."""
-    count = 20_000
+    count = 8_000
     model = small_ram(glimpses=2, hidden=4).double()
     with torch.no_grad():
         model.location_network.weight.zero_()
         model.location_network.bias.copy_(torch.atanh(torch.tensor([0.98, -0.98])))
     noise = torch.randn(count, 1, 2, generator=torch.Generator().manual_seed(1)).double()
-    images, start = torch.zeros(1, 3, 31, 45).double().expand(count, -1, -1, -1), torch.zeros(count, 2).double()
-    trajectory = model(images, start, noise)
+    trajectory = model(torch.zeros(1, *SHAPE).double().expand(count, -1, -1, -1), torch.zeros(count, 2).double(), noise)
     beyond = (trajectory.locations[:, 1].abs() == 1).double().mean().item()
-    assert beyond == pytest.approx(scipy.stats.norm.sf(1, 0.98, model.sigma), abs=0.01)  # 45 % were clamped
+    assert beyond == pytest.approx(scipy.stats.norm.sf(1, 0.98, model.sigma), abs=0.02)  # 45 % were clamped
     assert trajectory.locations.abs().max() <= 1
     (trajectory.log_probs.sum() / count / (1 - 0.98**2)).backward()
     standard_error = 1 / (model.sigma * math.sqrt(count))
     assert (model.location_network.bias.grad.abs() < 4 * standard_error).all()
     # The bug: the score of clamped locations is off by many standard errors.
-    mean = torch.tensor([0.98, -0.98])
-    clamped_score = (trajectory.locations[:, 1] - mean) / model.sigma**2
+    clamped_score = (trajectory.locations[:, 1] - torch.tensor([0.98, -0.98])) / model.sigma**2
     assert (clamped_score.mean(0).abs() > 20 * standard_error).all()
 
 
 @pytest.mark.parametrize("sampled", [True, False])
-def test_T04_location_is_detached_before_it_enters_the_glimpse_network(small_ram, rollout_inputs, sampled, gradients):
-    """Cross entropy alone leaves the location network's gradients exactly 0, and moves everything else it should."""
-    model = small_ram()
-    images, start, noise, labels = rollout_inputs()
-    trajectory = model(images, start, noise if sampled else None)
-    loss = F.cross_entropy(trajectory.class_logits[:, -1], labels)
-    assert not any(g.any() for g in gradients(model, loss, "location_network"))
-    assert not any(g.any() for g in gradients(model, loss, "baseline_network"))
-    for part in ("classifier", "core", "glimpse_network"):
-        assert all(g.any() for g in gradients(model, loss, part)), part
+def test_T04_location_is_detached_before_it_enters_the_glimpse_network(looker, images, sampled, reached):
+    """Cross entropy alone leaves the policy's gradients exactly 0, and moves everything else it should. The coarse
+    image of a reader of numbers reaches the classes only through where it looks."""
+    model = looker()
+    trajectory = model.rollout(images, drawn(model, 9) if sampled else drawn(model, 9, sampled=False))
+    found = reached(model, F.cross_entropy(trajectory.class_logits[:, -1], torch.arange(9)))
+    assert all(found[part] == "none" for part in (*POLICY[type(model)], "baseline_network"))
+    assert all(found[part] == "all" for part in READING)
 
 
-def test_T05_the_baseline_learns_from_its_regression_alone_and_teaches_nothing_else(
-    small_ram, rollout_inputs, gradients
-):
+def test_T05_the_baseline_learns_from_its_regression_alone_and_teaches_nothing_else(looker, images, reached):
     """Ledger B8."""
-    model = small_ram()
-    images, start, noise, _ = rollout_inputs()
-    loss = (model(images, start, noise).baselines - 1).square().mean()
-    assert all(g.any() for g in gradients(model, loss, "baseline_network"))
-    for part in ("core", "glimpse_network", "location_network", "classifier"):
-        assert not any(g.any() for g in gradients(model, loss, part)), part
+    model = looker()
+    found = reached(model, (model.rollout(images, drawn(model, 9)).baselines - 1).square().mean())
+    assert {part for part, how in found.items() if how != "none"} == {"baseline_network"}
 
 
-def test_context_loss_reaches_its_network_only_when_there_is_one(small_ram, rollout_inputs, gradients):
-    images, start, noise, labels = rollout_inputs()
-    model = small_ram(context=True)
-    loss, _ = hybrid_loss(model(images, start, noise), labels, model.context_network, 1.0, 0.01, "literal", 0.5)
-    assert all(g.any() for g in gradients(model, loss, "context_network"))
-    plain = small_ram()
-    assert plain.context_network is None
-    _, parts = hybrid_loss(plain(images, start, noise), labels, None, 1.0, 0.01, "literal", 0.5)
-    assert parts["context"].item() == 0
+def test_T10_outside_a_black_image_is_black(looker):
+    """Wherever a glimpse lies, a black image looks the same."""
+    model, seen = looker(sigma=1.0), []
+    model.glimpse_network.register_forward_hook(lambda module, given, found: seen.append(given[0]))
+    model.rollout(torch.zeros(9, *SHAPE), drawn(model, 9))
+    assert all((patch == patch.flatten()[0]).all() for patch in seen) and len(seen) == model.glimpses
 
 
 @pytest.mark.parametrize("glimpses", [1, 2, 6])
-def test_T14_t_glimpses_have_t_minus_one_log_probs(small_ram, rollout_inputs, glimpses):
-    """Six glimpses are six crops, the one at the start included, hence five actions (ledger B2)."""
-    model = small_ram(glimpses=glimpses)
-    images, start, noise, _ = rollout_inputs(glimpses=glimpses)
-    crops = []
+def test_T14_every_action_has_one_log_prob_that_of_the_location_looked_at_next(looker, images, glimpses):
+    """Six glimpses are six crops. RAM's first is given, hence five actions (ledger B2); readers of numbers choose all.
+    Recomputed with scipy from the trajectory's own locations, with samples kept small enough not to be clamped."""
+    glimpses *= 6 if looker is small_dram else 1
+    model, crops, means = looker(glimpses=glimpses, sigma=0.05), [], []
     model.glimpse_network.register_forward_hook(lambda *_: crops.append(1))
-    trajectory = model(images, start, noise)
-    assert len(crops) == glimpses
-    assert trajectory.log_probs.shape == trajectory.baselines.shape == (9, glimpses - 1)
-    assert trajectory.locations.shape == (9, glimpses, 2)
-    torch.testing.assert_close(trajectory.locations[:, 0], start)
-
-
-def test_T14_every_log_prob_belongs_to_the_location_that_is_looked_at_next(small_ram, rollout_inputs):
-    """Recomputed with scipy from the trajectory's own locations, with samples kept small enough not to be clamped."""
-    model = small_ram(sigma=0.05)
-    images, start, noise, _ = rollout_inputs()
-    trajectory = model(images, start, noise)
-    assert trajectory.locations[:, 1:].abs().max() < 1
-    means = model.locate(trajectory.hiddens[:, :-1])
-    truth = scipy.stats.norm.logpdf(trajectory.locations[:, 1:], means.detach(), 0.05).sum(-1)
-    torch.testing.assert_close(trajectory.log_probs.detach(), torch.from_numpy(truth).float(), rtol=1e-4, atol=1e-3)
+    model.location_network.register_forward_hook(lambda *found: means.append(found[2].detach().tanh()))
+    draws = drawn(model, 9)
+    trajectory = model.rollout(images, draws)
+    actions = glimpses if looker is small_dram else glimpses - 1
+    assert (len(crops), len(means)) == (glimpses, actions) and trajectory.locations.shape == (9, glimpses, 2)
+    assert trajectory.log_probs.shape == trajectory.baselines.shape == (9, actions)
+    if "start" in draws:
+        torch.testing.assert_close(trajectory.locations[:, 0], draws["start"])
+    chosen = trajectory.locations[:, glimpses - actions :]
+    assert not actions or chosen.abs().max() < 1
+    truth = torch.zeros(9, actions).double()
+    for t, mean in enumerate(means):
+        truth[:, t] = torch.from_numpy(scipy.stats.norm.logpdf(chosen[:, t], mean, 0.05).sum(-1))
+    torch.testing.assert_close(trajectory.log_probs.detach(), truth.float(), rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("core", ["relu", "lstm"])
-@pytest.mark.parametrize("context", [True, False])
-def test_T15_all_sizes_differ_and_each_is_where_it_belongs(rollout_inputs, core, context):
-    config = experiments.Config(
-        dataset="digits", model="ram", epochs=1, glimpses=4, patch_size=7, scales=2, sigma=0.23, core=core,
-        context=context, reinforce_into_core=False,
-    )  # fmt: skip
-    model = build(config, (3, 31, 45), 11)
-    assert (model.glimpses, model.sensor.size, model.sensor.scales, model.sigma) == (4, 7, 2, 0.23)
-    assert model.reinforce_into_core is False
-    images, start, noise, _ = rollout_inputs()
-    trajectory = model(images, start, noise)
-    assert trajectory.patch_entropies.shape == (9, 4)
-    assert trajectory.hiddens.shape == (9, 4, 256)
-    assert trajectory.class_logits.shape == (9, 4, 11)
-    assert trajectory.log_probs.shape == trajectory.baselines.shape == (9, 3)
+@pytest.mark.parametrize("context", ["none", "attended"])
+def test_T15_a_ram_has_what_its_configuration_says(images, core, context):
+    """All sizes differ, so that none can be in another's place."""
+    config = Config("digits", "ram", 2, glimpses=4, patch_size=7, scales=2, sigma=0.23, last_sigma=0.11, core=core,
+                    context=context, reinforce_into_core=False, start="image-centre")  # fmt: skip
+    model = build(config, SHAPE, 11)
+    assert (model.glimpses, model.sensor.size, model.sensor.scales, model.sigma) == (4, 7, 2, 0.11)
+    assert (model.reinforce_into_core, model.start) == (False, "image-centre")
+    trajectory = model.rollout(images, drawn(model, 9))
+    assert trajectory.hiddens.shape == (9, 4, 256) and trajectory.class_logits.shape == (9, 4, 11)
     assert model.glimpse_network.patch.in_features == 2 * 3 * 7 * 7
     assert model.patch_mean.shape == model.patch_std.shape == (2, 1, 1, 1)
-    if context:
-        assert model.context_network(trajectory.hiddens[:, 0]).shape == (9, 11)
-
-
-def test_T15_hidden_size_differs_from_glimpse_size(small_ram, rollout_inputs):
-    images, start, noise, _ = rollout_inputs()
-    for core in ("relu", "lstm"):
-        assert small_ram(core=core, hidden=48, context=True)(images, start, noise).hiddens.shape == (9, 4, 48)
-
-
-@pytest.mark.parametrize("name", ["fc", "cnn2", "cnn5"])
-def test_T15_feedforward_models_take_images_that_are_not_square(name):
-    model = build(experiments.Config(dataset="digits", model=name, epochs=1), (3, 31, 45), 11)
-    assert model(torch.rand(2, 3, 31, 45)).shape == (2, 11)
-
-
-@pytest.mark.parametrize("name", ["fc", "cnn2", "cnn5", "ram"])
-def test_T16_a_batch_of_one_gives_what_it_gives_within_a_batch(name, few_digits, small_config):
-    model = build(small_config(model=name), few_digits.image_shape, 10).double()
-    images = few_digits.train.floats()[:5].double()
-    if name != "ram":
-        torch.testing.assert_close(model(images[:1]), model(images)[:1])
-        return
-    start, noise = torch.rand(5, 2).double() - 0.5, torch.randn(5, 2, 2).double()
-    whole, one = model(images, start, noise), model(images[:1], start[:1], noise[:1])
-    for name, field in one._asdict().items():
-        torch.testing.assert_close(field, getattr(whole, name)[:1], msg=name)
-    loss, _ = hybrid_loss(one, torch.tensor([3]), None, 1.0, 0.01, "intent", 0.5)
-    assert loss.shape == () and loss.isfinite()
+    assert (model.context_network is None) == (context == "none")
+    smaller = RAM(SHAPE, 11, 4, 7, 2, 0.15, core=core, hidden=48, context=True)
+    trajectory = smaller.rollout(images, drawn(smaller, 9))
+    assert smaller.context_network(trajectory.hiddens[:, 0]).shape == (9, 11)
 
 
 def test_mean_policy_has_no_noise_and_sampled_policy_adds_sigma_times_it(small_ram, rollout_inputs):
-    """Ledger B4: sigma is a standard deviation in location units."""
+    """Ledger B4: sigma is a standard deviation in location units; that of the epoch goes before the model's own."""
     images, start, noise, _ = rollout_inputs()
     model = small_ram(sigma=0.01)
-    mean, sampled = model(images, start), model(images, start, noise)
+    mean, sampled, wider = (model(images, start, *rest) for rest in ((), (noise,), (noise, 0.03)))
     torch.testing.assert_close(mean.locations[:, 1], model.locate(mean.hiddens[:, 0]).detach())
-    torch.testing.assert_close(sampled.locations[:, 1] - mean.locations[:, 1], 0.01 * noise[:, 0], rtol=1e-3, atol=1e-6)
+    for found, sigma in ((sampled, 0.01), (wider, 0.03)):
+        torch.testing.assert_close(
+            found.locations[:, 1] - mean.locations[:, 1], sigma * noise[:, 0], rtol=1e-3, atol=1e-6
+        )
 
 
-def test_patch_entropies_are_those_of_the_finest_scale_where_the_model_looked(small_ram):
+def test_ledger_B5_a_linear_mean_is_not_squashed(small_ram):
+    hidden = torch.randn(9, 48, generator=torch.Generator().manual_seed(0)) * 20
+    bounded, linear = small_ram().locate(hidden), small_ram(bounded_mean=False).locate(hidden)
+    torch.testing.assert_close(bounded, linear.tanh())
+    assert linear.abs().max() > 2 and bounded.abs().max() <= 1
+
+
+def test_ledger_B3_the_first_hidden_state_is_zero_or_drawn(small_ram, images):
+    """Standard normal where it is drawn, and the first state of the core."""
+    plain, model = small_ram(), small_ram(initial_hidden="noise")
+    draws = drawn(model, 9)
+    assert "hidden" not in drawn(plain, 9) and draws["hidden"].shape == (9, 48)
+    many = drawn(model, 500)["hidden"].flatten()
+    assert scipy.stats.kstest(many, "norm").pvalue > 0.01
+    zeros = model.rollout(images, draws | {"hidden": torch.zeros(9, 48)})
+    for one, other in zip(zeros, plain.rollout(images, draws | {"hidden": None}), strict=True):
+        assert torch.equal(one, other)
+    states = []
+    model.core.register_forward_pre_hook(lambda _, inputs: states.append(inputs[1]))
+    model.logits(images, draws)  # what an attack asks
+    assert torch.equal(states[0], draws["hidden"])
+
+
+@pytest.mark.parametrize("name, changes", [
+    ("ram", {"core": "lstm", "forget_bias": 1.0}), ("dram", {"glimpses": 6, "reward": "whole", "forget_bias": 1.0}),
+    ("ram", {"location_scale": 0.1}),
+])  # fmt: skip
+def test_settings_of_the_first_weights_change_these_weights_alone(name, changes):
+    sizes = {"glimpses": 3, "patch_size": 12, "scales": 1, "width": 0.05} | changes
+    plain = {key: value for key, value in sizes.items() if key not in ("forget_bias", "location_scale")}
+    one, other = (build(Config("digits", name, 1, **s), SHAPE, 11).initialise(2).state_dict() for s in (plain, sizes))
+    differing = {key for key in one if not torch.equal(one[key], other[key])}
+    if "location_scale" in changes:
+        assert differing == {"location_network.weight", "location_network.bias"}
+        assert all(torch.equal(other[key], 0.1 * one[key]) for key in differing)
+        return
+    cores = {"core", "location_core"} if name == "dram" else {"core"}
+    assert differing == {f"{core}.cell.bias_ih" for core in cores}
+    for key in differing:  # PyTorch's order of gates: input, forget, candidate, output
+        torch.testing.assert_close(
+            (other[key] - one[key]).view(4, -1), torch.tensor([[0.0], [1], [0], [0]]).expand(4, len(one[key]) // 4)
+        )
+
+
+def test_patch_entropies_are_those_of_the_finest_scale_or_the_mean_of_all(small_ram):
     """Ledger D5: of the raw patch, before it is standardised."""
-    model = small_ram(glimpses=2)
-    images = torch.zeros(2, 3, 31, 45)
-    images[1, :, :, 22:] = 1  # split near the middle: half of the finest patch is lit, the black image has nothing
-    before = model(images, torch.zeros(2, 2)).patch_entropies
-    assert before[0].tolist() == [0, 0]
-    assert before[1, 0].item() == pytest.approx(scipy.stats.entropy([4 / 7, 3 / 7], base=2), abs=1e-5)
-    model.patch_mean.fill_(5)
-    model.patch_std.fill_(0.1)
-    torch.testing.assert_close(model(images, torch.zeros(2, 2)).patch_entropies[:, 0], before[:, 0])
+    images = torch.zeros(2, *SHAPE)
+    images[1, :, :, 22:] = 0.6  # split near the middle: half of the patch is lit, the black image has nothing
+    bits = lambda lit, whole: scipy.stats.entropy([lit / whole, 1 - lit / whole], base=2)  # noqa: E731
+    for changes, expected in (
+        ({}, bits(4, 7)),
+        ({"entropy_scales": "all"}, (bits(4, 7) + bits(4 * 7, 7 * 7)) / 2),  # of the second scale as well 4 of 7
+        ({"entropy_threshold": 0.7}, 0),
+    ):
+        model = small_ram(glimpses=2, **changes)
+        before = model(images, torch.zeros(2, 2)).patch_entropies
+        assert before[0].tolist() == [0, 0] and before[1, 0].item() == pytest.approx(expected, abs=1e-5)
+        model.patch_mean.fill_(5)
+        model.patch_std.fill_(0.1)
+        torch.testing.assert_close(model(images, torch.zeros(2, 2)).patch_entropies[:, 0], before[:, 0])
 
 
 def test_relu_core_by_hand(small_ram):
@@ -233,55 +271,64 @@ def test_relu_core_by_hand(small_ram):
     assert following is hidden
 
 
-def test_calibration_standardises_training_patches(few_digits, small_config):
-    model = build(small_config(scales=2), few_digits.image_shape, 10)
-    images = few_digits.train.floats()
-    location = torch.rand(len(images), 2) * 2 - 1
+def test_lstm_core_is_pytorchs_lstm_cell(generator):
+    """Independent truth: PyTorch's own fused cell, over a few steps."""
+    core = LSTMCore(11, 7).double()
+    state = truth = core.state(torch.zeros(5, 7, dtype=torch.float64))
+    for _ in range(4):
+        glimpse = torch.randn(5, 11, generator=generator, dtype=torch.float64)
+        _, state = core(glimpse, state)
+        truth = core.cell(glimpse, truth)
+        torch.testing.assert_close(state, truth, rtol=0, atol=1e-12)
+
+
+def test_calibration_standardises_training_patches_unless_told_not_to(few_digits, small_config):
+    """Ledger B9."""
+    images, location = few_digits.train.floats(), torch.rand(len(few_digits.train), 2) * 2 - 1
+    model, raw = (build(small_config(scales=2, standardise=s), few_digits.image_shape, 10) for s in (True, False))
     model.calibrate(images, location)
     patch = model.sensor(model.sensor.pyramid(images), location)
     standard = ((patch - model.patch_mean) / model.patch_std).transpose(0, 1).flatten(1)
     torch.testing.assert_close(standard.mean(1), torch.zeros(2), atol=1e-4, rtol=0)
     torch.testing.assert_close(standard.std(1), torch.ones(2), atol=1e-4, rtol=0)
+    raw.calibrate(images, location)
+    assert (raw.patch_mean == 0).all() and (raw.patch_std == 1).all()
+
+
+def test_brightness_and_contrast_of_a_photograph_of_numbers_do_not_matter(images):
+    """Where no glimpse meets the border, beyond which it is black whatever the photograph's exposure."""
+    model = small_dram(sigma=1e-6, scales=1)
+    one, other = model(images), model(0.2 + 0.5 * images)
+    assert one.locations.abs().max() < 0.5
+    torch.testing.assert_close(one.class_logits, other.class_logits, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(one.locations, other.locations, rtol=1e-3, atol=1e-4)
+    assert not torch.equal(one.patch_entropies, other.patch_entropies)  # these are of the raw patch (ledger D5)
 
 
 def test_ledger_K1_predictions_do_not_depend_on_labels(few_digits, small_config):
-    """The context uses the true label, so it is a training loss alone: permuted test labels change no prediction."""
-    from uram_lib.evaluation import evaluate
-
-    torch.manual_seed(0)
-    model = build(small_config(context=True), few_digits.image_shape, 10)
+    """The context uses the true label, so it is a training loss alone: whatever labels are given in testing, each image
+    is called one same class."""
+    model = build(small_config(context="attended"), few_digits.image_shape, 10).initialise(0)
     split = few_digits.validation
-    right = evaluate(model, split, 2, monte_carlo=True)
-    predicted_3 = evaluate(model, data.Split(split.images, torch.full_like(split.labels, 3), split.centres), 2)
-    predicted_each = torch.stack([
-        evaluate(model, data.Split(split.images, torch.full_like(split.labels, k), split.centres), 2).correct
-        for k in range(10)
-    ])  # fmt: skip
-    assert (predicted_each.sum(0) == 1).all()  # whatever labels are given, each image is called one same class
-    torch.testing.assert_close(predicted_each[3], predicted_3.correct)
-    torch.testing.assert_close(predicted_each.float().argmax(0) == split.labels, right.correct)
+    label = lambda k: data.Split(split.images, torch.full_like(split.labels, k), split.centres)  # noqa: E731
+    predicted = torch.stack([evaluate(model, label(k), 2).correct for k in range(10)])
+    assert (predicted.sum(0) == 1).all()
+    torch.testing.assert_close(predicted.float().argmax(0) == split.labels, evaluate(model, split, 2).correct)
 
 
-@pytest.mark.parametrize("changes, said", [
-    ({"glimpses": 0}, "glimpses must be at least 1"),
-    ({"sigma": 0.0}, "sigma positive"),
-    ({"core": "gru"}, "'gru'; one of: relu, lstm"),
+@pytest.mark.parametrize("build_it, changes, said", [
+    (RAM, {"glimpses": 0}, "glimpses must be at least 1"),
+    (RAM, {"sigma": 0.0}, "sigma positive"),
+    (DRAM, {"glimpses": 13}, "multiple of 6, got 13"),
+    (DRAM, {"patch_size": 8}, "at least 9, got 8"),
 ])  # fmt: skip
-def test_ram_refuses_impossible_settings(changes, said):
+def test_impossible_settings_are_refused(build_it, changes, said):
     with pytest.raises(ValueError, match=said):
-        RAM((1, 28, 28), 10, **{"glimpses": 2, "patch_size": 8, "scales": 1, "sigma": 0.15} | changes)
+        build_it((1, 28, 28), 10, **{"glimpses": 6, "patch_size": 9, "scales": 1, "sigma": 0.15} | changes)
 
 
-def test_lstm_core_is_pytorchs_lstm_cell(generator):
-    """Independent truth: PyTorch's own fused cell, over a few steps."""
-    from uram_lib.models.ram import LSTMCore
-
-    core = LSTMCore(11, 7).double()
-    state = core.initial_state(5, torch.zeros(1, dtype=torch.float64))
-    truth = state
-    for _ in range(4):
-        glimpse = torch.randn(5, 11, generator=generator, dtype=torch.float64)
-        hidden, state = core(glimpse, state)
-        truth = core.cell(glimpse, truth)
-        torch.testing.assert_close(hidden, truth[0], rtol=0, atol=1e-12)
-        torch.testing.assert_close(state[1], truth[1], rtol=0, atol=1e-12)
+def test_noise_for_another_number_of_actions_is_refused(small_ram, rollout_inputs):
+    images, start, _, _ = rollout_inputs()
+    for shape in ((9, 4, 2), (9, 2, 2), (1, 3, 2), (9, 3)):  # one per glimpse, too few, one for all, no axes
+        with pytest.raises(ValueError, match=r"noise must be \(9, 3, 2\), got"):
+            small_ram()(images, start, torch.zeros(shape))

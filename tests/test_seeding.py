@@ -1,21 +1,21 @@
 """Random streams: derived by name, shared by rows, untouched by what a row adds."""
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from drawing import drawn, streams
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uram_lib import experiments, training
+from uram_lib import training
+from uram_lib.config import Config
 from uram_lib.models import RAM, build
 from uram_lib.seeding import initialise, stream, stream_seed
 
 NAMES = ["order", "start", "policy", "data", "init"]
-
-
-def first_draws(*key) -> list[float]:
-    return torch.rand(4, generator=stream(*key)).tolist()
+first_draws = lambda *key: torch.rand(4, generator=stream(*key)).tolist()  # noqa: E731
 
 
 @given(seed=st.integers(0, 2**40), name=st.sampled_from(NAMES), epoch=st.integers(0, 1000))
@@ -37,9 +37,11 @@ def test_a_stream_is_the_same_on_every_machine_and_version():
     assert stream_seed(0, "order", 1) == int.from_bytes(bytes.fromhex("5234ff2e7dfbb7de"), "little") >> 1
 
 
+PLAIN = Config("digits", "ram", 2, glimpses=3, patch_size=8, scales=1, batch_size=50)
+
+
 def weights(seed: int, **changes) -> dict[str, torch.Tensor]:
-    settings = {"dataset": "digits", "model": "ram", "epochs": 1, "glimpses": 3, "patch_size": 8, "scales": 1}
-    model = initialise(build(experiments.Config(**settings | changes), (1, 28, 28), 10), seed)
+    model = build(dataclasses.replace(PLAIN, **changes), (1, 28, 28), 10).initialise(seed)
     return {name: value.clone() for name, value in model.named_parameters()}
 
 
@@ -51,7 +53,7 @@ def test_initial_weights_repeat_and_differ_between_seeds():
 
 
 def test_threads_of_one_process_draw_each_seeds_own_weights():
-    """A worker of a cluster may run several groups at once, and PyTorch has one global generator."""
+    """A worker of a cluster may run several runs at once, and PyTorch has one global generator."""
     alone = [weights(seed) for seed in range(12)]
     with ThreadPoolExecutor(4) as threads:
         for seed, found in enumerate(threads.map(weights, range(12))):
@@ -59,7 +61,7 @@ def test_threads_of_one_process_draw_each_seeds_own_weights():
 
 
 def test_initialising_leaves_the_global_generator_alone():
-    model = build(experiments.Config(dataset="digits", model="fc", epochs=1), (1, 28, 28), 10)
+    model = build(Config("digits", "fc", 1), (1, 28, 28), 10)
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -67,47 +69,55 @@ def test_initialising_leaves_the_global_generator_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize("core", ["relu", "lstm"])
-def test_adding_the_context_network_changes_no_other_initial_weight(core):
-    plain, richer = weights(3, core=core), weights(3, core=core, context=True)
-    added = richer.keys() - plain.keys()
-    assert plain.keys() < richer.keys() and all(name.startswith("context_network.") for name in added)
-    assert all(torch.equal(plain[name], richer[name]) for name in plain)
+@pytest.mark.parametrize("plain, richer, added", [
+    ({}, {"context": "attended"}, "context_network."),
+    ({"core": "lstm"}, {"core": "lstm", "context": "attended"}, "context_network."),
+    ({"glimpses": 6}, {"glimpses": 7}, ""),
+    ({}, {"model": "unified"}, "topdown."),
+    ({"model": "dram", "glimpses": 6, "patch_size": 12, "reward": "whole"},
+     {"model": "dram", "glimpses": 6, "patch_size": 12, "reward": "whole", "context": "detached"}, "context_network."),
+])  # fmt: skip
+def test_what_a_row_adds_changes_no_other_initial_weight(plain, richer, added):
+    """Rows are paired by seed: what two models share must be equal."""
+    one = weights(3, **plain)
+    other = {name.removeprefix("ram."): value for name, value in weights(3, **richer).items()}
+    assert all(name.startswith(added) for name in other.keys() - one.keys()) and one.keys() <= other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_more_glimpses_change_no_initial_weight():
-    six, seven = weights(3, glimpses=6), weights(3, glimpses=7)
-    assert six.keys() == seven.keys() and all(torch.equal(six[name], seven[name]) for name in six)
+def test_a_unified_model_and_its_RAM_draw_the_same():
+    ram, unified = (build(dataclasses.replace(PLAIN, model=name), (1, 28, 28), 10) for name in ("ram", "unified"))
+    alone, both = drawn(ram, 8), drawn(unified, 8)
+    assert both.keys() - alone.keys() == {"explore", "epsilon"} and (both["epsilon"] == 0.5).all()
+    assert all(torch.equal(alone[name], both[name]) for name in alone)
+    centred = unified.draws(8, {name: streams()[name] for name in ("start", "policy")})  # as in testing
+    assert centred.keys() == alone.keys()
 
 
-def seen_in_training(config, seed, dataset) -> tuple[list, list, list]:
-    """All images, starts and noises that a real training run feeds its RAM, in order."""
-    images, starts, noises = [], [], []
+def seen_in_training(config, seed, dataset) -> list[tuple]:
+    """The images, starts and noise that each step of a real training run feeds its RAM."""
+    seen = []
 
-    def look(module, inputs):
-        if isinstance(module, RAM) and len(inputs) == 3 and module.training:
-            for kept, value in zip((images, starts, noises), inputs, strict=True):
-                kept.append(value.clone())
+    def look(module, given):
+        if isinstance(module, RAM) and module.training:
+            seen.append(tuple(value.clone() for value in given[:3]))
 
     handle = torch.nn.modules.module.register_module_forward_pre_hook(look)
     try:
         training.train(config, seed, dataset)
     finally:
         handle.remove()
-    assert len(images) == 8  # two epochs of four steps
-    return images, starts, noises
+    assert len(seen) == 8  # two epochs of four steps
+    return seen
 
 
-def same(one: list, other: list) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-def test_rows_with_the_same_seed_share_data_order_starts_and_exploration(few_digits, small_config):
-    ram = seen_in_training(small_config(epochs=2), 0, few_digits)
-    ours = seen_in_training(small_config(epochs=2, entropy="literal", context=True), 0, few_digits)
-    more = seen_in_training(small_config(epochs=2, glimpses=4), 0, few_digits)
-    other_seed = seen_in_training(small_config(epochs=2), 1, few_digits)
-    assert all(same(a, b) for a, b in zip(ram, ours, strict=True))
-    assert same(ram[0], more[0]) and same(ram[1], more[1])  # another number of actions draws other noise
-    assert not any(same(a, b) for a, b in zip(ram, other_seed, strict=True))
-    assert not torch.equal(ram[0][0], ram[0][4]) and not torch.equal(ram[1][0], ram[1][4])  # epochs differ too
+def test_rows_with_the_same_seed_share_data_order_starts_and_exploration(few_digits):
+    ram = seen_in_training(PLAIN, 0, few_digits)
+    rich = dataclasses.replace(PLAIN, entropy="literal", context="attended", reward="probability", sigma=0.3)
+    ours, other = seen_in_training(rich, 0, few_digits), seen_in_training(PLAIN, 1, few_digits)
+    more = seen_in_training(dataclasses.replace(PLAIN, glimpses=4), 0, few_digits)
+    for one, same, longer, different in zip(ram, ours, more, other, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(one[:2], longer[:2], strict=True))  # more actions draw other noise
+        assert not any(torch.equal(a, b) for a, b in zip(one, different, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(ram[0], ram[4], strict=True))  # epochs differ too

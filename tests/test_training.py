@@ -1,38 +1,64 @@
-"""The training loop: same bits, resuming after SIGKILL, two at once, a loss that leaves the finite numbers."""
+"""The training loop: same bits, resuming after SIGKILL, what an epoch trains, a loss that leaves the finite numbers."""
 
-import json
+import contextlib
+import dataclasses
 import math
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
+from drawing import equal_weights
 from safetensors.torch import load_file
 
-from uram_lib import UramError, experiments, records, training
+from uram_lib import UramError, data, experiments, records, training
+from uram_lib.config import Config
 from uram_lib.evaluation import evaluate
 from uram_lib.models import RAM
-from uram_lib.paths import ROOT
+from uram_lib.runs import Run, do
 
-RUN = "run table1 --preset smoke --rows ram-6 --seeds 0 --device cpu".split()
+LOOKS = {"epochs": 4, "batch_size": 50, "glimpses": 3, "patch_size": 12, "scales": 2}
+NUMBERS = LOOKS | {"width": 0.03, "batch_size": 40}
+KINDS = {
+    "ram": Config("digits", "ram", **LOOKS, context="attended", entropy="literal", sigma=0.3, last_sigma=0.1),
+    "lstm": Config("digits", "ram", **LOOKS, core="lstm", entropy="intent", reward="probability", clip_norm=1.0),
+    "fc": Config("digits", "fc", 4, batch_size=50),
+    "unified": Config("digits-clutter60-4", "unified", **LOOKS, curriculum_epochs=2),
+    "dram": Config("digits-composed", "dram", **NUMBERS | {"glimpses": 18}, reward="cumulative", context="confidence"),
+    "cnn11": Config("digits-composed", "cnn11", **NUMBERS),
+}
 
 
-def equal_weights(one, other) -> bool:
-    one, other = one.state_dict(), other.state_dict()
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+def few(name: str) -> data.Dataset:
+    """A data set cut to 200 training and 60 validation images: an epoch takes a blink."""
+    whole = data.load(name)
+    return dataclasses.replace(whole, train=whole.train.at(slice(200)), validation=whole.validation.at(slice(60)))
 
 
-@pytest.mark.parametrize("changes", [{}, {"core": "lstm", "entropy": "intent", "context": True}, {"model": "fc"}])
-def test_same_seed_same_bits_and_another_seed_others(few_digits, small_config, changes):
-    config = small_config(**changes)
-    first, second, other = (training.train(config, seed, few_digits) for seed in (0, 0, 1))
-    assert equal_weights(first.model, second.model) and first.curves == second.curves
-    assert not equal_weights(first.model, other.model)
+@pytest.mark.parametrize("name", KINDS)
+def test_a_run_gives_the_same_bits_again_and_resumed_and_another_seed_others(name, tmp_path, stopped_after):
+    config, dataset, steps = KINDS[name], few(KINDS[name].dataset), []
+    whole = training.train(config, 0, dataset, on_step=lambda *said: steps.append(said))
+    total = 4 * math.ceil(200 / config.batch_size)
+    assert [(done, of) for done, of, _ in steps] == [(k + 1, total) for k in range(total)]
+    errors = [None, *whole.curves["val_error"]]
+    assert [error for *_, error in steps] == [errors[k // (total // 4)] for k in range(total)]
+    assert whole.rollouts == 4 * 200 and whole.seconds > 0
+    stopped_after(2, config, 0, dataset, state_path=tmp_path / "state.pt")
+    steps.clear()
+    resumed = training.train(
+        config, 0, dataset, state_path=tmp_path / "state.pt", on_step=lambda *said: steps.append(said)
+    )
+    assert [done for done, *_ in steps] == list(range(total // 2 + 1, total + 1))  # it did go on and not start afresh
+    assert equal_weights(whole.model, resumed.model) and whole.curves == resumed.curves
+    assert (whole.best_epoch, whole.rollouts) == (resumed.best_epoch, resumed.rollouts)
+    short = dataclasses.replace(config, epochs=1)
+    one, other = (training.train(short, seed, dataset).model for seed in (0, 1))
+    assert not equal_weights(one, other)
 
 
 def test_training_learns_the_embedded_digits(digits, small_config):
@@ -40,35 +66,14 @@ def test_training_learns_the_embedded_digits(digits, small_config):
     trained = training.train(small_config(epochs=6), 0, digits)
     assert trained.val_error < 50
     assert trained.curves["cross_entropy"][-1] < 0.75 * trained.curves["cross_entropy"][0]
-    assert trained.images == 6 * len(digits.train)
-
-
-def test_resuming_in_process_gives_the_same_bits(few_digits, small_config, tmp_path, stopped_after):
-    config = small_config(epochs=4, context=True, entropy="literal", sigma=0.3, last_sigma=0.1)
-    whole = training.train(config, 0, few_digits)
-    stopped_after(2, config, 0, few_digits, state_path=tmp_path / "state.pt")
-    epochs = []
-    resumed = training.train(
-        config, 0, few_digits, state_path=tmp_path / "state.pt", on_epoch=lambda e, _: epochs.append(e)
-    )
-    assert epochs == [3, 4]  # it did go on and not start afresh
-    assert equal_weights(whole.model, resumed.model) and whole.curves == resumed.curves
-    assert whole.best_epoch == resumed.best_epoch
 
 
 def test_the_policy_is_as_wide_as_its_epoch_says_and_tested_as_wide_as_at_the_end(few_digits, small_config):
-    config = small_config(epochs=3, sigma=0.3, last_sigma=0.1, learning_rate=0.0)
-    widths = []
-    original = RAM.log_prob
-
-    def seen(ram, samples, means, like):
-        widths.append(ram.sigma)
-        return original(ram, samples, means, like)
-
+    config, widths, original = small_config(sigma=0.3, last_sigma=0.1), [], RAM.log_prob
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(RAM, "log_prob", seen)
+        patched.setattr(RAM, "log_prob", lambda ram, *given: widths.append(given[2]) or original(ram, *given))
         trained = training.train(config, 0, few_digits)
-    assert sorted(set(widths), reverse=True) == pytest.approx([0.3, 0.2, 0.1])
+    assert widths == pytest.approx([0.3] * 4 + [0.1] + [0.2] * 4 + [0.1] + [0.1] * 5)  # four steps, then the test
     assert trained.model.sigma == pytest.approx(0.1)
 
 
@@ -84,243 +89,204 @@ def test_the_kept_weights_are_those_of_the_best_epoch_and_not_of_the_last(few_di
 
 def test_learning_rate_schedules_in_closed_form(small_config):
     cosine, constant = small_config(learning_rate=0.2), small_config(learning_rate=0.2, schedule="constant")
-    assert training.learning_rate_at(cosine, 0, 100) == 0.2
-    assert training.learning_rate_at(cosine, 50, 100) == pytest.approx(0.1)
-    assert training.learning_rate_at(cosine, 100, 100) == pytest.approx(0, abs=1e-12)
+    rates = [training.learning_rate_at(cosine, step, 100) for step in (0, 50, 100)]
+    assert rates == pytest.approx([0.2, 0.1, 0], abs=1e-12)
     assert [training.learning_rate_at(constant, step, 100) for step in (0, 50, 100)] == [0.2] * 3
 
 
-def start(local, *words: str) -> subprocess.Popen:
-    environment = os.environ | {"URAM_LOCAL": str(local)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "uram_lib.cli", *(words or RUN)], cwd=ROOT, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+@pytest.fixture
+def epoch_by_epoch(monkeypatch):
+    """Train on few images and return the model's weights before training and after each epoch."""
+    made = []
+    original = training.new_model
+    monkeypatch.setattr(training, "new_model", lambda *given: made.append(original(*given)) or made[-1])
+
+    def run(config: Config) -> list[dict[str, torch.Tensor]]:
+        dataset, seen = few(config.dataset), []
+
+        def look(done: int, total: int, error: float | None) -> None:
+            if done == 1 or done % (total // config.epochs) == 0:
+                seen.append(training.copy_of(made[-1]))
+
+        training.train(config, 0, dataset, on_step=look)
+        return [training.copy_of(original(config, 0, dataset)), *seen[1:]]
+
+    return run
 
 
-def finish(process: subprocess.Popen) -> tuple[int, str]:
-    _, said = process.communicate(timeout=180)
-    return process.returncode, said
+def moved(before: dict, after: dict, part: str) -> set[bool]:
+    """Whether the parameters of a part moved, as the set of answers."""
+    return {not torch.equal(before[name], after[name]) for name in before if name.startswith(part)}
 
 
-def outcome(local) -> tuple[dict, dict[str, bytes], dict[str, str]]:
-    """The one record without what belongs to the machine and the clock, the bytes of each weight, and the checkpoint's
-    metadata (whose order in the file is safetensors' own and not fixed, so whole files are not compared)."""
-    (record,), (checkpoint,) = local.glob("runs/**/seed-0.json"), local.glob("checkpoints/**/*.safetensors")
+def test_ledger_A3_the_frozen_network_follows_once_an_epoch(epoch_by_epoch):
+    """After an epoch it holds the weights that the online network had when the epoch began."""
+    seen = epoch_by_epoch(KINDS["unified"])
+    for before, after in zip(seen, seen[1:], strict=False):
+        pairs = [(name, name.replace("online", "target")) for name in before if "online" in name]
+        assert pairs and all(torch.equal(before[online], after[target]) for online, target in pairs)
+        assert any(not torch.equal(after[online], after[target]) for online, target in pairs)
+
+
+def test_ledger_A10_a_chooser_that_is_trained_alone_leaves_RAM_where_it_is_and_then_both_learn(epoch_by_epoch):
+    seen = epoch_by_epoch(dataclasses.replace(KINDS["unified"], chooser_alone_epochs=2))
+    for epoch, alone in ((1, True), (2, True), (3, False), (4, False)):
+        before, after = seen[epoch - 1 : epoch + 1]
+        assert moved(before, after, "topdown.online") == {True}
+        assert (True in moved(before, after, "ram")) != alone
+    assert moved(*seen[2:4], "ram.classifier") == {True}
+
+
+def test_without_a_policy_to_train_the_eye_stays_where_it_is(epoch_by_epoch):
+    """While `explore_epochs` last, nothing moves but what reads and the baseline; then the rest moves, too."""
+    seen = epoch_by_epoch(dataclasses.replace(KINDS["dram"], epochs=2, explore_epochs=1))
+    for part in ("location_core", "location_network", "start_network"):
+        assert (moved(*seen[:2], part), moved(*seen[1:], part)) == ({False}, {True})
+    assert moved(*seen[:2], "classifier") == moved(*seen[:2], "baseline_network") == {True}
+
+
+def published(folder: Path) -> tuple[dict, dict[str, bytes]]:
+    """The one record without what belongs to the machine and the clock, and the bytes of each weight."""
+    (record,), (checkpoint,) = folder.glob("runs/**/seed-0.json"), folder.glob("checkpoints/**/*.safetensors")
     content = records.read_record(record)
     assert content.pop("provenance")
-    weights = {name: value.numpy().tobytes() for name, value in load_file(checkpoint).items()}
-    with safe_open(checkpoint, "pt") as file:
-        return content, weights, file.metadata()
+    return content, {name: value.numpy().tobytes() for name, value in load_file(checkpoint).items()}
 
 
-def wait_for(condition, process: subprocess.Popen, seconds: float = 90) -> bool:
-    """Whether `condition` came true while the process lived."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        if condition():
-            return True
-        time.sleep(0.002)
-    return False
+def in_a_process(folder: str) -> None:
+    os.environ["URAM_LOCAL"] = folder
+    smoke = experiments.experiment("table1", "ram-6", "smoke")
+    short = dataclasses.replace(smoke, config=dataclasses.replace(smoke.config, epochs=10, glimpses=2))
+    do(Run(short, 0), "cpu", 1)
 
 
-@pytest.fixture(scope="module")
-def uninterrupted_folder(tmp_path_factory):
-    local = tmp_path_factory.mktemp("uninterrupted")
-    status, said = finish(start(local))
-    assert status == 0, said
-    return local
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(uninterrupted_folder):
-    return outcome(uninterrupted_folder)
-
-
-def test_a_run_killed_at_random_moments_resumes_to_the_same_bits(uninterrupted, tmp_path):
+def test_a_run_killed_at_random_moments_resumes_to_the_same_bits(tmp_path):
     """`kill -9` first before any epoch is done, then thrice after at least one more was, so that something is there
     to resume each time."""
-    draw = random.Random(2021)
-    states, kills, progress = tmp_path / "state", 0, []
-    process = start(tmp_path)
-    assert wait_for(lambda: any(states.glob("*.lock")), process)
-    process.send_signal(signal.SIGKILL)
-    assert finish(process)[0] == -signal.SIGKILL
-    for _ in range(3):
-        process = start(tmp_path)
-        known = {path: path.stat().st_mtime_ns for path in states.glob("*.pt")}
-        renewed = lambda known=known: any(p.stat().st_mtime_ns != known.get(p) for p in states.glob("*.pt"))  # noqa: E731
-        try:
-            if wait_for(renewed, process):
-                time.sleep(draw.uniform(0, 0.15))  # anywhere within an epoch, or within the writing of its state
-        finally:
-            process.send_signal(signal.SIGKILL)
-            kills += finish(process)[0] == -signal.SIGKILL
-        for state in states.glob("*.pt"):  # what is there is whole
-            progress.append(torch.load(state, weights_only=True)["epoch"])
-        for record in tmp_path.glob("runs/**/seed-*.json"):
-            records.read_record(record)
-    assert kills >= 2 and len(progress) >= 2
-    assert progress == sorted(set(progress)), "each start went on from the one before"
-    status, said = finish(start(tmp_path))
-    assert status == 0, said
-    assert len(uninterrupted[1]) > 10 and outcome(tmp_path) == uninterrupted
+    context, draw, states = multiprocessing.get_context("forkserver"), random.Random(2021), tmp_path / "cut" / "state"
+    context.set_forkserver_preload(["uram_lib.robustness", "uram_lib.runs", "sklearn.datasets"])
+    stamps = lambda: {path: path.stat().st_mtime_ns for path in states.glob("*.pt")}  # noqa: E731
+
+    def start(name: str) -> multiprocessing.Process:
+        process = context.Process(target=in_a_process, args=(str(tmp_path / name),))
+        process.start()
+        return process
+
+    done, kills, whole = [], 0, start("whole")
+    for attempt in range(4):
+        known, process = stamps(), start("cut")
+        while process.is_alive() and not (any(states.glob("*.lock")) if attempt == 0 else stamps() != known):
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.15) if attempt else 0)  # anywhere within an epoch, or the writing of its state
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
+        done += [torch.load(state, weights_only=True)["epoch"] for state in states.glob("*.pt")]  # whole, if there
+    assert kills >= 3 and len(done) >= 2 and done == sorted(set(done)), "each start went on from the one before"
+    last = start("cut")
+    for process in (last, whole):
+        process.join(180)
+        assert process.exitcode == 0
+    assert published(tmp_path / "cut") == published(tmp_path / "whole")
     assert not list(states.glob("*.pt"))  # nothing is left to resume
 
 
-def test_two_processes_at_one_run_do_not_corrupt_each_other(uninterrupted, tmp_path):
-    """The second is refused with one clear line while the first trains, and the first ends as if alone.
-
-    The first is held still while the second starts, so that a busy machine cannot let it finish too early.
-    """
-    first = start(tmp_path)
-    assert wait_for(lambda: any(tmp_path.glob("state/*.lock")), first)
-    assert wait_for(lambda: any(tmp_path.glob("state/*.pt")), first)  # an epoch is done, so it holds the lock
-    first.send_signal(signal.SIGSTOP)
-    try:
-        status, said = finish(start(tmp_path))
-    finally:
-        first.send_signal(signal.SIGCONT)
-        first_status, first_said = finish(first)
-    assert status == 1 and len(said.splitlines()) == 1 and "Traceback" not in said
-    assert "table1-ram-6" in said and "seed-0 is being trained by another process" in said
-    assert first_status == 0, first_said
-    assert outcome(tmp_path) == uninterrupted
-
-
-def test_a_finished_run_is_left_as_it_is(uninterrupted_folder):
-    seen = lambda: {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in uninterrupted_folder.glob("[rc]*/**/seed-0.*")}  # noqa: E731
-    before = seen()
-    assert len(before) == 2
-    assert finish(start(uninterrupted_folder))[0] == 0
-    assert seen() == before
+@pytest.mark.parametrize("rate, batch, said, kept", [
+    (1e38, 50, r"from epoch 1, step \d of 4, on \(seed 5\)", 0),
+    (3e38, 200, r"^the weights are not finite after epoch 1 \(seed 5\)$", 0),
+    (1e30, 200, r"from epoch 2, step 1 of 1, on \(seed 5\); epoch 1 is kept in .*state.pt$", 1),
+])  # fmt: skip
+def test_what_is_not_finite_stops_with_epoch_and_step_and_keeps_the_last_good_state(
+    few_digits, small_config, tmp_path, monkeypatch, rate, batch, said, kept
+):
+    """Caused for real, by an absurd step size: the loss of a later step; the last step of an epoch, whose own loss was
+    fine; and the first loss of the next epoch. Going on meets the same end, and still loses nothing."""
+    monkeypatch.setattr(training, "learning_rate_at", lambda *_: rate)
+    config, state = small_config(batch_size=batch), tmp_path / "state.pt"
+    for _ in range(2):
+        with pytest.raises(training.NotFinite, match=said) as caught:
+            training.train(config, 5, few_digits, state_path=state)
+        assert "\n" not in str(caught.value) and isinstance(caught.value, UramError)
+        assert state.exists() == bool(kept)
+        if kept:
+            found = training.load_state(state, config, 5)
+            assert found["epoch"] == 1 and all(math.isfinite(loss) for loss in found["curves"]["loss"])
 
 
-def test_a_loss_that_is_not_finite_stops_with_epoch_and_step(few_digits, small_config, tmp_path):
-    """Caused for real, by an absurd step size."""
-    state = tmp_path / "state.pt"
-    config = small_config(learning_rate=1e38)
-    with pytest.raises(training.NotFinite, match=r"from epoch 1, step \d of 4, on \(seed 5\)") as caught:
-        training.train(config, 5, few_digits, state_path=state)
-    assert "\n" not in str(caught.value) and isinstance(caught.value, UramError)
-    assert not state.exists()  # there was no good epoch
+class Trap:
+    """Runs code where it is unpickled."""
+
+    def __reduce__(self):
+        return (os.abort, ())
 
 
-def test_weights_ruined_by_the_last_step_of_an_epoch_are_not_kept(few_digits, small_config, tmp_path):
-    """One step an epoch, whose loss is fine; the step goes beyond the largest float."""
-    config = small_config(learning_rate=3e38, schedule="constant", batch_size=len(few_digits.train), epochs=1)
-    state = tmp_path / "state.pt"
-    with pytest.raises(training.NotFinite, match=r"^the weights are not finite after epoch 1 \(seed 3\)$"):
-        training.train(config, 3, few_digits, state_path=state)
-    assert not state.exists()
-
-
-def test_a_loss_that_is_not_finite_later_on_keeps_the_last_good_state(few_digits, small_config, tmp_path):
-    """One step an epoch: the first loss is fine, the absurd step after it ruins the second."""
-    config = small_config(learning_rate=1e30, batch_size=len(few_digits.train))
-    state = tmp_path / "state.pt"
-    with pytest.raises(training.NotFinite) as caught:
-        training.train(config, 0, few_digits, state_path=state)
-    said = str(caught.value)
-    assert "the loss is not finite from epoch 2, step 1 of 1, on (seed 0); epoch 1 is kept in" in said
-    assert "state.pt" in said and "\n" not in said
-    kept = training.load_state(state, config, 0, torch.device("cpu"))
-    assert kept["epoch"] == 1 and all(math.isfinite(loss) for loss in kept["curves"]["loss"])
+@pytest.mark.parametrize("content, said", [
+    (b"", "cannot be read as a training state; delete it"),
+    (b"PK\x03\x04 half a zip file", "cannot be read as a training state; delete it"),
+    ({"run": Trap()}, "cannot be read as a training state; delete it"),  # nothing is unpickled
+    ([1, 2], "is the state of another run; delete it"),
+    ({"seed": 1}, "is the state of another run; delete it"),
+    ({"sigma": 0.2}, "is the state of another run; delete it"),
+])  # fmt: skip
+def test_a_state_that_is_none_of_this_run_is_named_and_left(few_digits, small_config, tmp_path, content, said):
+    state, config = tmp_path / "state.pt", small_config(epochs=1)
+    if isinstance(content, bytes):
+        state.write_bytes(content)
+    elif "run" in content or isinstance(content, list):
+        torch.save(content, state)
+    else:
+        other = small_config(epochs=1, **{name: v for name, v in content.items() if name != "seed"})
+        training.train(other, content.get("seed", 0), few_digits, state_path=state)
     before = state.read_bytes()
-    with pytest.raises(training.NotFinite):  # going on meets the same end, and still loses nothing
+    with pytest.raises(UramError, match=f"state.pt {said}") as caught:
         training.train(config, 0, few_digits, state_path=state)
-    assert state.read_bytes() == before
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 half a zip file"])
-def test_an_unreadable_state_is_named_and_left(few_digits, small_config, tmp_path, content):
-    state = tmp_path / "state.pt"
-    state.write_bytes(content)
-    with pytest.raises(UramError, match="state.pt cannot be read as a training state; delete it"):
-        training.train(small_config(), 0, few_digits, state_path=state)
-    assert state.read_bytes() == content
-
-
-@pytest.mark.parametrize("config, seed", [({}, 1), ({"sigma": 0.2}, 0)])
-def test_a_state_of_another_run_is_refused(few_digits, small_config, tmp_path, config, seed):
-    state = tmp_path / "state.pt"
-    training.train(small_config(epochs=1), 0, few_digits, state_path=state)
-    before = state.read_bytes()
-    with pytest.raises(UramError, match="is the state of another run; delete it"):
-        training.train(small_config(epochs=1, **config), seed, few_digits, state_path=state)
-    assert state.read_bytes() == before
-
-
-def test_a_state_that_would_run_code_is_not_unpickled(few_digits, small_config, tmp_path):
-    """Nothing is unpickled: a state with an object in it is refused and its code does not run."""
-
-    class Trap:
-        def __reduce__(self):
-            return (os.mkdir, (str(tmp_path / "ran"),))
-
-    state = tmp_path / "state.pt"
-    torch.save({"run": Trap()}, state)
-    with pytest.raises(UramError, match="cannot be read as a training state"):
-        training.train(small_config(), 0, few_digits, state_path=state)
-    assert not (tmp_path / "ran").exists()
+    assert state.read_bytes() == before and "\n" not in str(caught.value)
 
 
 def test_a_full_disk_stops_training_in_one_line_and_leaves_the_last_state(
-    few_digits, small_config, tmp_path, full_disk
+    few_digits, small_config, tmp_path, full_disk, stopped_after
 ):
-    state = tmp_path / "state.pt"
-    config = small_config()
-    full = []
-
-    def fill(epoch, row):
-        full.append(state.read_bytes())
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        training.train(config, 0, few_digits, state_path=state, on_epoch=fill)
+    config, state = small_config(), tmp_path / "state.pt"
+    stopped_after(1, config, 0, few_digits, state_path=state)
+    before = state.read_bytes()
     with full_disk(10_000), pytest.raises(UramError, match="cannot write .*state.pt: File too large") as caught:
         training.train(config, 0, few_digits, state_path=state)
     assert "\n" not in str(caught.value)
-    assert state.read_bytes() == full[0] and [p.name for p in tmp_path.iterdir()] == ["state.pt"]
+    assert state.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["state.pt"]
 
 
-def test_an_accelerator_rounds_no_convolution(monkeypatch):
-    backends = torch.backends.cudnn.conv, torch.backends.cuda.matmul
-    before = [backend.fp32_precision for backend in backends]  # monkeypatch cannot restore these
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+@contextlib.contextmanager
+def settings_of_the_process():
+    """Put back what `prepare_process` sets, which monkeypatch cannot."""
+    backends = torch.backends.cudnn.conv, torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    before, threads = [backend.fp32_precision for backend in backends], torch.get_num_threads()
     try:
-        for backend in backends:
-            backend.fp32_precision = "tf32"
-        training.be_deterministic(torch.device("cpu"))
-        assert [backend.fp32_precision for backend in backends] == ["tf32"] * 2  # no business of a processor's run
-        training.be_deterministic(torch.device("cuda"))
-        assert [backend.fp32_precision for backend in backends] == ["ieee"] * 2
+        yield backends
     finally:
         for backend, precision in zip(backends, before, strict=True):
             backend.fp32_precision = precision
-        training.be_deterministic(torch.device("cpu"))  # its warnings are errors again
+        training.prepare_process("cpu", threads)
+
+
+def test_a_process_is_prepared_for_its_device(monkeypatch):
+    """An accelerator rounds no product; a processor's run leaves its settings alone and has its threads."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    with settings_of_the_process() as (convolutions, products, _):
+        convolutions.fp32_precision = products.fp32_precision = "tf32"
+        training.prepare_process("cpu", 2)
+        assert convolutions.fp32_precision == products.fp32_precision == "tf32" and torch.get_num_threads() == 2
+        assert torch.are_deterministic_algorithms_enabled()
+        training.prepare_process("cuda")
+        assert convolutions.fp32_precision == products.fp32_precision == "ieee" and torch.get_num_threads() == 2
 
 
 def test_devices():
     assert training.pick_device("cpu").type == "cpu"
-    assert training.pick_device("auto").type in ("cuda", "mps", "cpu")
+    assert training.pick_device("auto").type in training.devices_here() and "cpu" in training.devices_here()
     with pytest.raises(UramError, match="unknown device 'tpu'; one of: auto, cpu, cuda, mps"):
         training.pick_device("tpu")
-    absent = [name for name, here in [("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())]
-              if not here]  # fmt: skip
+    absent = {"cuda", "mps"} - set(training.devices_here())
     assert absent  # no machine has both
     for name in absent:
         with pytest.raises(UramError, match=f"'{name}' is not available on this machine; here: .*cpu"):
             training.pick_device(name)
-
-
-def test_the_record_is_plain_json_with_all_that_design_asks_for(uninterrupted):
-    record = uninterrupted[0]
-    assert json.loads(json.dumps(record)) == record
-    assert {"schema", "table", "row", "seed", "preset", "dataset", "config", "config_hash", "metrics", "test_correct",
-            "curves"} == record.keys()  # fmt: skip
-    assert record["config_hash"] == experiments.experiment("table1", "ram-6", "smoke").config.hash
-    assert records.unpack(record["test_correct"]).shape == (5, 300)
-    error = 100 * (1 - records.unpack(record["test_correct"]).mean())
-    assert record["metrics"]["test_error"] == pytest.approx(error, abs=1e-3)
-    assert len(record["curves"]["val_error"]) == record["config"]["epochs"]

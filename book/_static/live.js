@@ -10,7 +10,7 @@
   const TICK_MS = 600; // between two glimpses
   const REST = 4; // ticks at the end of a path
   const [ORANGE, SKY, GREEN] = ["#E69F00", "#56B4E9", "#009E73"];
-  const NAMES = { ram: ["RAM", "starts anywhere"], unified: ["URAM", "chooses a quarter to start in"] };
+  const NAMES = { ram: ["RAM", "starts anywhere"], unified: ["URAM", "picks a quarter first"] };
 
   const root = document.getElementById("live");
   if (!root || typeof uramModels === "undefined") return;

@@ -114,6 +114,9 @@ class Facts:
 
     def claim(self, claim: str, part: str, preset: str) -> Value:
         """The effect behind a part of a claim, its verdict, and the paper's effect."""
+        known = [c.part for one in paper.CLAIMS if one.claim == claim for c in one.contrasts]
+        if not any(part.startswith(name) for name in known):  # a copy of the data is named behind it
+            raise UramError(f"claim {claim!r} has no part {part!r}; one of: {'; '.join(known)}")
         found = self.line("claims", claim=claim, part=part, preset=preset)
         return Value(found["our_effect"], found["ci_low"], found["ci_high"], int(found["n_pairs"]), found["verdict"],
                      found["paper_effect"])  # fmt: skip
@@ -250,7 +253,7 @@ class Book:
         self.page = name
         try:
             return self.environment.get_template(name).render(**values)
-        except (Missing, KeyError, jinja2.TemplateError) as error:
+        except (UramError, KeyError, jinja2.TemplateError) as error:
             raise UramError(f"book/chapters/{name}: {error}") from error
 
     def check(self) -> None:

@@ -38,7 +38,7 @@ class Pages(Book):
 
     # ---- Claims
 
-    def scoreboard(self, scores: list[tuple[str, str, str, str]]) -> str:
+    def scoreboard(self, scores: list[tuple[str, str, str, str]], title: str = "The paper says") -> str:
         """The effect found as a share of the effect claimed, a line for each of `scores`: claim, part, table, words."""
         lines = []
         for claim, part, table, words in scores:
@@ -55,7 +55,7 @@ class Pages(Book):
                 reported = self.printed("reported_effect", claim, part, marks[0][0])
                 lines.append((f"{name} ({claim}): {reported} points", strip(marks), "<br>".join(verdicts)))
         return table_of(
-            pd.DataFrame(lines, columns=["The paper says", AXIS, "Verdict"]),
+            pd.DataFrame(lines, columns=[title, AXIS, "Verdict"]),
             "Effect found as a share of the effect claimed, with 95 % intervals: ● paper settings, ■ strong settings. The "
             "dashed line is the paper's effect; an arrow points at an effect outside.", "scoreboard", "33 44 23",
         )  # fmt: skip
@@ -240,7 +240,7 @@ def draw(name: str, facts, path: Path) -> None:
     plotting.use_style()
     matplotlib.rcParams["svg.hashsalt"] = "uram"
     made = {"ladder": lambda: plotting.ladder(facts.frame("recipe_ladder")), "canvas-cost": lambda: plotting.canvas_cost(facts.bench["canvas"]),
-            "scoreboard": lambda: plotting.scoreboard(facts.frame("claims"))}[name]()  # fmt: skip
+            "effects": lambda: plotting.effects(facts.frame("claims").query("claim in ('C3', 'C4')"))}[name]()  # fmt: skip
     figure = getattr(made, "figure", made)
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="svg", metadata={"Date": None}))
     plt.close(figure)
@@ -347,7 +347,7 @@ def write_readme() -> None:
     pages = Pages(marked=False)
     text = pages.render("parts/readme.md")
     pages.check()
-    draw("scoreboard", pages.facts, FIGURES / "scoreboard.svg")
+    draw("effects", pages.facts, FIGURES / "effects.svg")
     readme = README.read_text(encoding="utf-8")
     if readme.count(BEGIN) != 1 or readme.count(END) != 1:
         raise UramError(f"README.md needs one line {BEGIN!r} and one line {END!r}")

@@ -655,3 +655,43 @@ def specification_curve(lines: pd.DataFrame) -> str:
         svg = svg.replace(f'<g id="{gid}">', f'<g id="{gid}"><title>{html.escape(words)}</title>', 1)
     svg = svg[svg.index("<svg") :]
     return re.sub(r'width="[^"]*pt" height="[^"]*pt"', 'width="100%" role="img"', svg, count=1)
+
+
+# A verdict's colour and symbol, the same in every figure.
+VERDICTS = {
+    "supported": (GREEN, "o"), "not supported": (ORANGE, "D"), "opposite": (VERMILION, "X"), "undecided": (GREY, "s"),
+    "not testable here": (SKY, "v"),
+}  # fmt: skip
+SPAN = 2.0  # the scoreboard reaches from -SPAN to SPAN times the claimed effect
+
+
+def scoreboard(claims: pd.DataFrame) -> Axes:
+    """Draw each part of a claim of the paper's as the effect found divided by the effect claimed, with its interval:
+    full at paper settings, hollow at strong ones. What lies outside is an arrow at the edge.
+
+    claims: `results/claims.csv`; parts without a size, and our own questions, are left out.
+    """
+    claims = claims[claims["paper_effect"].notna() & (claims["source"] == "paper")]
+    names = list(dict.fromkeys(claims["claim"] + " " + claims["part"]))
+    _, ax = plt.subplots(figsize=(7.2, 1.2 + 0.36 * len(names)))
+    for line in claims.itertuples():
+        y = names.index(f"{line.claim} {line.part}") + (0.17 if line.preset == "strong" else -0.17)
+        ends = sorted((line.ci_low / line.paper_effect, line.ci_high / line.paper_effect))
+        share, (colour, mark) = line.our_effect / line.paper_effect, VERDICTS[line.verdict]
+        if abs(share) > SPAN:
+            mark = "<" if share < 0 else ">"
+        ax.plot(np.clip(ends, -SPAN, SPAN), (y, y), color=colour, lw=1.6)
+        fill = "white" if line.preset == "strong" else colour
+        ax.plot(np.clip(share, -SPAN, SPAN), y, mark, ms=7, color=colour, mfc=fill, clip_on=False, zorder=3)
+    for at, style in ((0, "-"), (1, "--")):
+        ax.axvline(at, color=BLACK, lw=0.8, ls=style, zorder=0)
+    ax.set_yticks(range(len(names)), [textwrap.fill(name, 44) for name in names], fontsize=9)
+    ax.set(ylim=(len(names) - 0.5, -0.5), xlim=(-SPAN - 0.08, SPAN + 0.08),
+           xlabel="effect found / effect claimed (0: none, 1: the paper's)")  # fmt: skip
+    ax.set_xticks(range(-2, 3), ["−2", "−1", "0", "1", "2"])
+    keys = [ax.plot([], [], mark, ms=7, color=colour, label=verdict)[0] for verdict, (colour, mark) in VERDICTS.items()
+            if verdict in set(claims["verdict"])]  # fmt: skip
+    keys += [ax.plot([], [], "o", ms=7, color=BLACK, mfc=fill, label=f"{at} settings")[0] for at, fill in
+             (("paper", BLACK), ("strong", "white"))]  # fmt: skip
+    ax.figure.legend(handles=keys, loc="outside lower center", ncols=3)
+    return ax

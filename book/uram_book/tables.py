@@ -35,6 +35,7 @@ READING_COLUMNS = "effect,reading,budget,n_pairs,effect_mean,ci_low,ci_high,pape
 BOUNDS = {"q_value": (-np.inf, np.inf), "bits": (0, 1), "percent": (0, 100), "error": (0, 100), "accuracy": (0, 100)}
 BENCHMARK = "bench"  # what stands for a preset where `make bench` measured
 PUBLISHED_AT = ("strong", "paper")  # presets of published records, those that a reader's own resemble first
+UNLIKE = 0.01  # p-value below which standard deviations are not pooled; a dozen sets of readings are asked
 EARLY = 7  # the epoch of the short budget at paper settings
 
 
@@ -97,7 +98,7 @@ def ways_of_testing(name: str, records: list[dict]) -> pd.DataFrame:
         means = {way: round(float(np.mean(values)), 2) if values else None for way, values in found.items()}
         lines.append({"preset": preset, "data": dataset, "row": row, **means, "seeds": len(group)})
     frame = pd.DataFrame(lines)
-    return frame.dropna(axis=1, how="all").fillna("–").set_index("row") if len(frame) else frame
+    return frame.dropna(axis=1, how="all").astype(object).fillna("–").set_index("row") if len(frame) else frame
 
 
 def details(name: str, records: list[dict]) -> pd.DataFrame:
@@ -394,15 +395,24 @@ def rows_under(reading: str, effect: str) -> tuple[str, str] | None:
     known = READINGS[reading]
     if known.table != "table2":
         return None
-    if effect == "top-down" and known.ledger == "A8":  # what a perfect or blind chooser would gain
+    if effect == "top-down" and "start" in known.changes:  # what a perfect or blind chooser would gain
         return f"ram-6@{reading}", worse
     if not {better, worse} & set(known.rows):
         return None
     if better not in known.rows:  # a change of the row without alone says nothing of the effect
         return None
-    other = reading.removesuffix("-early")  # fewer glimpses: the row without has as many
-    base = other if worse in READINGS.get(other, known).rows else ""
+    # The row without is read alike as far as the reading says something of it: `early` pays a chooser that RAM lacks.
+    alike = [name for name, other in READINGS.items() if other.table == "table2" and worse in other.rows
+             and other.changes.items() <= known.changes.items()]  # fmt: skip
+    base = max(alike, key=lambda name: len(READINGS[name].changes), default="")
     return f"{better}@{reading}", f"{worse}@{base}" if base else worse
+
+
+def is_home(table: str, dataset: str, row: str) -> bool:
+    """Whether records of Table 2 are on its own canvases, or on those of the row's reading: others do not count."""
+    reading = READINGS.get(row.partition("@")[2])
+    home = reading.changes.get("dataset", paper.DATASETS["table2"]) if reading else paper.DATASETS["table2"]
+    return table == "table2" and dataset == home
 
 
 def readings(records: list[dict]) -> pd.DataFrame:
@@ -411,7 +421,7 @@ def readings(records: list[dict]) -> pd.DataFrame:
     Intervals come from paired seeds with a standard deviation pooled over the readings of an effect and budget. The
     budget `paper-7` is the validation error after epoch 7 of the same runs.
     """
-    cells = {(preset, row): group for (table, preset, _, row), group in by_cell(records).items() if table == "table2"}
+    cells = {(at, row): group for (table, at, on, row), group in by_cell(records).items() if is_home(table, on, row)}
     lines = []
     for effect, (better, worse) in EFFECTS.items():
         reported = round(paper.row("table2", better).value - paper.row("table2", worse).value, 4)
@@ -427,11 +437,13 @@ def readings(records: list[dict]) -> pd.DataFrame:
             if not any(len(values) > 1 for values in differences.values()):
                 continue
             spread, freedom, alike = statistics.pooled_spread(list(differences.values()))
-            note = f"SD {spread:.2f} pooled over {len(differences)} readings, {freedom} degrees of freedom; "
-            note += f"Levene p = {alike:.2f}"
-            note += "; validation error" if budget.startswith("paper-") else ""
             for reading, values in differences.items():
-                found = statistics.pooled_interval(values, spread, freedom)
+                own = alike < UNLIKE and len(values) > 1  # readings that spread too differently to be pooled
+                shared = statistics.pooled_spread([values])[:2] if own else (spread, freedom)
+                found = statistics.pooled_interval(values, *shared)
+                note = "its own SD" if own else f"SD pooled over {len(differences)} readings"
+                note += f": {shared[0]:.2f}, {shared[1]} degrees of freedom; Bartlett p = {alike:.3f}"
+                note += "; validation error" if budget.startswith("paper-") else ""
                 lines.append((effect, reading, budget, found.n, found.mean, found.low, found.high, reported, note))
     return pd.DataFrame(lines, columns=READING_COLUMNS)
 
@@ -459,7 +471,8 @@ def sensitivity(frame: pd.DataFrame) -> dict[str, tuple[str, float, float, float
 def factorial(records: list[dict], preset: str) -> pd.DataFrame:
     """The eight combinations of top-down, entropy and context with 6 glimpses: error in percent with its interval, and
     the main effect of each idea, the mean over the other two's four settings, paired by seed."""
-    cells = {row: group for (table, at, _, row), group in by_cell(records).items() if (table, at) == ("table2", preset)}
+    cells = {row: group for (table, at, on, row), group in by_cell(records).items()
+             if at == preset and is_home(table, on, row)}  # fmt: skip
     factors = ("top-down", "entropy", "context")
     names = {
         levels: "-".join(
@@ -521,9 +534,13 @@ def write_tables(
         frames[tables_folder / f"{name}.csv"] = table(name, records)
         frames[tables_folder / f"{name}_details.csv"] = details(name, records)
     for path, frame in frames.items():
-        text = frame.to_csv(index=False, float_format="%.4f", lineterminator="\n")
-        write_atomically(path, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"))
+        write_atomically(path, lambda temporary, frame=frame: temporary.write_text(as_text(frame), encoding="utf-8"))
     return [relative(path) for path in frames]
+
+
+def as_text(frame: pd.DataFrame) -> str:
+    """A frame as its file holds it."""
+    return frame.to_csv(index=False, float_format="%.4f", lineterminator="\n")
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -547,20 +564,8 @@ def read_readings() -> pd.DataFrame:
 
 
 def same(made: pd.DataFrame, read: pd.DataFrame) -> bool:
-    """Whether a frame made from records holds the same as one read from its file, up to the file's four decimals."""
-    if list(made.columns) != list(read.columns) or len(made) != len(read):
-        return False
-    for name in made.columns:
-        if pd.api.types.is_numeric_dtype(made[name]) and pd.api.types.is_numeric_dtype(read[name]):
-            if not np.allclose(made[name].astype(float), read[name].astype(float), atol=1e-4, equal_nan=True):
-                return False
-        elif made[name].fillna("").astype(str).tolist() != read[name].fillna("").astype(str).tolist():
-            numbers = [pd.to_numeric(frame[name], errors="coerce") for frame in (made, read)]
-            if numbers[0].isna().tolist() != numbers[1].isna().tolist() or not np.allclose(
-                *numbers, atol=1e-4, equal_nan=True
-            ):
-                return False
-    return True
+    """Whether a frame made from records holds the same as one read from its file: alike once both are written."""
+    return as_text(made) == as_text(read)
 
 
 def compare(experiments: list[Experiment], published: list[dict], local: list[dict], preset: str) -> pd.DataFrame:

@@ -1,0 +1,53 @@
+"""Links every code (A8, T5, C3) in a page's or a notebook's text to its definition, with its meaning as a tooltip.
+
+A definition is an HTML anchor in a table of the chapters below, as in `| <span id="a8"></span>A8 | meaning | ...`.
+"""
+
+import re
+from pathlib import Path
+
+from docutils import nodes
+
+HOMES = ("book/not-said", "book/claims", "book/mutants")
+DEFINED = re.compile(r"^\| <span id=\"([\w-]+)\"></span>([A-Z]\d+'?) ?(?:\| )?([^|]+)", re.MULTILINE)
+CODE = re.compile(r"(?<![\w.'’-])([A-HKT]\d{1,2}['’]?)(?![\w%])")
+LEFT_ALONE = (nodes.reference, nodes.title, nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)
+
+
+def definitions(source: Path) -> dict[str, tuple[str, str, str]]:
+    """Code -> (page, anchor, meaning)."""
+    found = {}
+    for page in HOMES:
+        text = (source / f"{page}.md").read_text(encoding="utf-8")
+        for anchor, code, meaning in DEFINED.findall(text):
+            found.setdefault(code, (page, anchor, re.sub(r"[*`]|\{\w+\}", "", meaning).strip()))
+    return found
+
+
+def link(app, doctree: nodes.document, page: str) -> None:
+    """Replace the codes in the text of `page`, but for those in titles, links, code and formulas."""
+    known = definitions(Path(app.srcdir))
+    for text in list(doctree.findall(nodes.Text)):
+        above = text.parent
+        while above is not None and not isinstance(above, LEFT_ALONE):
+            above = above.parent
+        parts = CODE.split(text.astext())
+        if above is not None or len(parts) == 1:
+            continue
+        made = []
+        for i, part in enumerate(parts):
+            code = part.replace("’", "'")
+            if i % 2 and code in known and known[code][0] != page:
+                home, anchor, meaning = known[code]
+                target = f"{app.builder.get_relative_uri(page, home)}#{anchor}"
+                made.append(nodes.reference("", part, refuri=target, reftitle=f"{code}: {meaning}", internal=True))
+            elif i % 2 and code in known:
+                made.append(nodes.reference("", part, refuri=f"#{known[code][1]}", internal=True))
+            elif part:
+                made.append(nodes.Text(part))
+        text.parent.replace(text, made)
+
+
+def setup(app) -> dict:
+    app.connect("doctree-resolved", link)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

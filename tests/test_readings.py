@@ -1,0 +1,215 @@
+"""The readings: which rows an effect compares under each, its pairs and interval, the budgets, and the 2 x 2 x 2."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from uram_book import tables
+
+from uram_lib import paper
+from uram_lib.experiments import READINGS, experiment
+
+IMAGES = 1_000
+ROWS = ("ram-6", "ram-6-context", "ram-6-entropy", "ram-6-entropy-context",
+        "ours-6", "ours-6-context", "ours-6-entropy", "ours-6-entropy-context")  # fmt: skip
+
+
+@pytest.fixture
+def made(made_record):
+    """made({row: [wrong images of seed 0, of seed 1, ...]}) -> records at the preset `paper`. dataset: by default the
+    one that the row's reading is on."""
+
+    def make(wrong: dict[str, list[int]], preset: str = "paper", dataset: str | None = None) -> list[dict]:
+        found = []
+        for row, counts in wrong.items():
+            on = dataset or experiment("table2", row, preset).config.dataset
+            for seed, count in enumerate(counts):
+                correct = (torch.arange(IMAGES) >= count)[None].expand(5, -1)
+                record = made_record(row, seed, correct, preset, on, "table2")
+                record["curves"]["val_error"] = [50.0 - epoch + count / 100 for epoch in range(22)]
+                found.append(record)
+        return found
+
+    return make
+
+
+def line_of(records: list[dict], effect: str, reading: str, budget: str = "paper"):
+    """The one line of an effect under a reading, or None."""
+    frame = tables.readings(records)
+    wanted = (frame["effect"] == effect) & (frame["reading"] == reading) & (frame["budget"] == budget)
+    found = list(frame[wanted].itertuples())
+    assert len(found) < 2
+    return found[0] if found else None
+
+
+def half_width(*readings: list[float]) -> float:
+    """Of each reading, by hand: scipy's t quantile with the degrees of freedom of all, and one standard deviation."""
+    freedom = sum(len(r) - 1 for r in readings)
+    deviation = np.sqrt(sum(((np.array(r) - np.mean(r)) ** 2).sum() for r in readings) / freedom)
+    return scipy.stats.t.ppf(0.975, freedom) * deviation / np.sqrt(len(readings[0]))
+
+
+def test_an_effect_is_paired_by_seed_and_has_a_spread_pooled_over_readings(made):
+    records = made({"ram-6": [300, 320, 310], "ours-6": [290, 280, 300, 900], "ours-6@two-levels": [250, 270, 280]})
+    main, levels = (line_of(records, "top-down", name) for name in (tables.MAIN, "two-levels"))
+    gains = [-1.0, -4.0, -1.0], [-5.0, -5.0, -3.0]  # points; the fourth seed of ours-6 has no partner
+    assert main.n_pairs == levels.n_pairs == 3 and main.paper_effect == levels.paper_effect == pytest.approx(-3.5)
+    for line, gain in zip((main, levels), gains, strict=True):
+        assert line.effect_mean == pytest.approx(np.mean(gain))
+        assert line.ci_high - line.effect_mean == pytest.approx(half_width(*gains), rel=1e-3)
+        assert line.effect_mean - line.ci_low == pytest.approx(half_width(*gains), rel=1e-3)
+    assert "pooled" in main.note and "p = " in main.note
+
+
+def test_one_pair_has_the_pooled_interval_and_nothing_else_has_one_without_two(made):
+    records = made({"ram-6": [300, 320, 310], "ours-6": [290, 280, 300], "ours-6@greedy": [250]})
+    line = line_of(records, "top-down", "greedy")
+    wide = scipy.stats.t.ppf(0.975, 2) * np.std([-1.0, -4.0, -1.0], ddof=1)
+    assert (line.n_pairs, line.effect_mean) == (1, pytest.approx(-5))
+    assert line.ci_high - line.effect_mean == pytest.approx(wide, rel=1e-3)
+    assert not len(tables.readings(made({"ram-6": [300], "ours-6": [290]})))
+
+
+def test_files_have_one_line_per_effect_reading_and_budget_in_order(made):
+    records = made({row: [300, 310, 320] for row in ("ram-6", "ours-6", "ours-6-entropy", "ours-6-entropy-context")})
+    records += made({"ours-6-entropy@intent": [200, 210, 220], "ram-6@lstm": [100, 110, 120]})
+    frame = tables.readings(records)
+    assert not frame.duplicated(["effect", "reading", "budget"]).any()
+    assert list(dict.fromkeys(frame["effect"])) == ["top-down", "entropy", "context", "all"]
+    assert set(frame.loc[frame["effect"] == "entropy", "reading"]) == {tables.MAIN, "intent"}
+    assert set(frame.loc[frame["effect"] != "entropy", "reading"]) == {tables.MAIN}  # lstm has one of its rows alone
+    claimed = {line.effect: line.paper_effect for line in frame.itertuples()}
+    assert claimed == pytest.approx({"top-down": -3.5, "entropy": -2.7, "context": -3.3, "all": -9.5})
+    assert tables.readings(records[::-1]).equals(frame)
+
+
+def test_the_short_budget_is_the_validation_error_of_the_same_runs_and_says_so(made):
+    records = made({"ram-6": [300, 320, 310], "ours-6": [290, 300, 340]})
+    records[0]["curves"]["val_error"][6] = 60.0  # the seventh epoch of ram-6, seed 0
+    line, full = (line_of(records, "top-down", tables.MAIN, budget) for budget in ("paper-7", "paper"))
+    gains = [44 + 2.90 - 60.0, 3.00 - 3.20, 3.40 - 3.10]
+    assert line.effect_mean == pytest.approx(np.mean(gains)) and line.n_pairs == 3
+    assert line.ci_high - line.effect_mean == pytest.approx(half_width(gains))
+    assert "validation" in line.note and "validation" not in full.note
+    strong = made({"ram-6": [100, 110, 120], "ours-6": [90, 100, 105]}, "strong")
+    assert set(tables.readings(strong)["budget"]) == {"strong"}
+
+
+UNDER = {  # (effect, reading) -> the rows with and without that are compared
+    ("top-down", "two-levels"): ("ours-6@two-levels", "ram-6"),  # changes the one row, beside the other as it is
+    ("entropy", "intent"): ("ours-6-entropy@intent", "ours-6"),
+    ("context", "confidence"): ("ours-6-entropy-context@confidence", "ours-6-entropy"),
+    ("all", "confidence"): ("ours-6-entropy-context@confidence", "ram-6"),
+    ("top-down", "linear-mean"): ("ours-6@linear-mean", "ram-6@linear-mean"),
+    ("top-down", "2-glimpses"): ("ours-6@2-glimpses", "ram-6@2-glimpses"),
+    ("top-down", "2-glimpses-early"): ("ours-6@2-glimpses-early", "ram-6@2-glimpses"),  # RAM has no chooser to pay
+    ("top-down", "early-reward"): ("ours-6@early-reward", "ram-6"),
+    ("top-down", "image-centre"): ("ram-6@image-centre", "ram-6"),  # what a chooser could gain at most
+    ("all", "8-pieces"): ("ours-6-entropy-context@8-pieces", "ram-6@8-pieces"),
+    ("entropy", "lstm"): ("ours-6-entropy@lstm", "ours-6@lstm"),
+}
+
+
+@pytest.mark.parametrize("effect, reading", UNDER)
+def test_which_rows_a_reading_compares(made, effect, reading):
+    """Only these two rows have records of their own number of errors; whatever else is compared comes out otherwise."""
+    better, worse = UNDER[effect, reading]
+    every = {f"{row}@{name}" for name, r in READINGS.items() if r.table == "table2" for row in r.rows}
+    base, other = (name.partition("@")[0] for name in (better, worse))
+    wrong = {row: [700, 720, 730] for row in every | {base, other} if row.partition("@")[0] in (base, other)}
+    wrong |= {better: [100, 110, 130], worse: [200, 230, 240]}
+    line = line_of(made(wrong), effect, reading)
+    assert line.effect_mean == pytest.approx(-11) and line.n_pairs == 3
+
+
+def test_a_change_of_the_row_without_alone_says_nothing_of_an_effect(made):
+    """A chooser that explores otherwise, or a bounded start, is no reading of the entropy constraint."""
+    rows = {row: [300, 310, 320] for row in ("ram-6", "ours-6", "ours-6-entropy", "ours-6-entropy-context")}
+    others = {name: [100, 110, 130] for name in ("ours-6@softmax", "ours-6-entropy@intent", "ram-6@true-centre")}
+    frame = tables.readings(made(rows | others))
+    assert {(line.effect, line.reading) for line in frame.itertuples() if line.reading != tables.MAIN} == {
+        ("top-down", "softmax"), ("entropy", "intent"), ("top-down", "true-centre")
+    }  # fmt: skip
+
+
+def test_each_effect_has_readings_enough_and_all_are_of_one_table():
+    """Issue: at least nine for top-down, entropy and context; readings of MNIST are none of Table 2's effects."""
+    for effect in ("top-down", "entropy", "context"):
+        under = [name for name in READINGS if tables.rows_under(name, effect)]
+        assert len(under) >= 9, effect
+    assert not [name for name, r in READINGS.items() if r.table != "table2" and tables.rows_under(name, "context")]
+
+
+def test_records_of_another_preset_or_canvas_do_not_count(made):
+    """A run on easier canvases has the same row and preset as the table's own."""
+    records = made({"ram-6": [300, 310, 330], "ours-6": [250, 270, 280]})
+    for elsewhere in (made({"ram-6": [10]}, dataset="clutter60-4"), made({"ram-6": [10] * 3}, dataset="clutter100-8"),
+                      made({"ram-6": [10] * 3}, preset="strong")):  # fmt: skip
+        for order in (records + elsewhere, elsewhere + records):
+            line = line_of(order, "top-down", tables.MAIN)
+            assert line is not None and (line.n_pairs, line.effect_mean) == (3, pytest.approx(-(50 + 40 + 50) / 30))
+
+
+def test_the_sensitivity_of_a_decision_is_the_farthest_that_its_readings_move_an_effect(made):
+    rows = {"ram-6": [300, 310, 320], "ours-6": [290, 300, 315], "ours-6-entropy": [280, 290, 300]}
+    moved = {"ours-6-entropy@threshold-0.3": [285, 295, 300], "ours-6-entropy@all-scales": [350, 350, 365]}
+    found = tables.sensitivity(tables.readings(made(rows | moved)))
+    assert set(found) == {"D5"}
+    name, shift, low, high = found["D5"]
+    assert name == "all-scales" and shift == pytest.approx((70 + 60 + 65) / 30) and low < shift < high
+
+
+# ---- The 2 x 2 x 2
+
+# Error in wrong images: 400, top-down -50, entropy +20, context -10, and -30 more where all three are on.
+CELLS = {row: 400 - 50 * row.startswith("ours") + 20 * ("entropy" in row) - 10 * ("context" in row)
+         - 30 * (row == "ours-6-entropy-context") for row in ROWS}  # fmt: skip
+
+
+def mean_of(text: str) -> float:
+    return float(re.match(r"[−\d.]+", text)[0].replace("−", "-"))
+
+
+def test_main_effects_are_means_over_the_other_factors(made):
+    frame = tables.factorial(made({row: [count, count + 7, count + 3] for row, count in CELLS.items()}), "paper")
+    truth = {"top-down": -50 - 30 / 4, "entropy": 20 - 30 / 4, "context": -10 - 30 / 4}
+    for factor, effect in truth.items():
+        assert mean_of(frame.loc[f"main effect of {factor}", "error (%)"]) == pytest.approx(effect / 10, abs=0.0051)
+    for row, count in CELLS.items():
+        assert mean_of(frame.loc[row, "error (%)"]) == pytest.approx((count + 10 / 3) / 10, abs=0.0051)
+    assert set(frame.index) == {*ROWS, *(f"main effect of {factor}" for factor in truth)}
+
+
+def test_each_cell_of_the_factorial_is_the_row_with_just_these_ideas():
+    frame = tables.factorial([], "paper")
+    assert set(frame["error (%)"]) == {"not measured"}
+    for row in ROWS:
+        config = experiment("table2", row, "paper").config
+        has = (config.model == "unified", config.entropy != "none", config.context != "none")
+        assert tuple(value == "yes" for value in frame.loc[row, ["top-down", "entropy", "context"]]) == has
+        assert (config.glimpses, config.patch_size, config.scales) == (6, 12, 4)
+
+
+def test_one_missing_cell_leaves_the_main_effects_unmeasured_and_the_other_cells_alone(made):
+    cells = {row: [count] * 3 for row, count in CELLS.items() if row != "ram-6-context"}
+    frame = tables.factorial(made(cells), "paper")["error (%)"]
+    assert [frame[f"main effect of {factor}"] for factor in ("top-down", "entropy", "context")] == ["not measured"] * 3
+    assert frame["ram-6-context"] == "not measured" and mean_of(frame["ours-6"]) == pytest.approx(35)
+
+
+def test_the_factorial_is_of_the_table_s_own_canvases(made):
+    """Runs of the same rows on easier canvases stand in no cell."""
+    own = made({row: [count] * 3 for row, count in CELLS.items()})
+    easier = made({"ram-6": [10]}, dataset="clutter60-4")
+    for records in itertools.permutations((own, easier)):
+        assert tables.factorial(sum(records, []), "paper").equals(tables.factorial(own, "paper"))
+
+
+def test_effects_of_the_specification_curve_are_the_claims_own():
+    """C3 and C4 of the paper, whose rows and numbers are typed in once."""
+    contrasts = {(c.better, c.worse) for claim in paper.CLAIMS for c in claim.contrasts if claim.claim in ("C3", "C4")}
+    effects = {name: rows for name, rows in tables.EFFECTS.items() if name != "all"}
+    assert set(effects.values()) <= contrasts and tables.EFFECTS["all"] == ("ours-6-entropy-context", "ram-6")

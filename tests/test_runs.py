@@ -1,0 +1,206 @@
+"""Rows x seeds as processes: what is planned, announced, made, skipped, resumed, and what a killed process loses."""
+
+import dataclasses
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import uram_lib
+from uram_lib import UramError, checkpoints, cli, experiments, plan, records, runs
+from uram_lib.paths import CHECKPOINTS
+from uram_lib.progress import Progress
+
+
+@pytest.mark.parametrize(
+    "asked, seeds",
+    [
+        ("3", (0, 1, 2)), (3, (0, 1, 2)), ("0,2,5", (0, 2, 5)), ("0-3", (0, 1, 2, 3)), ("5,0-2,1", (0, 1, 2, 5)),
+        ("4-6", (4, 5, 6)), ("0, 2", (0, 2)), ([2, 0, 2], (0, 2)), ("7,", (7,)),
+    ],
+)  # fmt: skip
+def test_seeds_mean_the_same_everywhere(asked, seeds):
+    assert plan.parse_seeds(asked) == seeds
+
+
+@pytest.mark.parametrize("asked", ["", "x", "-1", "3-", "3-1", "3-1,5", "1.5", "0-x", 0, True, None, (), [-1], 2.5,
+                                   "0-99999999", "100000000"])  # fmt: skip
+def test_seeds_that_cannot_be_read_are_refused(asked):
+    with pytest.raises(UramError, match="cannot read seeds .* at least one and at most 1000$"):
+        plan.parse_seeds(asked)
+
+
+def test_early_seeds_are_complete_across_rows_and_sources_of_attacks_come_first():
+    made = plan.plan("table4", "smoke", seeds=2).runs
+    assert [run.seed for run in made] == [0] * 6 + [1] * 6
+    assert {run.experiment.row for run in made[:2]} == set(experiments.TRANSFER_FROM)
+
+
+def test_a_row_that_is_named_twice_is_run_once_and_readings_are_rows():
+    found = plan.plan("table2", "smoke", ["ram-6", "ours-6@region-centre", "ram-6"])
+    assert [e.row for e in found.experiments] == ["ram-6", "ours-6@region-centre"]
+    assert found.experiments[1].config.region_start == "centre"
+    every = [e.row for e in plan.plan("table2", "smoke", ["readings"]).experiments]
+    assert every == experiments.readings_of("table2")
+
+
+def test_two_processes_make_every_record_and_a_second_command_none(uram, local, capsys):
+    words = "run table1 --preset smoke --rows fc --seeds 2 --jobs 2 --device cpu".split()
+    done = uram(*words)
+    assert done.returncode == 0, done.stderr
+    announced, *said = done.stdout.splitlines()
+    for word in ("table1", "smoke", "fc", "seeds 0, 1", "digits", "2 of 2 runs to do", "minutes on this machine"):
+        assert word in announced, word
+    paths = [records.record_path(experiments.experiment("table1", "fc", "smoke"), seed, False) for seed in (0, 1)]
+    assert sorted(local.glob("runs/**/seed-*.json")) == sorted(paths)
+    read = [records.read_record(path) for path in paths]
+    assert [r["seed"] for r in read] == [0, 1] and read[0]["test_correct"] != read[1]["test_correct"]
+    for line, record in zip(said, read, strict=False):  # the error rate and where the record is
+        assert f"{record['metrics']['test_error']:.2f} %" in line and "seed-" in line
+    assert "EMBEDDED" in said[-1] and "progress every" in done.stderr
+    stamps = [path.stat().st_mtime_ns for path in paths]
+    assert cli.main(words) == 0
+    assert "0 of 2 runs to do: nothing to do" in capsys.readouterr().out
+    assert [path.stat().st_mtime_ns for path in paths] == stamps
+
+
+def test_a_run_that_fails_is_named_after_the_others_are_done(local):
+    found = plan.plan("table1", "smoke", ["fc"], 3, device="cpu", jobs=2)
+    found.runs[0].state.parent.mkdir(parents=True)
+    found.runs[0].state.write_bytes(b"no state")
+    with pytest.raises(UramError, match="^fc seed 0: .*cannot be read as a training state; delete it"):
+        found.run()
+    assert [run.finished for run in found.runs] == [False, True, True]
+
+
+def wait_for(condition, seconds: float = 200) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def workers_of(pid: int) -> list[int]:
+    """Processes of the pool that process `pid` made."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
+
+
+def test_a_killed_worker_is_tried_again_and_a_stopped_command_goes_on_to_the_same_bits(local, tmp_path, monkeypatch):
+    words = [
+        sys.executable,
+        "-m",
+        "uram_lib.cli",
+        *"run table1 --preset smoke --rows ram-6 --device cpu --jobs 2".split(),
+    ]
+    first = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: list(local.glob("state/*.pt")))  # an epoch is kept
+    first.send_signal(signal.SIGINT)
+    said = first.communicate(timeout=60)[1]
+    assert first.returncode == 130 and "start the same command again to go on" in said
+    assert list(local.glob("state/*.pt")) and not list(local.glob("runs/**/*.json"))
+    again = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    (lock,) = local.glob("state/*.lock")
+    before = lock.read_text()
+    wait_for(lambda: again.poll() is not None or lock.read_text() != before)  # it trains
+    killed = workers_of(again.pid)
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    said = again.communicate(timeout=200)
+    assert again.returncode == 0, said
+    assert "goes on from" in said[1]
+    run = plan.plan("table1", "smoke", ["ram-6"], device="cpu").runs[0]
+    record = records.read_record(run.record)
+    assert killed and len(record["provenance"]["sessions"]) == 3
+    monkeypatch.setenv("URAM_LOCAL", str(tmp_path / "elsewhere"))
+    straight = plan.plan("table1", "smoke", ["ram-6"], device="cpu").runs[0]
+    runs.do(straight, "cpu", threads=1)
+    other = records.read_record(straight.record)
+    assert other["curves"] == record["curves"] and other["test_correct"] == record["test_correct"]
+
+
+def test_two_processes_cannot_be_at_one_run(local):
+    run = plan.plan("table1", "smoke", ["fc"]).runs[0]
+    with runs.only_one(run.lock), pytest.raises(runs.Busy, match="is being trained by another process"):
+        runs.do(run, "cpu")
+    assert not run.record.exists()
+
+
+def test_a_record_counts_where_its_network_was_attacked_by_the_same_protocol():
+    e = experiments.experiment("table4", "vgg16-pgd", "strong", "cifar10-jpeg")
+    assert records.finished(e, 0, published=True)
+    fewer = dataclasses.replace(e, protocol=dataclasses.replace(e.protocol, restarts=e.protocol.restarts - 1))
+    assert fewer.config == e.config and not records.finished(fewer, 0, published=True)
+
+
+def test_settings_by_hand_go_into_the_name_and_are_never_published(local):
+    found = plan.plan("table1", "smoke", ["ram-6"], settings={"sigma": "0.3"})
+    (run,) = found.runs
+    assert run.experiment.config.sigma == 0.3 and run.record.parent.name == "ram-6+sigma=0.3"
+    with pytest.raises(UramError, match="a run with --set is never published"):
+        plan.plan("table1", "smoke", ["ram-6"], settings={"sigma": "0.3"}, publish=True)
+
+
+def test_weights_are_published_of_small_networks_alone(uram, copy_of_project):
+    """A fully connected layer on the whole canvas has 10 MB of them; its record is published all the same."""
+    words = (
+        "run table2 --preset smoke --rows fc,ram-1-8x8 --dataset digits-clutter100-10 --device cpu --jobs 2 --publish"
+    )
+    done = uram(*words.split(), cwd=copy_of_project)
+    assert done.returncode == 0, done.stderr
+    results = copy_of_project / "results"
+    of_rows = lambda pattern: sorted(path.parent.name for path in results.glob(pattern))  # noqa: E731
+    assert of_rows("runs/**/seed-0.json") == ["fc", "ram-1-8x8"]
+    assert of_rows("checkpoints/**/seed-0.safetensors") == ["ram-1-8x8"]
+
+
+def test_no_published_checkpoint_is_too_large_for_git():
+    header = 10_000
+    sizes = {path.relative_to(CHECKPOINTS): path.stat().st_size for path in CHECKPOINTS.rglob("*.safetensors")}
+    assert {path: size for path, size in sizes.items() if size > runs.LARGEST + header} == {}
+
+
+def test_a_published_model_is_loaded_and_reads():
+    path = next(iter(sorted(CHECKPOINTS.glob("table2/paper/*/ram-6/seed-0.safetensors"))), None)
+    if path is None:
+        pytest.skip("no published weights of this row")
+    model = uram_lib.load("table2", "ram-6", "paper")
+    image = torch.zeros(2, *model.image_shape)
+    reading = model.read(image)
+    assert reading.labels.shape == (2,) and torch.allclose(reading.probabilities.sum(1), torch.ones(2))
+    with pytest.raises(UramError, match="no weights of table2/fc, paper, seed 0 are published; rows that have: "):
+        uram_lib.load("table2", "fc", "paper")
+    assert checkpoints.load(path)[1] == experiments.experiment("table2", "ram-6", "paper").config
+
+
+def test_what_cannot_be_published_or_read_is_refused(monkeypatch):
+    for table, dataset, said in (
+        ("table1", "digits-composed", "table1 reads single digits, and digits-composed holds whole numbers"),
+        ("table3", "digits", "table3 reads whole numbers, and digits holds single digits"),
+        ("table4", "digits", "table4 reads colour pictures of 32 x 32, and digits holds none"),
+    ):
+        with pytest.raises(UramError, match=said):
+            plan.plan(table, "smoke", dataset=dataset)
+    monkeypatch.setattr(plan.data, "available", lambda name: "digits")  # as on a machine without MNIST
+    assert plan.plan("table1", "strong", ["ram-6"]).experiments[0].config.dataset == "digits"
+    with pytest.raises(UramError, match="publishing needs mnist, which cannot be had here"):
+        plan.plan("table1", "strong", ["ram-6"], publish=True)
+
+
+def test_progress_counts_steps_and_says_from_where_a_run_goes_on(local):
+    made = plan.plan("table1", "smoke", ["fc"], 2, device="cpu").runs
+    made[0].lock.parent.mkdir(parents=True)
+    made[0].lock.write_text("50 100 12.5", encoding="utf-8")
+    out = io.StringIO()
+    with Progress(made, out) as progress:
+        progress.show()
+        progress.said -= 100  # as if half a minute had passed
+        progress.show()
+    lines = out.getvalue().splitlines()
+    assert "goes on from 50 %" in lines[1] and lines[-1].startswith("25 %") and "validation error 12.5 %" in lines[-1]
