@@ -78,29 +78,19 @@ def test_oracle07_single_precision_batch_on_a_large_canvas(generator):
             np.testing.assert_allclose(patches[k], reference(image, location, 12, k), atol=3e-5)
 
 
-@pytest.mark.parametrize("size", [4, 7, 8, 12])
-def test_T18_whole_pixel_locations_are_plain_slices(size):
-    """A half-pixel shift in grid_sample would blur every patch; at whole pixels slicing is the truth."""
+@pytest.mark.parametrize("size, scales", [(4, 3), (7, 1), (8, 4), (12, 4)])
+def test_oracle07_T18_patches_at_whole_pixels_are_slices_and_coarser_ones_average_pooling(size, scales):
+    """A half-pixel shift in grid_sample would blur every patch. Truth: plain slices of the zero-padded image, pooled
+    by torch. The patches begin at whole pixels, an odd one's centre lies in the middle of a pixel."""
     image = np.random.default_rng(1).random((3, 31, 45))
-    for left, top in [(0, 0), (5, 3), (45 - size, 31 - size), (11, 17)]:
-        centre = torch.tensor([[left + size / 2, top + size / 2]], dtype=torch.float64)
-        location = tuple(pixel_to_location(centre, 31, 45)[0].tolist())
-        np.testing.assert_allclose(
-            glimpse_at(image, location, size, 1)[0], image[:, top : top + size, left : left + size], atol=1e-12
-        )
-
-
-def test_oracle07_coarser_scales_are_average_pooling():
-    """Independent truth: torch's average pooling of a plain slice of the zero-padded image."""
-    image = np.random.default_rng(2).random((1, 28, 28))
     padded = np.pad(image, ((0, 0), (64, 64), (64, 64)))
-    for x, y in [(14, 14), (0, 0), (28, 5), (9, 27)]:
-        location = tuple(pixel_to_location(torch.tensor([x, y]).double(), 28, 28).tolist())
-        patches = glimpse_at(image, location, 8, 4)
-        for k in range(4):
-            half = 4 * 2**k
-            square = padded[:, 64 + y - half : 64 + y + half, 64 + x - half : 64 + x + half]
-            np.testing.assert_allclose(patches[k], F.avg_pool2d(torch.from_numpy(square), 2**k), atol=1e-12)
+    for x, y in [(14, 14), (0, 0), (44, 5), (9, 30), (size // 2, size // 2), (45 - size, 31 - size)]:
+        centre = torch.tensor([x + size % 2 / 2, y + size % 2 / 2]).double()
+        patches = glimpse_at(image, tuple(pixel_to_location(centre, 31, 45).tolist()), size, scales)
+        for k, side in enumerate(size * 2**k for k in range(scales)):
+            left, top = x - side // 2 + 64, y - side // 2 + 64
+            square = torch.from_numpy(padded[:, top : top + side, left : left + side])
+            np.testing.assert_allclose(patches[k], F.avg_pool2d(square, 2**k), atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [7, 8, 12])

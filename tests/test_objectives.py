@@ -1,5 +1,5 @@
-"""The objectives against exact gradients: enumeration, closed forms, arithmetic by hand (oracles 1-4 and 8; T1, T5,
-T6). Every gradient is taken through the library's own functions."""
+"""The objectives against exact gradients: enumeration, closed forms, arithmetic by hand (oracles 2-4 and 8; T5, T6).
+Every gradient is taken through the library's own functions."""
 
 import functools
 import itertools
@@ -10,8 +10,6 @@ import pytest
 import scipy.stats
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from uram_lib.models.layers import Trajectory
@@ -29,7 +27,6 @@ from uram_lib.paper import BETA1, ENTROPY_OFFSET
 
 # A one-step bandit with a Gaussian policy: a reward of 1 within WIDTH of CENTRE.
 MU, SIGMA, CENTRE, WIDTH = 0.1, 0.15, 0.3, 0.12
-finite = st.floats(-3, 3)
 
 
 def bandit_success(mu: float) -> float:
@@ -48,12 +45,6 @@ def play(mu: torch.Tensor, count: int, generator: torch.Generator) -> tuple[torc
     samples = (mu.detach() + SIGMA * torch.randn(count, 1, generator=generator, dtype=mu.dtype)).detach()
     rewards = ((samples[:, 0] - CENTRE).abs() < WIDTH).to(mu.dtype)
     return torch.distributions.Normal(mu, SIGMA).log_prob(samples), rewards
-
-
-@given(l_x=finite, mu=finite, sigma=st.floats(0.05, 2))
-def test_oracle01_normal_agrees_with_scipy(l_x, mu, sigma):
-    found = torch.distributions.Normal(torch.tensor(mu, dtype=torch.float64), sigma).log_prob(torch.tensor(l_x))
-    assert found.item() == pytest.approx(scipy.stats.norm.logpdf(np.float32(l_x), mu, sigma), rel=1e-6, abs=1e-6)
 
 
 def test_oracle02_closed_form_is_the_derivative_of_the_success_rate():
@@ -243,17 +234,6 @@ def test_ledger_A4_what_the_chooser_is_paid_by_hand():
         assert found.tolist() == pytest.approx(paid) and found.dtype == torch.float32 and not found.requires_grad
     one, labels = believing(RIGHT[:, :1], 0)  # the only glimpse is the start
     assert chooser_rewards(one, labels, "early").tolist() == pytest.approx([0.9, 0.4])
-
-
-def test_T01_log_prob_of_an_undetached_sample_has_no_score():
-    """The bug itself: with the sample in the graph, (l - mu) cancels and the gradient is exactly 0; ours is not."""
-    mu = torch.tensor(MU, requires_grad=True)
-    noise = torch.randn(50, generator=torch.Generator().manual_seed(0))
-    undetached = torch.distributions.Normal(mu, SIGMA).log_prob(mu + SIGMA * noise).sum()
-    assert torch.autograd.grad(undetached, mu)[0].abs() < 1e-4
-    log_probs, rewards = play(mu, 50, torch.Generator().manual_seed(0))
-    objective = policy_objective(log_probs, rewards, torch.zeros_like(log_probs))
-    assert torch.autograd.grad(objective, mu)[0].abs() > 0.1
 
 
 @pytest.mark.parametrize("rewards, advantage", [

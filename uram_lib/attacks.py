@@ -43,6 +43,7 @@ class Under(nn.Module):
         self.model, self.draws, self.paths = model, draws, paths
 
     def forward(self, images: Tensor) -> Tensor:
+        """images: (B, C, H, W) in [0, 1]. Returns class logits, (B, K)."""
         return self.model.logits(images, self.draws, **self.paths)
 
 

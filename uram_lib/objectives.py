@@ -246,7 +246,7 @@ def length_and_digits_loss(heads, labels: Tensor) -> Tensor:
 def q_loss(values: Tensor, actions: Tensor, rewards: Tensor, next_values: Tensor, gamma: float = GAMMA) -> Tensor:
     """Squared error of Q against its target (Eq. 9), the mean over images and levels.
 
-    values: (B, L, |A|), Q of all regions at each level; actions: (B, L), the regions chosen; rewards: (B,), of the
+    values: (B, L, A), Q of all regions at each level; actions: (B, L), the regions chosen; rewards: (B,), of the
     outcome; next_values: (B, L - 1), max_a Q(s_{l+1}, a) of the frozen network (ledger A3); gamma: in [0, 1].
     The target (Eq. 8) is y = r at the last level, where the reward is paid and the episode ends, and
     y = gamma max_a Q(s_{l+1}, a) before it, where r = 0. So with one level, y = r: a regression of the outcome, into

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from uram_lib import UramError, paper, records
+from uram_lib.experiments import READINGS
 from uram_lib.paths import RESULTS, ROOT, read_json
 
 CHAPTERS = ROOT / "book" / "chapters"
@@ -159,11 +160,13 @@ class Facts:
         return with_interval(found, signed)
 
     def answer(self, effect: str, budget: str = "paper") -> dict[str, int]:
-        """Of an effect's readings: how many there are, in how many the paper's size is reached, and in how many the
-        sign agrees."""
+        """Of an effect's readings, without the bounds (starts that know the digit): how many there are, in how many the
+        paper's size is reached, and in how many the sign agrees."""
         self.line("tables/readings", effect=effect, budget=budget)  # there is one, or it is Missing
         lines = self.frame("tables/readings")
         lines = lines[(lines["effect"] == effect) & (lines["budget"] == budget)]
+        bounds = [name for name, reading in READINGS.items() if "start" in reading.changes]
+        lines = lines[~lines["reading"].isin(bounds)]
         return {"readings": len(lines), "reached": int((lines["effect_mean"] <= lines["paper_effect"]).sum()),
                 "same_sign": int((lines["effect_mean"] < 0).sum())}  # fmt: skip
 

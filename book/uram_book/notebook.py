@@ -6,6 +6,7 @@ The executed notebook lies in `results/local/notebooks` and its page, rendered a
 """
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -141,6 +142,27 @@ def run_notebook(name: str, values: dict, output: Path) -> nbformat.NotebookNode
     return notebook
 
 
+def store(name: str) -> None:
+    """Run a chapter's notebook as it stands and keep its outputs in the repository, small: without the reader's own
+    runs, and with figures of two decimals."""
+    notebook = run_notebook(name, {}, local() / "notebooks" / f"{name}.ipynb")
+    for cell in notebook.cells:
+        if YOURS in cell.metadata.get("tags", []):
+            cell["outputs"] = []
+        for output in cell.get("outputs", []):
+            for kind in {"image/svg+xml", "text/html"} & set(output.get("data", {})):
+                drawing = output["data"][kind]
+                if "<svg" not in drawing:
+                    continue
+                drawing = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>", "", drawing, flags=re.DOTALL)
+                drawing = re.sub(r"(\d\.\d)\d+", r"\1", drawing)
+                output["data"][kind] = re.sub(r"\s*\n\s*", "\n", drawing).strip() + "\n"
+                output["data"].pop("text/plain", None)
+    path = ROOT / "notebooks" / f"{name}.ipynb"
+    write_atomically(path, lambda temporary: nbformat.write(notebook, temporary))
+    print(f"stored: {relative(path)}, {path.stat().st_size / 1000:,.0f} kB")
+
+
 def reader_first(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A copy in which the reader's own results follow the title, and are not hidden."""
     made = nbformat.from_dict(notebook)
@@ -175,6 +197,8 @@ def write_page(notebook: nbformat.NotebookNode, name: str, folder: Path) -> Path
 def reproduce(options: argparse.Namespace) -> None:
     """Everything that one `make` target does."""
     name, values, preset = CHAPTERS[options.what], {}, options.preset
+    if options.store:
+        return store(name)
     if options.what.startswith("table"):
         rows = options.rows or (ARGUED[options.what] if preset == "quick" else "all")
         values = {key: getattr(options, key) for key in ("preset", "seeds", "device", "jobs", "dataset", "scheduler")}
@@ -208,6 +232,7 @@ def main(words: list[str] | None = None) -> int:
     }
     for option, default in defaults.items():
         parser.add_argument(f"--{option}", default=default, type=type(default))
+    parser.add_argument("--store", action="store_true", help="run the notebook as it stands and keep its outputs in it")
     parser.add_argument("--train", action="store_true", help="of readings: train first what is missing")
     options = parser.parse_args(words)
     return exit_status(lambda: reproduce(options))

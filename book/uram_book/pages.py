@@ -126,7 +126,7 @@ class Pages(Book):
                 line[SETTINGS[preset].capitalize()] = cell
             lines.append(line)
         what = "accuracy under attack" if table == "table4" else "test error"
-        where = "" if home == paper.DATASETS[table] else f" on `{home}`, which is not the paper's data"
+        where = "" if home == paper.DATASETS[table] else f" on {home}, which is not the paper's data"
         caption = f"Table {table[-1]}, {paper.CAPTIONS[table]}: {what} in percent, ours with 95 % intervals{where}."
         return table_of(pd.DataFrame(lines), caption, "numbers") + self.made(table)
 

@@ -56,7 +56,7 @@ STYLE = {
     "legend.fontsize": 9,
     "lines.linewidth": 1.8,
     "image.cmap": "gray",
-    "image.interpolation": "nearest",
+    "image.interpolation": "none",  # SVG keeps the few pixels as they are
 }
 
 REGION_NAMES = ("top left", "top right", "bottom left", "bottom right")

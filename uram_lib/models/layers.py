@@ -115,7 +115,7 @@ class Model(nn.Module):
 
 
 def check_images(images: Tensor, shape: tuple[int, int, int]) -> None:
-    """Raise UramError unless images are floats in [0, 1] of shape (B, *shape)."""
+    """Raise UramError unless images are floats in [0, 1] of shape (B, C, H, W); shape: (C, H, W)."""
     if not isinstance(images, Tensor):
         raise UramError(
             f"images must be a torch.Tensor, got {type(images).__name__}; convert with torch.as_tensor(...)"

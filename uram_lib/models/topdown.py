@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SIDE = 2  # regions per side, so |A| = 4
+SIDE = 2  # regions per side, so A = 4
 
 
 class TopDownOutcome(NamedTuple):
     """One descent through L levels a image."""
 
-    actions: Tensor  # (B, L), int64 in {0, ..., |A| - 1}: the region chosen at each level
-    values: Tensor  # (B, L, |A|): Q(s_l, a; theta_q) of all regions
+    actions: Tensor  # (B, L), int64 in {0, ..., A - 1}: the region chosen at each level
+    values: Tensor  # (B, L, A): Q(s_l, a; theta_q) of all regions
     next_values: Tensor  # (B, L - 1): max_a Q(s_{l+1}, a) of the frozen network, without gradient
     region: Tensor  # (B, 2, 2): the last region's top left and bottom right corners, locations, x then y
     start: Tensor  # (B, 2): L_0, in the last region, x then y
@@ -87,7 +87,7 @@ class QNetwork(nn.Module):
     """Q(s, a; theta_q): a 3 x 3 convolution, the mean of each region, one fully connected layer: the paper's "two-layer
     neural network (one convolution layer followed with fully connected layer)" (Eq. 6-7; ledger A6).
 
-    Parameters: N (9 C + 1) for N features of C channels, and |A| (|A| N + 1).
+    Parameters: N (9 C + 1) for N features of C channels, and A (A N + 1).
     """
 
     def __init__(self, channels: int, features: int = 16, side: int = SIDE):
@@ -97,7 +97,7 @@ class QNetwork(nn.Module):
         self.values = nn.Linear(side**2 * features, side**2)
 
     def region_vectors(self, image: Tensor) -> Tensor:
-        """v_1 ... v_|A| of Eq. 6: (B, |A|, N), from images (B, C, h, w). Where `side` does not divide h or w, regions
+        """v_1 ... v_A of Eq. 6: (B, A, N), from images (B, C, h, w). Where `side` does not divide h or w, regions
         share the rows and columns between them."""
         features = F.relu(self.convolution(image))  # (B, N, h, w)
         if self.side == SIDE:
@@ -107,8 +107,8 @@ class QNetwork(nn.Module):
         return means.flatten(2).transpose(1, 2)
 
     def forward(self, image: Tensor) -> Tensor:
-        """image: (B, C, h, w) in [0, 1], what is seen at one level. Returns the values of its regions, (B, |A|)."""
-        state = self.region_vectors(image).flatten(1)  # (B, |A| N), Eq. 7
+        """image: (B, C, h, w) in [0, 1], what is seen at one level. Returns the values of its regions, (B, A)."""
+        state = self.region_vectors(image).flatten(1)  # (B, A N), Eq. 7
         return self.values(state)
 
 
@@ -190,11 +190,11 @@ class TopDown(nn.Module):
         )
 
     def explored(self, best: Tensor, values: Tensor, explore: Tensor, epsilon: Tensor | float) -> Tensor:
-        """The region that training takes, (B,). best: (B,), arg max of the values (B, |A|); explore: (B, 2)."""
+        """The region that training takes, (B,). best: (B,), arg max of the values (B, A); explore: (B, 2)."""
         chance, pick = explore.unbind(-1)  # (B,) each
         if self.behaviour == "greedy":
             return best
         if self.behaviour == "softmax":
-            below = values.softmax(-1).cumsum(-1) < pick[:, None]  # (B, |A|)
+            below = values.softmax(-1).cumsum(-1) < pick[:, None]  # (B, A)
             return below.sum(-1).clamp(max=self.side**2 - 1)
         return torch.where(chance < epsilon, (pick * self.side**2).long(), best)

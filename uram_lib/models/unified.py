@@ -87,7 +87,7 @@ class Unified(Model):
         return (q if config.chooser_alone_epochs else loss + q), parts
 
     def describe(self, images: Tensor, centres: Tensor) -> dict:
-        """`top_down`: `action_histogram`, shares (L lists of |A|); `q_values`, means (L lists of |A|); and
+        """`top_down`: `action_histogram`, shares (L lists of A); `q_values`, means (L lists of A); and
         `in_region_percent`, images whose object has its centre in the chosen region. In testing the choices are
         arg max, so they do not depend on the start's draw."""
         outcome = self.topdown(images)
@@ -99,7 +99,7 @@ class Unified(Model):
 
 
 def action_histogram(outcome: TopDownOutcome) -> Tensor:
-    """The share of images that chose each region, (L, |A|), each level summing to 1."""
+    """The share of images that chose each region, (L, A), each level summing to 1."""
     regions = torch.arange(outcome.values.shape[-1], device=outcome.actions.device)
     return (outcome.actions[:, :, None] == regions).to(outcome.values.dtype).mean(0)
 
