@@ -99,7 +99,7 @@ def test_T02_T05_reinforce_reaches_the_policy_always_the_core_as_configured_and_
 def test_T03_score_has_mean_zero_near_the_border(small_ram):
     """The density is the sample's, not that of the clamped location, which would pull the policy outward."""
     count = 8_000
-    model = small_ram(glimpses=2, hidden=4).double()
+    model = small_ram(glimpses=2, hidden=4, patch_size=3, scales=1).double()
     with torch.no_grad():
         model.location_network.weight.zero_()
         model.location_network.bias.copy_(torch.atanh(torch.tensor([0.98, -0.98])))

@@ -156,7 +156,7 @@ def published(folder: Path) -> tuple[dict, dict[str, bytes]]:
 def in_a_process(folder: str) -> None:
     os.environ["URAM_LOCAL"] = folder
     smoke = experiments.experiment("table1", "ram-6", "smoke")
-    short = dataclasses.replace(smoke, config=dataclasses.replace(smoke.config, epochs=10, glimpses=2))
+    short = dataclasses.replace(smoke, config=dataclasses.replace(smoke.config, epochs=8, glimpses=2))
     do(Run(short, 0), "cpu", 1)
 
 
@@ -164,7 +164,8 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bits(tmp_path):
     """`kill -9` first before any epoch is done, then thrice after at least one more was, so that something is there
     to resume each time."""
     context, draw, states = multiprocessing.get_context("forkserver"), random.Random(2021), tmp_path / "cut" / "state"
-    context.set_forkserver_preload(["uram_lib.robustness", "uram_lib.runs", "sklearn.datasets"])
+    # What each run would import, once for all.
+    context.set_forkserver_preload(["uram_lib.robustness", "torch._dynamo", "sklearn.datasets", "pytest"])
     stamps = lambda: {path: path.stat().st_mtime_ns for path in states.glob("*.pt")}  # noqa: E731
 
     def start(name: str) -> multiprocessing.Process:

@@ -7,7 +7,7 @@ import contextlib
 import math
 import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +99,9 @@ def execute(pool: Executor, waiting: list[Run], plan: Plan, progress: "Progress"
                 again.append(run)
             except UramError as error:
                 failed[run] = str(error)
-            except Exception as error:  # of a cluster that gave it up, or of PyTorch
+            except (CancelledError, OSError):
+                failed[run] = "the cluster gave it up; start the same command again to go on"
+            except Exception as error:  # of PyTorch, or of a bug
                 failed[run] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
         progress.show()
     if again and progress.retry:

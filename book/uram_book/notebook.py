@@ -154,8 +154,10 @@ def store(name: str) -> None:
                 drawing = output["data"][kind]
                 if "<svg" not in drawing:
                     continue
-                drawing = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>", "", drawing, flags=re.DOTALL)
-                drawing = re.sub(r"(\d\.\d)\d+", r"\1", drawing)
+                drawing = re.sub(
+                    r"<metadata>.*?</metadata>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>", "", drawing, flags=re.DOTALL
+                )
+                drawing = re.sub(r"(?<![\d.])([1-9]\d*\.\d)\d+", r"\1", drawing)  # of small numbers all is kept
                 output["data"][kind] = re.sub(r"\s*\n\s*", "\n", drawing).strip() + "\n"
                 output["data"].pop("text/plain", None)
     path = ROOT / "notebooks" / f"{name}.ipynb"

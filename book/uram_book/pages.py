@@ -16,7 +16,7 @@ from uram_lib.cli import exit_status
 from uram_lib.experiments import READINGS, label_of
 from uram_lib.paths import FIGURES, ROOT, read_json, write_atomically
 
-from . import live, looks, statistics
+from . import live, looks, statistics, tables
 from .facts import CHAPTERS, NOT_YET, PUBLISHED_PRESETS, Book, Missing, Value, count, plain, signed, with_interval
 
 BOOK, GENERATED, README = ROOT / "book", ROOT / "book" / "_generated", ROOT / "README.md"
@@ -29,7 +29,9 @@ SPAN = 2.0  # the scoreboard reaches from -SPAN to SPAN times the claimed effect
 class Pages(Book):
     """The book's templates with tables and figures. Every public method named in TOOLS can be called by a template."""
 
-    TOOLS = "scoreboard found rows claims_table open_claims runs mutants measured ledger_summary figure alike".split()
+    TOOLS = (
+        "scoreboard found rows claims_table open_claims runs mutants measured ledger_summary figure alike older".split()
+    )
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
@@ -211,6 +213,10 @@ class Pages(Book):
         ]
         values = [r["metrics"][way] for r in found if way in r["metrics"]]
         return plain(sum(values) / len(values)) if values else NOT_YET
+
+    def older(self) -> int:
+        """How many rows at strong settings were made with an older recipe than today's."""
+        return len(tables.of_older_recipe(self.facts.records))
 
     def mutants(self) -> list[dict]:
         """Which bug is noticed by which test; the one that is named after the bug stands for all that fail."""

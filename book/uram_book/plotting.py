@@ -42,7 +42,8 @@ STYLE = {
     "savefig.facecolor": "white",
     "figure.figsize": (6.4, 3.6),
     "figure.dpi": 100,
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # words stay words: small files, and a reader can select them
+    "font.sans-serif": ["DejaVu Sans", "Arial"],
     "svg.hashsalt": "uram",
     "figure.constrained_layout.use": True,
     "font.size": 10,

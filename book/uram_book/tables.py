@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from uram_lib import data, paper
 from uram_lib.config import Config
-from uram_lib.experiments import PRESETS, READINGS, Experiment, label_of, readings_of, rows_of
+from uram_lib.experiments import PRESETS, READINGS, Experiment, experiment, label_of, readings_of, rows_of
 from uram_lib.models import build, count_parameters
 from uram_lib.paths import BENCH, CLAIMS, PUBLISHED, TABLES, read_json, relative, write_atomically
 from uram_lib.records import dataset_name, load_records, unpack, wrong
@@ -500,12 +500,13 @@ def factorial(records: list[dict], preset: str) -> pd.DataFrame:
 
 
 def shared_settings(chosen: dict[str, list[Experiment]]) -> pd.DataFrame:
-    """What all experiments of each preset have in common and what differs from `Config`'s defaults somewhere, a line
-    per setting, a column per preset."""
+    """What all experiments of each preset have in common and what differs from `Config`'s defaults somewhere, one line
+    per setting and one column per preset: of published runs as their records say, of others as they would be run."""
     defaults = {f.name: f.default for f in dataclasses.fields(Config)}
+    made = {(r["table"], r["preset"], r["row"]): Config.read(r["config"]) for r in load_records()}
     columns = {}
     for at, of in chosen.items():
-        settings = [dataclasses.asdict(e.config) for e in of]
+        settings = [dataclasses.asdict(made.get((e.table, e.preset, e.row), e.config)) for e in of]
         columns[at] = {
             name: str(settings[0][name]) if all(s[name] == settings[0][name] for s in settings) else "by row"
             for name in defaults
@@ -515,6 +516,16 @@ def shared_settings(chosen: dict[str, list[Experiment]]) -> pd.DataFrame:
         name for name in frame.index if any(value not in (str(defaults[name]), "by row") for value in frame.loc[name])
     ]
     return frame.loc[told].rename_axis("setting")
+
+
+def of_older_recipe(records: list[dict]) -> list[str]:
+    """Rows, as in `table2/ram-6`, whose published runs at strong settings were made with another recipe than today's."""
+    found = {}
+    for r in records:
+        if r["preset"] == "strong" and "@" not in r["row"]:
+            now = experiment(r["table"], r["row"], "strong", dataset_name(r)).config
+            found[f"{r['table']}/{r['row']}"] = Config.read(r["config"]) != now
+    return [row for row, older in found.items() if older]
 
 
 # ---- Files
