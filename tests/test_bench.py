@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-
 from uram_book import bench
+
 from uram_lib.glimpse import GlimpseSensor
 
 

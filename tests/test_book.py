@@ -45,7 +45,8 @@ def test_page_in_the_browser(built, opened, page):
         assert seen.locator("mjx-merror, [data-mjx-error]").count() == 0, where
         assert seen.evaluate("document.documentElement.scrollWidth") <= width, where
         # Whatever reaches beyond the window lies in a box that scrolls, or it could not be read.
-        assert seen.evaluate("""(width) => [...document.querySelectorAll(".bd-article :is(table, img, pre, mjx-container, svg)")]
+        assert seen.evaluate("""(width) => [...document.querySelectorAll(
+            ".bd-article :is(table, img, pre, mjx-container, svg)")]
             .filter((one) => one.getBoundingClientRect().right > width + 1)
             .filter((one) => {
               for (let box = one; box; box = box.parentElement)

@@ -157,7 +157,8 @@ MADE = {"epochs": 1, "glimpses": 5, "patch_size": 7, "scales": 3}
 
 @pytest.mark.parametrize("changes", [
     {"model": "unified", "core": "relu"}, {"model": "unified", "core": "lstm", "region_start": "centre"},
-    {"model": "ram", "core": "lstm", "bounded_mean": False}, {"model": "ram", "core": "relu", "scales": 1, "standardise": False},
+    {"model": "ram", "core": "lstm", "bounded_mean": False},
+    {"model": "ram", "core": "relu", "scales": 1, "standardise": False},
 ], ids=str)  # fmt: skip
 def test_the_script_agrees_with_pytorch_on_models_of_every_kind(opened, changes, generator):
     """Untrained networks with wide weights, so that locations reach the borders and all gates of an LSTM matter."""

@@ -17,7 +17,10 @@ from uram_lib.paths import ROOT
 
 CLAIM = {"claim": "C3", "part": "6 glimpses", "preset": "paper", "source": "paper", "statement": "x", "evidence": "y"}
 NUMBERS = {"paper_effect": -3.5, "our_effect": -0.6893, "ci_low": -1.6558, "ci_high": 0.2771, "n_pairs": 3}
-SENTENCE = '{% call finding("C3", "6 glimpses", "paper", "not supported") %}No help: {{ effect("C3", "6 glimpses", "paper") }}.{% endcall %}'
+SENTENCE = (
+    '{% call finding("C3", "6 glimpses", "paper", "not supported") %}'
+    'No help: {{ effect("C3", "6 glimpses", "paper") }}.{% endcall %}'
+)
 
 
 @pytest.fixture
@@ -101,7 +104,8 @@ def test_a_finding_without_records_is_left_out(results, render):
 
 
 @pytest.mark.parametrize(("condition", "holds"), [
-    ("value('error', 'table2', 'ram-6', 'paper') > 20", True), ("value('error', 'table2', 'ram-6', 'paper') < 20", False),
+    ("value('error', 'table2', 'ram-6', 'paper') > 20", True),
+    ("value('error', 'table2', 'ram-6', 'paper') < 20", False),
 ])  # fmt: skip
 def test_a_condition_guards_a_sentence(results, render, condition, holds):
     text, book = render('{% call given("' + condition + '") %}It holds.{% endcall %}', results())

@@ -190,7 +190,7 @@ def test_a_point_has_the_colour_of_what_its_interval_holds(mean, half, holds):
 
 
 def test_a_scoreboard_draws_effects_as_shares_of_the_claimed_ones():
-    """One line per part of the paper's own claims that has a size; arrows for what lies outside."""
+    """One line per part of the paper's own claims that has a size; what lies outside says its number."""
     frame = pd.DataFrame(
         [("C3", "6 glimpses", "paper", "paper", -3.5, -0.7, -1.75, 0.35, "not supported"),
          ("C3", "6 glimpses", "strong", "paper", -3.5, 70.0, 35.0, 105.0, "opposite"),
@@ -205,7 +205,8 @@ def test_a_scoreboard_draws_effects_as_shares_of_the_claimed_ones():
     whiskers = [list(line.get_xdata()) for line in level if len(line.get_xdata()) == 2]
     np.testing.assert_allclose(whiskers, [[-0.1, 0.5], [-2, -2], [1, 2]], atol=1e-9)
     marks = [(round(float(line.get_xdata()[0]), 3), line.get_marker()) for line in level if len(line.get_xdata()) == 1]
-    assert marks == [(0.2, "D"), (-2, "<"), (2, "o")]
+    assert marks == [(0.2, "D"), (-2, "X"), (2, "o")]
+    assert names(ax.texts) == ["−20.0 ×"]
 
 
 def test_a_row_has_one_colour_in_all_figures():

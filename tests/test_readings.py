@@ -153,6 +153,20 @@ def test_records_of_another_preset_or_canvas_do_not_count(made):
             assert line is not None and (line.n_pairs, line.effect_mean) == (3, pytest.approx(-(50 + 40 + 50) / 30))
 
 
+def test_rows_of_an_old_recipe_and_a_new_one_are_not_compared(made):
+    """While a table is trained anew, one row may have its new runs and the other not yet."""
+    counts = {"ram-6": [300, 310, 330], "ours-6": [250, 270, 280], "ours-6-entropy": [240, 250, 260]}
+    records = made(counts)
+    assert line_of(records, "top-down", tables.MAIN) and line_of(records, "entropy", tables.MAIN)
+    for record in records:
+        record["config"] |= {"epochs": 40} if record["row"] == "ram-6" else {}
+    assert line_of(records, "top-down", tables.MAIN) is None and line_of(records, "entropy", tables.MAIN)
+    assert "C3" not in set(tables.claims(records)["claim"]) and "C4" in set(tables.claims(records)["claim"])
+    for record in records:
+        record["config"] |= {"epochs": 40}
+    assert line_of(records, "top-down", tables.MAIN).n_pairs == 3
+
+
 def test_the_sensitivity_of_a_decision_is_the_farthest_that_its_readings_move_an_effect(made):
     rows = {"ram-6": [300, 310, 320], "ours-6": [290, 300, 315], "ours-6-entropy": [280, 290, 300]}
     moved = {"ours-6-entropy@threshold-0.3": [285, 295, 300], "ours-6-entropy@all-scales": [350, 350, 365]}

@@ -6,6 +6,9 @@ A plan can be stopped at any time and started again, and a worker that dies take
 import contextlib
 import math
 import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -99,7 +102,7 @@ def execute(pool: Executor, waiting: list[Run], plan: Plan, progress: "Progress"
                 again.append(run)
             except UramError as error:
                 failed[run] = str(error)
-            except (CancelledError, OSError):
+            except CancelledError:
                 failed[run] = "the cluster gave it up; start the same command again to go on"
             except Exception as error:  # of PyTorch, or of a bug
                 failed[run] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
@@ -113,12 +116,24 @@ def execute(pool: Executor, waiting: list[Run], plan: Plan, progress: "Progress"
     return failed
 
 
+def end_with(parent: int) -> None:
+    """Have this process end when its parent has: a command that is killed leaves no worker behind."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 @contextlib.contextmanager
 def executor_of(plan: Plan) -> Iterator[Executor]:
     """A pool of processes here, or the workers of a Dask cluster, which must see this project's folder. Raises
     UramError where the scheduler cannot be reached or `distributed` is not installed."""
     if not plan.scheduler:
-        pool = ProcessPoolExecutor(min(plan.jobs, len(plan.waiting) or 1), multiprocessing.get_context("spawn"))
+        workers, context = min(plan.jobs, len(plan.waiting) or 1), multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(workers, context, end_with, (os.getpid(),))
         try:
             yield pool
         except BaseException:

@@ -1,6 +1,7 @@
 """The numbers that the book states: each has a name, is read from `results/`, and prints alike on every page.
 
-A template writes `{{ error("table2", "ram-6", "paper") }}`. A sentence that states a finding says what it was written for:
+A template writes `{{ error("table2", "ram-6", "paper") }}`. A sentence that states a finding says what it was
+written for:
 
     {% call finding("C3", "6 glimpses", "paper", "not supported") %} Top-down attention did not help ... {% endcall %}
     {% call given("value('fact', 'leak, paper') > 90") %} The label leaks ... {% endcall %}
@@ -223,7 +224,8 @@ class Book:
         )  # fmt: skip
         self.environment.globals.update(
             {kind: functools.partial(self.printed, kind) for kind in Facts.KINDS}, facts=self.facts, paper=paper,
-            value=lambda *of: self.facts.value(*of).mean, answer=self.facts.answer, finding=self.finding, given=self.given,
+            value=lambda *of: self.facts.value(*of).mean,
+            answer=self.facts.answer, finding=self.finding, given=self.given,
         )  # fmt: skip
 
     def printed(self, kind: str, *names: str) -> str:

@@ -78,7 +78,8 @@ def by_quadrant(model: Unified, split: Split) -> pd.DataFrame:
         wrong = (seen.class_logits[:, -1].argmax(-1) != split.labels).float().mean().item()
         chosen = (values.argmax(1) == quadrant).float().mean().item()
         lines.append({"start in the quadrant": name, "chosen (%)": 100 * chosen,
-                      "mean Q": values.gather(1, quadrant[:, None]).mean().item(), "error (%)": 100 * wrong})  # fmt: skip
+                      "mean Q": values.gather(1, quadrant[:, None]).mean().item(),
+                      "error (%)": 100 * wrong})  # fmt: skip
     return pd.DataFrame(lines).set_index("start in the quadrant")
 
 

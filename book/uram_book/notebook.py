@@ -113,7 +113,8 @@ def show_yours(made: plan.Plan) -> None:
 
 
 def run_notebook(name: str, values: dict, output: Path) -> nbformat.NotebookNode:
-    """Execute a notebook with parameters, write it to `output` and return it. Raises UramError for a cell that failed."""
+    """Execute a notebook with parameters, write it to `output` and return it. Raises UramError for a cell that
+    failed."""
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError

@@ -58,7 +58,8 @@ class Pages(Book):
                 lines.append((f"{name} ({claim}): {reported} points", strip(marks), "<br>".join(verdicts)))
         return table_of(
             pd.DataFrame(lines, columns=[title, AXIS, "Verdict"]),
-            "Effect found as a share of the effect claimed, with 95 % intervals: ● paper settings, ■ strong settings. The "
+            "Effect found as a share of the effect claimed, with 95 % intervals: ● paper settings, ■ strong settings. "
+            "The "
             "dashed line is the paper's effect; an arrow points at an effect outside.", "scoreboard", "33 44 23",
         )  # fmt: skip
 
@@ -89,7 +90,8 @@ class Pages(Book):
                     else ""
                 )
                 line = {"Claim": f"{anchor}{claim.claim} {claim.statement if i == 0 else ''}", "Part": part,
-                        "Paper": self.printed("reported_effect", claim.claim, part, same["preset"].iloc[0])}  # fmt: skip
+                        "Paper": self.printed("reported_effect", claim.claim, part,
+                                              same["preset"].iloc[0])}  # fmt: skip
                 for found in same.itertuples():
                     text = self.printed("effect", claim.claim, part, found.preset)
                     line[SETTINGS[found.preset]] = f"{text} {self.badge(found.verdict)}, {count(found.n_pairs, 'pair')}"
@@ -162,7 +164,8 @@ class Pages(Book):
                 "seeds": ", ".join(str(r["seed"]) for r in runs), "error": plain(mean([error_of(r) for r in runs])),
                 "commits": ", ".join(sorted(set(map(commit_of, made)))),
                 "machines": {chr(65 + machines.index(name)): name for name in used},
-                "rollouts": mean([rollouts_of(r) for r in runs]) / 1e6, "minutes": mean([p["wall_seconds"] for p in made]) / 60,
+                "rollouts": mean([rollouts_of(r) for r in runs]) / 1e6,
+                "minutes": mean([p["wall_seconds"] for p in made]) / 60,
                 "attacks": mean([sum(p.get("attack_seconds", {}).values()) for p in made]) / 60,
                 "hours": sum(p["threads"] * p["wall_seconds"] for p in made) / 3600,
             })  # fmt: skip
@@ -231,7 +234,8 @@ class Pages(Book):
     def figure(self, name: str, alt: str, caption: str) -> str:
         """Draw one of FIGURES_OF into the generated files and show it."""
         draw(name, self.facts, GENERATED / "figures" / f"{name}.svg")
-        return f"```{{figure}} _generated/figures/{name}.svg\n:name: figure-{name}\n:alt: {alt}\n:width: 100%\n{caption}\n```"
+        options = f":name: figure-{name}\n:alt: {alt}\n:width: 100%"
+        return f"```{{figure}} _generated/figures/{name}.svg\n{options}\n{caption}\n```"
 
 
 def draw(name: str, facts, path: Path) -> None:
@@ -245,8 +249,10 @@ def draw(name: str, facts, path: Path) -> None:
 
     plotting.use_style()
     matplotlib.rcParams["svg.hashsalt"] = "uram"
-    made = {"ladder": lambda: plotting.ladder(facts.frame("recipe_ladder")), "canvas-cost": lambda: plotting.canvas_cost(facts.bench["canvas"]),
-            "effects": lambda: plotting.effects(facts.frame("claims").query("claim in ('C3', 'C4')"))}[name]()  # fmt: skip
+    made = {"ladder": lambda: plotting.ladder(facts.frame("recipe_ladder")),
+            "canvas-cost": lambda: plotting.canvas_cost(facts.bench["canvas"]),
+            "effects": lambda: plotting.effects(facts.frame("claims").query("claim in ('C3', 'C4')")),
+            }[name]()  # fmt: skip
     figure = getattr(made, "figure", made)
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="svg", metadata={"Date": None}))
     plt.close(figure)
@@ -289,7 +295,8 @@ def strip(marks: list[tuple[str, Value]]) -> str:
 
 
 AXIS = svg("".join(f'<text x="{along(at)}" y="13" text-anchor="middle">{text}</text>' for at, text in
-                   ((-2, "−2 ×"), (-1, "−1 ×"), (0, "0"), (1, "1 ×"), (2, "2 ×"))), "shares of the claimed effect", LINE)  # fmt: skip
+                   ((-2, "−2 ×"), (-1, "−1 ×"), (0, "0"), (1, "1 ×"), (2, "2 ×"))), "shares of the claimed effect",
+                   LINE)  # fmt: skip
 
 
 def table_of(frame: pd.DataFrame, caption: str, look: str, widths: str = "") -> str:
@@ -338,6 +345,16 @@ def write_pages() -> Pages:
     live.write_script(GENERATED / "static")
     pages.check()
     return pages
+
+
+def framed(frame: pd.DataFrame, caption: str):
+    """A frame as a table of the book, for a notebook: one line of headers, one minus sign."""
+    from IPython.display import Markdown
+
+    if frame.index.name or isinstance(frame.index, pd.MultiIndex):
+        frame = frame.reset_index()
+    cells = frame.map(lambda value: "–" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value))
+    return Markdown(table_of(cells.replace(r"^-(?=\d)", "−", regex=True), caption, "numbers"))
 
 
 def show(tool: str, *arguments):

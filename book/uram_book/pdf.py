@@ -62,7 +62,8 @@ def one_page(built: Path = BUILT) -> str:
     scripts = re.findall(r"<script>window\.MathJax.*?</script>|<script[^>]*mathjax[^>]*></script>", first)
     articles = "\n".join(article(name, source, names) for name, source in sources.items())
     return (f'<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>URAM, replicated'
-            f"</title>{sheets}<style>{STYLE}</style>{''.join(scripts)}</head><body>{articles}</body></html>")  # fmt: skip
+            f"</title>{sheets}<style>{STYLE}</style>{''.join(scripts)}</head>"
+            f"<body>{articles}</body></html>")  # fmt: skip
 
 
 def write_pdf(built: Path = BUILT, path: Path = PDF) -> None:

@@ -519,7 +519,7 @@ def ladder(frame: pd.DataFrame) -> Axes:
     """
     steps = frame[frame["table"] == "table2"]
     names = [
-        f"{textwrap.fill(step, 46)}\n({epochs} epochs)"
+        f"{textwrap.fill(step, 46)}\n({epochs:.0f} epochs)"
         for step, epochs in zip(steps["step"], steps["epochs"], strict=True)
     ]
     _, ax = plt.subplots(figsize=(7.2, 0.8 + 0.62 * len(names)))
@@ -533,8 +533,8 @@ def ladder(frame: pd.DataFrame) -> Axes:
 
 def paired_slopes(pairs: list[tuple[str, list[dict], list[dict]]]) -> Sequence[Axes]:
     """Draw test errors without and with an idea as one line per seed. pairs: its name, the records without it and with
-    it; each is one panel, titled with the preset."""
-    figure, axes = plt.subplots(1, len(pairs), figsize=(7.2, 2.9), squeeze=False)
+    it; each is one panel, titled with the preset, all on one scale."""
+    figure, axes = plt.subplots(1, len(pairs), figsize=(7.2, 2.9), squeeze=False, sharey=True)
     for ax, (name, without, with_it) in zip(axes[0], pairs, strict=True):
         right = {r["seed"]: r["metrics"]["test_error"] for r in with_it}
         for r in without:
@@ -639,10 +639,11 @@ def specification_curve(lines: pd.DataFrame) -> str:
     top.axhline(reported, color=VERMILION, lw=1, ls="--")
     top.annotate(f"the paper: {reported:+.1f}".replace("-", "−"), (len(lines) - 0.5, reported), ha="right", va="bottom",
                  fontsize=9, color=VERMILION)  # fmt: skip
-    top.set(ylabel="effect (points)")
+    top.set(ylabel="effect (points;\nnarrower beyond ±10)")
     top.set_yscale("symlog", linthresh=10)
     top.set_yticks([-40, -20, -10, -5, 0, 5, 10, 20, 40], ["−40", "−20", "−10", "−5", "0", "5", "10", "20", "40"])
-    top.set_ylim(min(lines["ci_low"].min(), reported) - 1, max(lines["ci_high"].max(), 0) + 1)
+    low, high = min(lines["ci_low"].min(), reported), max(lines["ci_high"].max(), 0)
+    top.set_ylim(low - max(1, 0.3 * abs(low)), high + max(1, 0.3 * high))  # whole marks, also where the axis is narrow
     below.set_yticks(range(len(choices)), choices, fontsize=9)
     below.set(ylim=(len(choices) - 0.5, -0.5), xticks=[], xlim=(-0.7, len(lines) - 0.3))
     below.grid(axis="y", color="#dddddd", lw=0.6)
@@ -653,9 +654,11 @@ def specification_curve(lines: pd.DataFrame) -> str:
     plt.close(figure)
     svg = text.getvalue()
     for gid, words in told.items():
-        svg = svg.replace(f'<g id="{gid}">', f'<g id="{gid}"><title>{html.escape(words)}</title>', 1)
+        svg = svg.replace(f'<g id="{gid}">', f"<g><title>{html.escape(words)}</title>", 1)
     svg = svg[svg.index("<svg") :]
-    return re.sub(r'width="[^"]*pt" height="[^"]*pt"', 'width="100%" role="img"', svg, count=1)
+    ends = lines["effect_mean"].iloc[[0, -1]]
+    said = f"{len(readings)} readings, effects from {ends.min():.1f} to {ends.max():.1f} points; paper: {reported:.1f}"
+    return re.sub(r'width="[^"]*pt" height="[^"]*pt"', f'width="100%" role="img" aria-label="{said}"', svg, count=1)
 
 
 # A verdict's colour and symbol, the same in every figure.
@@ -668,7 +671,7 @@ SPAN = 2.0  # the scoreboard reaches from -SPAN to SPAN times the claimed effect
 
 def scoreboard(claims: pd.DataFrame) -> Axes:
     """Draw each part of a claim of the paper's as the effect found divided by the effect claimed, with its interval:
-    full at paper settings, hollow at strong ones. What lies outside is an arrow at the edge.
+    full at paper settings, hollow at strong ones. What lies outside is at the edge with its number.
 
     claims: `results/claims.csv`; parts without a size, and our own questions, are left out.
     """
@@ -680,7 +683,10 @@ def scoreboard(claims: pd.DataFrame) -> Axes:
         ends = sorted((line.ci_low / line.paper_effect, line.ci_high / line.paper_effect))
         share, (colour, mark) = line.our_effect / line.paper_effect, VERDICTS[line.verdict]
         if abs(share) > SPAN:
-            mark = "<" if share < 0 else ">"
+            over = -11 if line.preset == "strong" else 4  # on its own side of the pair of lines
+            edge, inward, side = (-SPAN, 9, "left") if share < 0 else (SPAN, -9, "right")
+            ax.annotate(f"{share:.1f} ×".replace("-", "−"), (edge, y), (inward, over), textcoords="offset points",
+                        ha=side, fontsize=8)  # fmt: skip
         ax.plot(np.clip(ends, -SPAN, SPAN), (y, y), color=colour, lw=1.6)
         fill = "white" if line.preset == "strong" else colour
         ax.plot(np.clip(share, -SPAN, SPAN), y, mark, ms=7, color=colour, mfc=fill, clip_on=False, zorder=3)
