@@ -353,7 +353,11 @@ def framed(frame: pd.DataFrame, caption: str):
 
     if frame.index.name or isinstance(frame.index, pd.MultiIndex):
         frame = frame.reset_index()
-    cells = frame.map(lambda value: "–" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value))
+
+    def cell(value) -> str:
+        return "–" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    cells = frame.map(cell)
     return Markdown(table_of(cells.replace(r"^-(?=\d)", "−", regex=True), caption, "numbers"))
 
 
