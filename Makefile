@@ -80,7 +80,7 @@ reproduce-table4: $(INSTALLED) ## the same for Table 4 (VGG16 with attention und
 	@$(call reproduce,table4)
 
 readings: $(INSTALLED) ## redraw the chapter on readings; PRESET=paper or quick trains what is missing first
-	@$(call reproduce,readings)
+	@$(call reproduce,readings) $(if $(filter-out file,$(origin PRESET)),--train)
 
 gallery: $(INSTALLED) ## look at published models at work, glimpse by glimpse
 	@$(call reproduce,gallery)

@@ -183,7 +183,8 @@ def test_what_cannot_be_published_or_read_is_refused(monkeypatch):
     for table, dataset, said in (
         ("table1", "digits-composed", "table1 reads single digits, and digits-composed holds whole numbers"),
         ("table3", "digits", "table3 reads whole numbers, and digits holds single digits"),
-        ("table4", "digits", "table4 reads colour pictures of 32 x 32, and digits holds none"),
+        ("table4", "digits", "table4 reads colour pictures, and digits holds grey ones"),
+        ("table1", "digits-colour", "table1 reads grey pictures, and digits-colour holds colour ones"),
     ):
         with pytest.raises(UramError, match=said):
             plan.plan(table, "smoke", dataset=dataset)
@@ -196,11 +197,14 @@ def test_what_cannot_be_published_or_read_is_refused(monkeypatch):
 def test_progress_counts_steps_and_says_from_where_a_run_goes_on(local):
     made = plan.plan("table1", "smoke", ["fc"], 2, device="cpu").runs
     made[0].lock.parent.mkdir(parents=True)
-    made[0].lock.write_text("50 100 12.5", encoding="utf-8")
+    for run in made:
+        run.lock.write_text("50 100 12.5", encoding="utf-8")
+    made[0].state.touch()  # of the second no epoch was kept: it starts afresh
     out = io.StringIO()
     with Progress(made, out) as progress:
         progress.show()
         progress.said -= 100  # as if half a minute had passed
         progress.show()
     lines = out.getvalue().splitlines()
-    assert "goes on from 50 %" in lines[1] and lines[-1].startswith("25 %") and "validation error 12.5 %" in lines[-1]
+    assert "fc seed 0: goes on from 50 %" in lines[1] and not any("fc seed 1: goes on" in line for line in lines)
+    assert lines[-1].startswith("50 %") and "validation error 12.5 %" in lines[-1]

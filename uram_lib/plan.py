@@ -76,44 +76,54 @@ class Plan:
         Raises UramError, after everything else has been run, if a run failed, naming each.
         """
         if waiting := self.waiting:
-            with executor_of(self) as pool, Progress(waiting) as progress:
-                failed = execute(pool, waiting, self, progress)
+            with Progress(waiting) as progress:
+                failed = run_all(self, waiting, progress)
             if failed:
                 alone = len(self.runs) == 1
                 raise UramError("; ".join(said if alone else f"{run.name}: {said}" for run, said in failed.items()))
         return [Run(e, seed, self.publish).record for e in self.experiments for seed in self.seeds]
 
 
-def execute(pool: Executor, waiting: list[Run], plan: Plan, progress: "Progress") -> dict[Run, str]:
-    """Hand the runs to `pool` and wait for them; returns those that failed, with what they said.
+def run_all(plan: Plan, waiting: list[Run], progress: Progress) -> dict[Run, str]:
+    """Do the runs; returns those that failed, with what they said.
 
-    A run whose worker was killed is tried once more, where it goes on from its last epoch.
+    When a process is killed, its pool breaks with all runs in it, and nothing says whose process it was. So they are
+    tried again, where they go on from their last epochs, first together and then each alone.
     """
-    threads = 0 if plan.scheduler else max(1, multiprocessing.cpu_count() // plan.jobs)
-    failed, again = {}, []
-    futures = {pool.submit(do, run, plan.device, threads): run for run in waiting}
-    while futures:
-        done, _ = wait(futures, timeout=0.2, return_when=FIRST_COMPLETED)
-        for future in done:
-            run = futures.pop(future)
-            try:
-                progress.say(future.result())
-            except BrokenProcessPool:
-                again.append(run)
-            except UramError as error:
-                failed[run] = str(error)
-            except CancelledError:
-                failed[run] = "the cluster gave it up; start the same command again to go on"
-            except Exception as error:  # of PyTorch, or of a bug
-                failed[run] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-        progress.show()
-    if again and progress.retry:
-        progress.retry = False
-        with executor_of(plan) as another:
-            failed |= execute(another, again, plan, progress)
-    else:
-        failed |= {run: "its process was killed; start the same command again to go on" for run in again}
+    failed, killed = execute(plan, waiting, progress)
+    if killed:
+        more, killed = execute(plan, killed, progress)
+        failed |= more
+    for run in killed:
+        more, still = execute(plan, [run], progress)
+        failed |= more | {run: "its process was killed; start the same command again to go on" for run in still}
     return failed
+
+
+def execute(plan: Plan, waiting: list[Run], progress: Progress) -> tuple[dict[Run, str], list[Run]]:
+    """Hand the runs to an executor and wait for them; returns those that failed, and those whose pool broke."""
+    threads = 0 if plan.scheduler else max(1, multiprocessing.cpu_count() // plan.jobs)
+    failed, killed = {}, []
+    with executor_of(plan, len(waiting)) as pool:
+        futures = {pool.submit(do, run, plan.device, threads): run for run in waiting}
+        while futures:
+            done, _ = wait(futures, timeout=0.2, return_when=FIRST_COMPLETED)
+            for future in done:
+                run = futures.pop(future)
+                try:
+                    progress.say(future.result())
+                except BrokenProcessPool:
+                    killed.append(run)
+                except UramError as error:
+                    failed[run] = str(error)
+                except CancelledError:
+                    failed[run] = "the cluster gave it up; start the same command again to go on"
+                except Exception as error:  # of PyTorch, or of a bug
+                    failed[run] = (
+                        f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+                    )
+            progress.show()
+    return failed, killed
 
 
 def end_with(parent: int) -> None:
@@ -128,11 +138,11 @@ def end_with(parent: int) -> None:
 
 
 @contextlib.contextmanager
-def executor_of(plan: Plan) -> Iterator[Executor]:
+def executor_of(plan: Plan, runs: int) -> Iterator[Executor]:
     """A pool of processes here, or the workers of a Dask cluster, which must see this project's folder. Raises
     UramError where the scheduler cannot be reached or `distributed` is not installed."""
     if not plan.scheduler:
-        workers, context = min(plan.jobs, len(plan.waiting) or 1), multiprocessing.get_context("spawn")
+        workers, context = min(plan.jobs, runs), multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(workers, context, end_with, (os.getpid(),))
         try:
             yield pool
@@ -193,8 +203,10 @@ def plan(
     for name in dict.fromkeys(e.config.dataset for e in chosen):
         if data.holds_numbers(name) != reads:
             raise UramError(f"{table} reads {kinds[reads]}, and {name} holds {kinds[not reads]}")
-        if table == "table4" and data.shape_of(name)[0][0] != 3:
-            raise UramError(f"table4 reads colour pictures of 32 x 32, and {name} holds none")
+        colour = data.shape_of(name)[0][0] == 3
+        if not reads and colour != (table == "table4"):
+            raise UramError(f"{table} reads {'colour' if table == 'table4' else 'grey'} pictures, and {name} holds "
+                            f"{'colour' if colour else 'grey'} ones")  # fmt: skip
         found = data.available(name)
         if found != name:
             if publish:

@@ -17,11 +17,11 @@ SLACK = 1.15  # testing after every epoch and at the end, reading data, starting
 class Progress:
     """How far the runs are: on a terminal one bar for all and a line per running row, elsewhere a line now and then.
 
-    The share counts training steps, weighted with how long a row's steps take, so the time left does not grow.
+    The share is the mean over the runs of the share of their training steps that is done.
     """
 
     def __init__(self, runs: list, out: TextIO | None = None):
-        self.runs, self.out, self.retry = runs, out or sys.stderr, True
+        self.runs, self.out = runs, out or sys.stderr
         self.began = self.said = time.monotonic()
         self.first = None
 
@@ -50,6 +50,8 @@ class Progress:
     def show(self) -> None:
         """Look at every run's notes and show where all are."""
         states = {run: (1, 1, None) if run.finished else run.steps for run in self.runs}
+        if self.first is None:  # the notes are those of an earlier command, which may have kept no epoch
+            states = {run: noted if run.state.exists() else (0, 1, None) for run, noted in states.items()}
         share = sum(done / total for done, total, _ in states.values()) / len(states)
         if self.first is None:
             self.first = share  # of what was resumed
@@ -90,7 +92,7 @@ def seconds_of(runs, device: str, jobs: int) -> float:
         key = dataclasses.replace(config, epochs=1, curriculum_epochs=0, explore_epochs=0, last_sigma=0.0)
         if key not in per_epoch:
             per_epoch[key] = seconds_per_epoch(config, chosen)
-        done, steps, _ = run.steps
+        done, steps, _ = run.steps if run.state.exists() else (0, 1, None)
         seconds = SLACK * per_epoch[key] * config.epochs * (1 - done / steps)
         total, longest = total + seconds, max(longest, seconds)
     torch.set_num_threads(threads)
