@@ -347,20 +347,6 @@ def write_pages() -> Pages:
     return pages
 
 
-def framed(frame: pd.DataFrame, caption: str):
-    """A frame as a table of the book, for a notebook: one line of headers, one minus sign."""
-    from IPython.display import Markdown
-
-    if frame.index.name or isinstance(frame.index, pd.MultiIndex):
-        frame = frame.reset_index()
-
-    def cell(value) -> str:
-        return "–" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    cells = frame.map(cell)
-    return Markdown(table_of(cells.replace(r"^-(?=\d)", "−", regex=True), caption, "numbers"))
-
-
 def show(tool: str, *arguments):
     """What one of the templates' tools gives, for a notebook."""
     from IPython.display import Markdown

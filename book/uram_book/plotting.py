@@ -17,7 +17,6 @@ import matplotlib.patheffects as effects_of_paths
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -25,9 +24,8 @@ from torch import Tensor
 
 from uram_lib import paper
 from uram_lib.data import PLACES, TERMINAL
-from uram_lib.glimpse import GlimpseSensor, binary_entropy_of_patch, location_to_pixel, pixel_to_location
+from uram_lib.glimpse import GlimpseSensor, location_to_pixel
 
-from .statistics import FEWEST, mean_over_seeds
 from .tables import paired_curves
 
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK = (
@@ -119,13 +117,11 @@ def glimpse_path(
     scales: int = 1,
     ax: Axes | None = None,
     title: str = "",
-    last_boxes_only: bool = False,
 ) -> Axes:
     """Draw where a model looked: one numbered dot per glimpse, the path between them and each glimpse's boxes.
 
     image: (C, H, W) in [0, 1]; locations: (T, 2), x then y, in [-1, 1]; number 0 is the start. Boxes have side
-    `patch_size` * 2**k px for scale k: the finest is a full line, the coarser ones are thin and dashed; with
-    last_boxes_only, those of the last glimpse alone. Axes in pixels.
+    `patch_size` * 2**k px for scale k: the finest is a full line, the coarser ones are thin and dashed. Axes in pixels.
     """
     ax = show_image(image, ax, title)
     height, width = image.shape[-2:]
@@ -134,8 +130,7 @@ def glimpse_path(
     ax.plot(pixels[:, 0], pixels[:, 1], color=YELLOW, lw=1.3, path_effects=outline, zorder=3)
     for t, (x, y) in enumerate(pixels):
         colour = SKY if t == 0 else ORANGE
-        boxes = 0 if last_boxes_only and t < len(pixels) - 1 else scales
-        for k in reversed(range(boxes)):
+        for k in reversed(range(scales)):
             side = patch_size * 2**k
             box = Rectangle((x - side / 2, y - side / 2), side, side, fill=False, edgecolor=colour, zorder=2)
             box.set(linewidth=1.3 if k == 0 else 0.6, linestyle="-" if k == 0 else "--", alpha=1 if k == 0 else 0.7)
@@ -277,11 +272,9 @@ def gain_curve(
     quantity: str = "val_error",
     ax: Axes | None = None,
     label: str = "",
-    interval: bool = False,
 ) -> Axes:
     """Draw what `better` gains over `worse` against the epoch, paired by seed: the mean of the differences, in a band
-    from the lowest seed to the highest, and a line at 0. With interval the band is the 95 % interval over seeds, where
-    there are at least FEWEST pairs, and there is none where there are fewer.
+    from the lowest seed to the highest, and a line at 0.
 
     Both hold run records (anything with `seed` and `curves`); at least one seed in common. Cut to the shortest run.
     """
@@ -289,12 +282,7 @@ def gain_curve(
     gains = paired_curves(better, worse, quantity)  # (pairs, epochs)
     x = np.arange(1, gains.shape[1] + 1)
     (line,) = ax.plot(x, gains.mean(0), label=f"{label}, {len(gains)} pair{'s' * (len(gains) > 1)}")
-    low, high = gains.min(0), gains.max(0)
-    if interval:
-        low = high = gains.mean(0)
-        if len(gains) >= FEWEST:
-            low, high = np.transpose([(e.low, e.high) for e in map(mean_over_seeds, gains.T)])
-    ax.fill_between(x, low, high, color=line.get_color(), alpha=0.2, lw=0)
+    ax.fill_between(x, gains.min(0), gains.max(0), color=line.get_color(), alpha=0.2, lw=0)
     ax.axhline(0, color=GREY, lw=1, zorder=0)
     ax.set(xlabel="epoch", ylabel=f"difference of {QUANTITIES.get(quantity, quantity).replace('(%)', '(points)')}")
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -446,46 +434,6 @@ def canvas_cost(lines: list[dict], ax: Axes | None = None, title: str = "") -> A
     return ax
 
 
-@torch.no_grad()
-def entropies_over(image: Tensor, patch_size: int, step: int = 1) -> Tensor:
-    """Entropy in bits of the binarised patch (Eq. 12) around every pixel corner of an image.
-
-    image: (C, H, W) in [0, 1]. Returns (H // step + 1, W // step + 1); entry (i, j) is centred at y = i * step,
-    x = j * step px, so both borders are included.
-    """
-    height, width = image.shape[-2:]
-    sensor = GlimpseSensor(patch_size)
-    x = torch.arange(0, width + 1, step, dtype=torch.float32)
-    lines = []
-    for y in torch.arange(0, height + 1, step, dtype=torch.float32):
-        location = pixel_to_location(torch.stack((x, y.expand_as(x)), -1), height, width)
-        images = image[None].expand(len(x), *image.shape)
-        lines.append(binary_entropy_of_patch(sensor(sensor.pyramid(images), location)[:, 0]))
-    return torch.stack(lines)
-
-
-def entropy_map(
-    image: Tensor, patch_size: int, ax: Axes | None = None, title: str = "", colourbar: bool = True
-) -> Axes:
-    """Draw the entropy (bits) of a patch centred at each place of the image, dark to bright from 0 to 1, with the
-    outline of what is lit (above 0.5) in white. Axes in pixels.
-
-    image: (C, H, W) in [0, 1]; patch_size: side of the patch in px.
-    """
-    ax = ax or plt.gca()
-    height, width = image.shape[-2:]
-    extent = (-0.5, width + 0.5, height + 0.5, -0.5)
-    picture = ax.imshow(entropies_over(image.cpu(), patch_size), cmap="viridis", vmin=0, vmax=1, extent=extent)
-    centres = np.arange(width) + 0.5, np.arange(height) + 0.5
-    ax.contour(*centres, image.cpu().mean(0).numpy(), levels=[0.5], colors="white", linewidths=1)
-    ax.set(xlim=(0, width), ylim=(height, 0), xlabel="x (px)", ylabel="y (px)", title=title)
-    ax.set(xticks=(0, width / 2, width), yticks=(0, height / 2, height))
-    ax.spines[:].set_visible(False)
-    if colourbar:
-        ax.figure.colorbar(picture, ax=ax, label="entropy of the patch (bits)", shrink=0.85)
-    return ax
-
-
 def grid(count: int, columns: int = 4, size: float = 2.2) -> Sequence[Axes]:
     """A new figure of `count` square axes in rows of `columns`; returns the axes in reading order."""
     columns = min(columns, count)
@@ -497,19 +445,6 @@ def grid(count: int, columns: int = 4, size: float = 2.2) -> Sequence[Axes]:
 
 
 # ---- What was found
-
-# One colour per kind of row throughout the book.
-ROW_COLOURS = {"fc": GREY, "cnn2": BLACK, "cnn5": BLACK, "cnn10": BLACK, "cnn11": GREY}
-
-
-def colour_of(row: str) -> str:
-    """A row's colour, the same in every figure: plain RAM blue, top-down orange, entropy green, context vermilion."""
-    if row in ROW_COLOURS:
-        return ROW_COLOURS[row]
-    base = row.partition("@")[0]
-    return (
-        VERMILION if "context" in base else GREEN if "entropy" in base else ORANGE if base.startswith("ours") else BLUE
-    )
 
 
 def ladder(frame: pd.DataFrame) -> Axes:
@@ -659,46 +594,3 @@ def specification_curve(lines: pd.DataFrame) -> str:
     ends = lines["effect_mean"].iloc[[0, -1]]
     said = f"{len(readings)} readings, effects from {ends.min():.1f} to {ends.max():.1f} points; paper: {reported:.1f}"
     return re.sub(r'width="[^"]*pt" height="[^"]*pt"', f'width="100%" role="img" aria-label="{said}"', svg, count=1)
-
-
-# A verdict's colour and symbol, the same in every figure.
-VERDICTS = {
-    "supported": (GREEN, "o"), "not supported": (ORANGE, "D"), "opposite": (VERMILION, "X"), "undecided": (GREY, "s"),
-    "not testable here": (SKY, "v"),
-}  # fmt: skip
-SPAN = 2.0  # the scoreboard reaches from -SPAN to SPAN times the claimed effect
-
-
-def scoreboard(claims: pd.DataFrame) -> Axes:
-    """Draw each part of a claim of the paper's as the effect found divided by the effect claimed, with its interval:
-    full at paper settings, hollow at strong ones. What lies outside is at the edge with its number.
-
-    claims: `results/claims.csv`; parts without a size, and our own questions, are left out.
-    """
-    claims = claims[claims["paper_effect"].notna() & (claims["source"] == "paper")]
-    names = list(dict.fromkeys(claims["claim"] + " " + claims["part"]))
-    _, ax = plt.subplots(figsize=(7.2, 1.2 + 0.36 * len(names)))
-    for line in claims.itertuples():
-        y = names.index(f"{line.claim} {line.part}") + (0.17 if line.preset == "strong" else -0.17)
-        ends = sorted((line.ci_low / line.paper_effect, line.ci_high / line.paper_effect))
-        share, (colour, mark) = line.our_effect / line.paper_effect, VERDICTS[line.verdict]
-        if abs(share) > SPAN:
-            over = -11 if line.preset == "strong" else 4  # on its own side of the pair of lines
-            edge, inward, side = (-SPAN, 9, "left") if share < 0 else (SPAN, -9, "right")
-            ax.annotate(f"{share:.1f} ×".replace("-", "−"), (edge, y), (inward, over), textcoords="offset points",
-                        ha=side, fontsize=8)  # fmt: skip
-        ax.plot(np.clip(ends, -SPAN, SPAN), (y, y), color=colour, lw=1.6)
-        fill = "white" if line.preset == "strong" else colour
-        ax.plot(np.clip(share, -SPAN, SPAN), y, mark, ms=7, color=colour, mfc=fill, clip_on=False, zorder=3)
-    for at, style in ((0, "-"), (1, "--")):
-        ax.axvline(at, color=BLACK, lw=0.8, ls=style, zorder=0)
-    ax.set_yticks(range(len(names)), [textwrap.fill(name, 44) for name in names], fontsize=9)
-    ax.set(ylim=(len(names) - 0.5, -0.5), xlim=(-SPAN - 0.08, SPAN + 0.08),
-           xlabel="effect found / effect claimed (0: none, 1: the paper's)")  # fmt: skip
-    ax.set_xticks(range(-2, 3), ["−2", "−1", "0", "1", "2"])
-    keys = [ax.plot([], [], mark, ms=7, color=colour, label=verdict)[0] for verdict, (colour, mark) in VERDICTS.items()
-            if verdict in set(claims["verdict"])]  # fmt: skip
-    keys += [ax.plot([], [], "o", ms=7, color=BLACK, mfc=fill, label=f"{at} settings")[0] for at, fill in
-             (("paper", BLACK), ("strong", "white"))]  # fmt: skip
-    ax.figure.legend(handles=keys, loc="outside lower center", ncols=3)
-    return ax
