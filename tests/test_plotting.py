@@ -69,14 +69,14 @@ def test_choices_of_each_run_fill_its_line_and_have_their_values():
     np.testing.assert_allclose(values.lines[3].get_xdata(), [0.4, 2.4, 0.4])
 
 
-def test_comparison_puts_rows_in_the_papers_order_whatever_is_published(ax):
+def test_comparison_puts_rows_in_the_papers_order_whatever_is_published():
     lines = [("ram-8", "paper", 24.0), ("fc", "strong", 9.0), ("ram-8", "strong", 6.0)]
     table = pd.DataFrame([
         {"table": "table2", "row": row, "label": row, "metric": "error", "paper": 30.0, "dataset": "clutter100-10",
          "preset": preset, "ours_mean": mean, "ours_ci_low": mean - 1, "ours_ci_high": mean + 1}
         for row, preset, mean in lines
     ])  # fmt: skip
-    plotting.comparison(table, ax)
+    ax = plotting.comparison(table)
     assert names(ax.get_yticklabels()) == ["fc", "ram-8"]
 
 
@@ -100,11 +100,11 @@ def test_the_best_region_has_the_frame_and_each_its_value(ax):
 
 def test_belief_is_a_column_per_glimpse_with_the_true_class_framed(ax):
     belief = torch.tensor([[0.2, 0.5, 0.3], [0.05, 0.05, 0.9]])
-    plotting.class_probabilities(belief, 1, ax, columns=4)
+    plotting.class_probabilities(belief, 1, ax)
     np.testing.assert_allclose(ax.images[0].get_array(), belief.T)
     assert [(t.get_position(), t.get_text()) for t in ax.texts] == [((0, 1), "50"), ((1, 2), "90")]
     (frame,) = ax.patches
-    assert (frame.get_y(), frame.get_height(), frame.get_width()) == (0.5, 1, 4)
+    assert (frame.get_y(), frame.get_height(), frame.get_width()) == (0.5, 1, 2)
 
 
 def test_boxes_lie_around_their_glimpses_and_an_object_s_frame_around_it(ax):

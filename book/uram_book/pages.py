@@ -248,12 +248,11 @@ def draw(name: str, facts, path: Path) -> None:
     from . import plotting
 
     plotting.use_style()
-    matplotlib.rcParams["svg.hashsalt"] = "uram"
     made = {"ladder": lambda: plotting.ladder(facts.frame("recipe_ladder")),
             "canvas-cost": lambda: plotting.canvas_cost(facts.bench["canvas"]),
             "effects": lambda: plotting.effects(facts.frame("claims").query("claim in ('C3', 'C4')")),
             }[name]()  # fmt: skip
-    figure = getattr(made, "figure", made)
+    figure = made.figure
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="svg", metadata={"Date": None}))
     plt.close(figure)
 

@@ -323,12 +323,12 @@ def in_common(*groups: list[dict]) -> list[list[dict]]:
     return [[r for r in group if r["seed"] in shared] for group in groups]
 
 
-def paired_curves(better: list[dict], worse: list[dict], quantity: str) -> np.ndarray:
-    """(pairs, epochs): `better` minus `worse` in a quantity of `curves`, epoch by epoch, a line a seed that both have.
+def paired_curves(better: list[dict], worse: list[dict]) -> np.ndarray:
+    """(pairs, epochs): `better` minus `worse` in validation error, epoch by epoch, a line a seed that both have.
 
     Cut to the shortest run. Both hold run records (anything with `seed` and `curves`), at least one seed in common.
     """
-    ours, theirs = ({r["seed"]: r["curves"][quantity] for r in group} for group in in_common(better, worse))
+    ours, theirs = ({r["seed"]: r["curves"]["val_error"] for r in group} for group in in_common(better, worse))
     epochs = min(len(curve) for curves in (ours, theirs) for curve in curves.values())
     return np.array([np.subtract(ours[seed][:epochs], theirs[seed][:epochs]) for seed in sorted(ours)])
 
