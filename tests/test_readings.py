@@ -167,15 +167,6 @@ def test_rows_of_an_old_recipe_and_a_new_one_are_not_compared(made):
     assert line_of(records, "top-down", tables.MAIN).n_pairs == 3
 
 
-def test_the_sensitivity_of_a_decision_is_the_farthest_that_its_readings_move_an_effect(made):
-    rows = {"ram-6": [300, 310, 320], "ours-6": [290, 300, 315], "ours-6-entropy": [280, 290, 300]}
-    moved = {"ours-6-entropy@threshold-0.3": [285, 295, 300], "ours-6-entropy@all-scales": [350, 350, 365]}
-    found = tables.sensitivity(tables.readings(made(rows | moved)))
-    assert set(found) == {"D5"}
-    name, shift, low, high = found["D5"]
-    assert name == "all-scales" and shift == pytest.approx((70 + 60 + 65) / 30) and low < shift < high
-
-
 # ---- The 2 x 2 x 2
 
 # Error in wrong images: 400, top-down -50, entropy +20, context -10, and -30 more where all three are on.

@@ -381,3 +381,16 @@ def test_settings_that_all_rows_share_and_those_that_differ_from_the_defaults():
     frame = tables.shared_settings(chosen)
     assert frame.loc["learning_rate"].tolist() == ["0.0003", "0.001"] and frame.loc["core"].tolist() == ["relu", "lstm"]
     assert "sigma" in frame.index and "width" not in frame.index
+
+
+def test_tables_in_notebooks_have_one_row_of_headers(made_record):
+    """pandas shows a named index in a row of its own."""
+    made = [made_record("ram-6", 0, outcomes(40))]
+    for frame in (
+        tables.ways_of_testing("table1", made),
+        tables.compare(experiments("table1", "strong"), made, [], "strong"),
+        tables.factorial([], "paper"),
+        tables.shared_settings({"strong": experiments("table1", "strong", ["ram-6"])}),
+    ):
+        head = frame.to_html().partition("</thead>")[0]
+        assert head.count("<tr") == 1 and f"<th>{frame.columns.name}</th>" in head

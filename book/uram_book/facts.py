@@ -114,12 +114,12 @@ class Facts:
         verdict = "" if pd.isna(found["verdict"]) else found["verdict"]
         return Value(found["ours_mean"], found["ours_ci_low"], found["ours_ci_high"], int(found["n_seeds"]), verdict)
 
-    def claim(self, claim: str, part: str, preset: str) -> Value:
-        """The effect behind a part of a claim, its verdict, and the paper's effect."""
+    def claim(self, claim: str, part: str, preset: str | None = None) -> Value:
+        """The effect behind a part of a claim, its verdict, and the paper's effect, which is the same at any preset."""
         known = [c.part for one in paper.CLAIMS if one.claim == claim for c in one.contrasts]
         if not any(part.startswith(name) for name in known):  # a copy of the data is named behind it
             raise UramError(f"claim {claim!r} has no part {part!r}; one of: {'; '.join(known)}")
-        found = self.line("claims", claim=claim, part=part, preset=preset)
+        found = self.line("claims", claim=claim, part=part, **{"preset": preset} if preset else {})
         return Value(found["our_effect"], found["ci_low"], found["ci_high"], int(found["n_pairs"]), found["verdict"],
                      found["paper_effect"])  # fmt: skip
 

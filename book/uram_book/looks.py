@@ -20,6 +20,8 @@ from uram_lib.models.ram import start_location
 from uram_lib.models.topdown import actions_to
 from uram_lib.paths import TABLES, write_atomically
 
+from .tables import with_header
+
 CANVASES = 2_000
 FRAME = 28  # side of a digit's frame, in pixels
 QUADRANTS = {"the digit's own": 0b00, "beside it": 0b01, "above or below it": 0b10, "opposite": 0b11}
@@ -55,8 +57,8 @@ def frames(trajectory: Trajectory, split: Split, config: Config) -> pd.DataFrame
     for k in range(config.scales):
         side = config.patch_size * 2**k
         lines[f"digit's centre in the {side} px box (%)"] = 100 * (reach <= side / 2).float().mean(0)
-    frame = pd.DataFrame({name: values.tolist() for name, values in lines.items()})
-    return frame.set_index(pd.RangeIndex(1, len(frame) + 1, name="glimpse"))
+    lines["glimpse"] = torch.arange(1, config.glimpses + 1)
+    return with_header(pd.DataFrame({name: values.tolist() for name, values in lines.items()}), "glimpse")
 
 
 def on_digit(trajectory: Trajectory, split: Split) -> Tensor:
@@ -80,7 +82,7 @@ def by_quadrant(model: Unified, split: Split) -> pd.DataFrame:
         lines.append({"start in the quadrant": name, "chosen (%)": 100 * chosen,
                       "mean Q": values.gather(1, quadrant[:, None]).mean().item(),
                       "error (%)": 100 * wrong})  # fmt: skip
-    return pd.DataFrame(lines).set_index("start in the quadrant")
+    return with_header(pd.DataFrame(lines), "start in the quadrant")
 
 
 def error_by_distance(groups: dict[str, list[dict]], width: float = 10) -> pd.DataFrame:

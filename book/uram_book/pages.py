@@ -248,12 +248,11 @@ def draw(name: str, facts, path: Path) -> None:
     from . import plotting
 
     plotting.use_style()
-    matplotlib.rcParams["svg.hashsalt"] = "uram"
     made = {"ladder": lambda: plotting.ladder(facts.frame("recipe_ladder")),
             "canvas-cost": lambda: plotting.canvas_cost(facts.bench["canvas"]),
             "effects": lambda: plotting.effects(facts.frame("claims").query("claim in ('C3', 'C4')")),
             }[name]()  # fmt: skip
-    figure = getattr(made, "figure", made)
+    figure = made.figure
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="svg", metadata={"Date": None}))
     plt.close(figure)
 
@@ -345,20 +344,6 @@ def write_pages() -> Pages:
     live.write_script(GENERATED / "static")
     pages.check()
     return pages
-
-
-def framed(frame: pd.DataFrame, caption: str):
-    """A frame as a table of the book, for a notebook: one line of headers, one minus sign."""
-    from IPython.display import Markdown
-
-    if frame.index.name or isinstance(frame.index, pd.MultiIndex):
-        frame = frame.reset_index()
-
-    def cell(value) -> str:
-        return "–" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    cells = frame.map(cell)
-    return Markdown(table_of(cells.replace(r"^-(?=\d)", "−", regex=True), caption, "numbers"))
 
 
 def show(tool: str, *arguments):

@@ -2,12 +2,13 @@
 
 One style for all of them: a solid white ground, so that a figure reads alike in the book's light and dark theme, dark
 text, and the colours of Okabe and Ito, which people with any colour vision can tell apart. Every function draws on the
-axes it is given (or the current ones) and returns them. Call `use_style()` once at the top of a notebook.
+axes it is given, or on a new figure, and returns the axes. Call `use_style()` once at the top of a notebook.
 """
 
 import contextlib
 import html
 import io
+import itertools
 import re
 import textwrap
 from collections.abc import Sequence
@@ -17,7 +18,6 @@ import matplotlib.patheffects as effects_of_paths
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -25,9 +25,8 @@ from torch import Tensor
 
 from uram_lib import paper
 from uram_lib.data import PLACES, TERMINAL
-from uram_lib.glimpse import GlimpseSensor, binary_entropy_of_patch, location_to_pixel, pixel_to_location
+from uram_lib.glimpse import GlimpseSensor, location_to_pixel
 
-from .statistics import FEWEST, mean_over_seeds
 from .tables import paired_curves
 
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK = (
@@ -36,6 +35,7 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK = (
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK)
 READING = (YELLOW, SKY, ORANGE, GREEN, PURPLE, VERMILION)  # on a dark outline over a grey image
 GREY = "#767676"  # reference lines and lesser text; 4.5:1 on white
+OUTLINE = [effects_of_paths.withStroke(linewidth=2.5, foreground="black")]  # of what is drawn over an image
 
 STYLE = {
     "figure.facecolor": "white",
@@ -91,9 +91,8 @@ def use_style() -> None:
             set_matplotlib_formats("svg")
 
 
-def show_image(image: Tensor, ax: Axes | None = None, title: str = "") -> Axes:
+def show_image(image: Tensor, ax: Axes, title: str = "") -> Axes:
     """Draw one image, (C, H, W) or (H, W) with values in [0, 1], in pixel coordinates: pixel i covers [i, i + 1)."""
-    ax = ax or plt.gca()
     image = image.detach().cpu()
     if image.ndim == 3:
         image = image[0] if len(image) == 1 else image.permute(1, 2, 0)
@@ -105,89 +104,70 @@ def show_image(image: Tensor, ax: Axes | None = None, title: str = "") -> Axes:
     return ax
 
 
-def object_frame(centre: Tensor, side: float, ax: Axes | None = None) -> Axes:
+def object_frame(centre: Tensor, side: float, ax: Axes) -> Axes:
     """Draw the square of `side` px around an object's `centre`, (2,), x then y, in px. No model sees it."""
-    ax = ax or plt.gca()
     ax.add_patch(Rectangle((centre - side / 2).tolist(), side, side, fill=False, ec=GREEN, lw=2, zorder=2))
     return ax
 
 
+def _over(image: Tensor, locations: Tensor, ax: Axes, title: str) -> np.ndarray:
+    """Draw an image to draw a path over. Returns `locations` in pixels, (T, 2), at the edge where they lie beyond."""
+    show_image(image, ax, title)
+    height, width = image.shape[-2:]
+    ax.set(xlim=(0, width), ylim=(height, 0))
+    return location_to_pixel(locations.detach().cpu().clamp(-1, 1), height, width).numpy()
+
+
 def glimpse_path(
-    image: Tensor,
-    locations: Tensor,
-    patch_size: int,
-    scales: int = 1,
-    ax: Axes | None = None,
-    title: str = "",
-    last_boxes_only: bool = False,
+    image: Tensor, locations: Tensor, patch_size: int, scales: int = 1, ax: Axes | None = None, title: str = ""
 ) -> Axes:
     """Draw where a model looked: one numbered dot per glimpse, the path between them and each glimpse's boxes.
 
     image: (C, H, W) in [0, 1]; locations: (T, 2), x then y, in [-1, 1]; number 0 is the start. Boxes have side
-    `patch_size` * 2**k px for scale k: the finest is a full line, the coarser ones are thin and dashed; with
-    last_boxes_only, those of the last glimpse alone. Axes in pixels.
+    `patch_size` * 2**k px for scale k: the finest is a full line, the coarser ones are thin and dashed. Axes in pixels.
     """
-    ax = show_image(image, ax, title)
-    height, width = image.shape[-2:]
-    pixels = location_to_pixel(locations.detach().cpu().clamp(-1, 1), height, width).numpy()  # (T, 2)
-    outline = [effects_of_paths.withStroke(linewidth=2.5, foreground="black")]
-    ax.plot(pixels[:, 0], pixels[:, 1], color=YELLOW, lw=1.3, path_effects=outline, zorder=3)
+    ax = ax or plt.gca()
+    pixels = _over(image, locations, ax, title)
+    ax.plot(*pixels.T, color=YELLOW, lw=1.3, path_effects=OUTLINE, zorder=3)
     for t, (x, y) in enumerate(pixels):
         colour = SKY if t == 0 else ORANGE
-        boxes = 0 if last_boxes_only and t < len(pixels) - 1 else scales
-        for k in reversed(range(boxes)):
+        for k in reversed(range(scales)):
             side = patch_size * 2**k
             box = Rectangle((x - side / 2, y - side / 2), side, side, fill=False, edgecolor=colour, zorder=2)
             box.set(linewidth=1.3 if k == 0 else 0.6, linestyle="-" if k == 0 else "--", alpha=1 if k == 0 else 0.7)
             ax.add_patch(box)
         ax.text(x, y, str(t), color=colour, ha="center", va="center", fontsize=10, fontweight="bold", zorder=4,
-                path_effects=outline)  # fmt: skip
-    ax.set(xlim=(0, width), ylim=(height, 0), xlabel="x (px)", ylabel="y (px)")
+                path_effects=OUTLINE)  # fmt: skip
+    ax.set(xlabel="x (px)", ylabel="y (px)")
     return ax
 
 
-def reading_path(
-    image: Tensor, locations: Tensor, said: Sequence[int], ax: Axes | None = None, title: str = ""
-) -> Axes:
+def reading_path(image: Tensor, locations: Tensor, said: Sequence[int], ax: Axes) -> Axes:
     """Draw how a number was read: the glimpses at each of its places as dots on a line, one colour per place, and what
     the model then said. The line of a place begins where the one before it ended.
 
     image: (C, H, W) in [0, 1]; locations: (T, 2), x then y, in [-1, 1]; said: the class at each of the P places that
     were read, P T / 6 of the T glimpses; 10, the end, is drawn as a full stop. Axes in pixels.
     """
-    ax = show_image(image, ax, title)
-    height, width = image.shape[-2:]
-    pixels = location_to_pixel(locations.detach().cpu().clamp(-1, 1), height, width).numpy()  # (T, 2)
+    pixels = _over(image, locations, ax, "")
     each = len(pixels) // PLACES
-    outline = [effects_of_paths.withStroke(linewidth=2.5, foreground="black")]
     for place, digit in enumerate(said):
         first = place * each
         path = pixels[max(first - 1, 0) : first + each]
         colour = READING[place % len(READING)]
-        ax.plot(*path.T, color=colour, lw=1.3, path_effects=outline, zorder=3)
+        ax.plot(*path.T, color=colour, lw=1.3, path_effects=OUTLINE, zorder=3)
         ax.plot(*pixels[first : first + each].T, "o", ms=3.5, color=colour, mec="black", mew=0.5, zorder=4)
         text = "." if digit == TERMINAL else str(int(digit))
         ax.annotate(text, path[-1], (4, 4), textcoords="offset points", color=colour, fontsize=11, fontweight="bold",
-                    path_effects=outline, zorder=5)  # fmt: skip
-    ax.set(xlim=(0, width), ylim=(height, 0))
+                    path_effects=OUTLINE, zorder=5)  # fmt: skip
     return ax
 
 
-def patches(
-    image: Tensor,
-    locations: Tensor,
-    patch_size: int,
-    scales: int = 1,
-    ax: Axes | None = None,
-    title: str = "",
-    columns: int | None = None,
-) -> Axes:
+def patches(image: Tensor, locations: Tensor, patch_size: int, scales: int, ax: Axes, title: str = "") -> Axes:
     """Draw what each glimpse saw: a column a glimpse in time order, a row a scale, finest first.
 
-    image: (C, H, W) in [0, 1]; locations: (T, 2) in [-1, 1]; columns: glimpses to leave room for, by default T. Row
-    labels give the side of the square covered, in px.
+    image: (C, H, W) in [0, 1]; locations: (T, 2) in [-1, 1]. Row labels give the side of the square covered, in px.
     """
-    ax = ax or plt.gca()
     sensor = GlimpseSensor(patch_size, scales)
     images = image.detach().cpu()[None].expand(len(locations), *image.shape)
     seen = sensor(sensor.pyramid(images), locations.detach().cpu())  # (T, S, C, g, g)
@@ -197,7 +177,7 @@ def patches(
             picture = patch[0] if len(patch) == 1 else patch.permute(1, 2, 0)
             x, y = t * step, k * step
             ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(x, x + patch_size, y + patch_size, y))
-    columns = columns or len(seen)
+    columns = len(seen)
     ax.set(xlim=(-0.5, columns * step), ylim=(scales * step, -0.5), xlabel="glimpse t", title=title, aspect="equal")
     ax.set_xticks([t * step + patch_size / 2 for t in range(columns)], range(columns))
     ax.set_yticks(
@@ -208,35 +188,31 @@ def patches(
     return ax
 
 
-def region_values(image: Tensor, values: Tensor, ax: Axes | None = None, title: str = "") -> Axes:
+def region_values(image: Tensor, values: Tensor, ax: Axes, title: str = "") -> Axes:
     """Draw one decision of the top-down model: what it sees, Q of each of the four regions, and the frame of the best.
 
     image: (C, h, w) in [0, 1], a level of the pyramid; values: (4,), row by row from the top left.
     """
     ax = show_image(image, ax, title)
     height, width = image.shape[-2:]
-    outline = [effects_of_paths.withStroke(linewidth=2.5, foreground="black")]
     chosen = int(values.argmax())
     for region, value in enumerate(values.tolist()):
         x, y = region % 2 * width / 2, region // 2 * height / 2
         colour, line, z = (ORANGE, 2.5, 3) if region == chosen else (SKY, 0.8, 2)
         ax.add_patch(Rectangle((x, y), width / 2, height / 2, fill=False, ec=colour, lw=line, zorder=z))
         ax.text(x + width / 4, y + height / 4, f"{value:.3f}", color=colour, ha="center", va="center", fontsize=12,
-                fontweight="bold", zorder=4, path_effects=outline)  # fmt: skip
+                fontweight="bold", zorder=4, path_effects=OUTLINE)  # fmt: skip
     ax.set(xlim=(0, width), ylim=(height, 0), xlabel="x (px)", ylabel="y (px)")
     return ax
 
 
-def class_probabilities(
-    probabilities: Tensor, label: int, ax: Axes | None = None, title: str = "", columns: int | None = None
-) -> Axes:
+def class_probabilities(probabilities: Tensor, label: int, ax: Axes, title: str = "") -> Axes:
     """Draw what a model believes after each glimpse: a column a glimpse, a row a class, the darker the likelier, with
     the likeliest class's probability in percent, and a frame around the row of the true class.
 
-    probabilities: (T, K), each row summing to 1; columns: glimpses to leave room for, by default T.
+    probabilities: (T, K), each row summing to 1.
     """
-    ax = ax or plt.gca()
-    columns = columns or len(probabilities)
+    columns = len(probabilities)
     ax.imshow(probabilities.T, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for t, (sure, best) in enumerate(zip(*map(Tensor.tolist, probabilities.max(-1)), strict=True)):
         colour = "white" if sure > 0.6 else BLACK
@@ -271,50 +247,35 @@ def learning_curves(groups: dict[str, list[dict]], quantity: str = "val_error", 
     return ax
 
 
-def gain_curve(
-    better: list[dict],
-    worse: list[dict],
-    quantity: str = "val_error",
-    ax: Axes | None = None,
-    label: str = "",
-    interval: bool = False,
-) -> Axes:
-    """Draw what `better` gains over `worse` against the epoch, paired by seed: the mean of the differences, in a band
-    from the lowest seed to the highest, and a line at 0. With interval the band is the 95 % interval over seeds, where
-    there are at least FEWEST pairs, and there is none where there are fewer.
+def gain_curve(better: list[dict], worse: list[dict], ax: Axes, label: str = "") -> Axes:
+    """Draw what `better` gains over `worse` in validation error against the epoch, paired by seed: the mean of the
+    differences, in a band from the lowest seed to the highest, and a line at 0.
 
     Both hold run records (anything with `seed` and `curves`); at least one seed in common. Cut to the shortest run.
     """
-    ax = ax or plt.gca()
-    gains = paired_curves(better, worse, quantity)  # (pairs, epochs)
+    gains = paired_curves(better, worse)  # (pairs, epochs)
     x = np.arange(1, gains.shape[1] + 1)
     (line,) = ax.plot(x, gains.mean(0), label=f"{label}, {len(gains)} pair{'s' * (len(gains) > 1)}")
-    low, high = gains.min(0), gains.max(0)
-    if interval:
-        low = high = gains.mean(0)
-        if len(gains) >= FEWEST:
-            low, high = np.transpose([(e.low, e.high) for e in map(mean_over_seeds, gains.T)])
-    ax.fill_between(x, low, high, color=line.get_color(), alpha=0.2, lw=0)
+    ax.fill_between(x, gains.min(0), gains.max(0), color=line.get_color(), alpha=0.2, lw=0)
     ax.axhline(0, color=GREY, lw=1, zorder=0)
-    ax.set(xlabel="epoch", ylabel=f"difference of {QUANTITIES.get(quantity, quantity).replace('(%)', '(points)')}")
+    ax.set(xlabel="epoch", ylabel="difference of validation error (points)")
     ax.xaxis.get_major_locator().set_params(integer=True)
     return ax
 
 
-def by_glimpse(details: pd.DataFrame, quantity: str, rows: Sequence[str], ax: Axes | None = None) -> Axes:
+def by_glimpse(details: pd.DataFrame, quantity: str, rows: Sequence[str], ax: Axes) -> Axes:
     """Draw a quantity glimpse by glimpse: one line per row with its 95 % interval over seeds, where there are several.
 
     details: lines of a `results/tables/tableN_details.csv`, of one preset and data set; quantity: what its `quantity`
     says before `, glimpse`. Rows without it are left out; a row has its colour by its place in `rows`.
     """
-    ax = ax or plt.gca()
     for row, colour in zip(rows, COLOURS, strict=False):
         part = details[(details["row"] == row) & details["quantity"].str.startswith(f"{quantity}, glimpse ")]
         if len(part):
             glimpse = part["quantity"].str.extract(r"(\d+)$")[0].astype(int)
-            ax.errorbar(
-                glimpse, part["value"], yerr=_whiskers(part), label=row, color=colour, marker="o", ms=4, capsize=2
-            )
+            spread = part[["ci_low", "ci_high"]].astype(float).sub(part["value"], axis=0).abs()
+            ends = None if spread.isna().all(axis=None) else spread.fillna(0).to_numpy().T
+            ax.errorbar(glimpse, part["value"], yerr=ends, label=row, color=colour, marker="o", ms=4, capsize=2)
     ax.set(xlabel="glimpse t", ylabel=QUANTITIES.get(quantity, quantity))
     ax.xaxis.get_major_locator().set_params(integer=True)
     return ax
@@ -326,18 +287,14 @@ def region_choices(groups: dict[str, list[dict]], axes: Sequence[Axes]) -> Seque
 
     groups: label -> run records of models that choose their start.
     """
-    runs = [
-        (f"{label}, seed {r['seed']}", r["metrics"]["top_down"]) for label, records in groups.items() for r in records
-    ]
-    shares, values = (
-        np.array([run[key][0] for _, run in runs]) for key in ("action_histogram", "q_values")
-    )  # (runs, 4)
-    y, left = np.arange(len(runs)), np.zeros(len(runs))
+    runs = {f"{label}, seed {r['seed']}": r["metrics"]["top_down"] for label, group in groups.items() for r in group}
+    shares, values = (np.array([run[key][0] for run in runs.values()]) for key in ("action_histogram", "q_values"))
+    y, left = np.arange(len(runs)), np.zeros(len(runs))  # shares and values: (runs, 4)
     for region, share, value, colour in zip(REGION_NAMES, 100 * shares.T, values.T, COLOURS, strict=False):
         axes[0].barh(y, share, left=left, height=0.7, color=colour, label=region)
         axes[1].plot(value, y, "o", ms=5, color=colour, alpha=0.8)
         left += share
-    axes[0].set_yticks(y, [name for name, _ in runs], fontsize=8)
+    axes[0].set_yticks(y, runs, fontsize=8)
     axes[1].set_yticks(y, [])
     axes[0].set(xlabel="test canvases (%)", xlim=(0, 100))
     axes[1].set(xlabel="mean Q")
@@ -346,13 +303,7 @@ def region_choices(groups: dict[str, list[dict]], axes: Sequence[Axes]) -> Seque
     return axes
 
 
-def _whiskers(lines: pd.DataFrame) -> np.ndarray | None:
-    """Lengths of error bars below and above `value`, (2, lines); none where there is no interval."""
-    spread = lines[["ci_low", "ci_high"]].astype(float).to_numpy().T - lines["value"].to_numpy()
-    return None if np.isnan(spread).all() else np.abs(np.nan_to_num(spread))
-
-
-def comparison(table: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Axes:
+def comparison(table: pd.DataFrame, title: str = "") -> Axes:
     """Draw one table as a forest plot: one line per row, the paper's value as an open diamond, ours as a dot with its
     95 % interval, one colour per preset (and data set, where the table holds several).
 
@@ -366,13 +317,13 @@ def comparison(table: pd.DataFrame, ax: Axes | None = None, title: str = "") -> 
         "name": table["label"], "arm": table["preset"] + " settings" + (", " + table["dataset"] if several else ""),
         "mean": table["ours_mean"], "low": table["ours_ci_low"], "high": table["ours_ci_high"], "paper": table["paper"],
     })  # fmt: skip
-    ax = _forest(lines, "the paper", ax)
+    ax = _forest(lines, "the paper")
     ax.set_xlabel("accuracy under attack (%)" if accuracy else "test error (%)")
     ax.set_title(title, loc="right")  # grows over the rows' names, where a centred one would be cut off
     return ax
 
 
-def effects(claims: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Axes:
+def effects(claims: pd.DataFrame, title: str = "") -> Axes:
     """Draw the claims as a forest plot of paired differences: ours as a dot with its 95 % interval, one colour per
     preset, the paper's effect as an open diamond, and a line at 0, no difference.
 
@@ -383,18 +334,17 @@ def effects(claims: pd.DataFrame, ax: Axes | None = None, title: str = "") -> Ax
         "mean": claims["our_effect"], "low": claims["ci_low"], "high": claims["ci_high"],
         "paper": claims["paper_effect"],
     })  # fmt: skip
-    ax = _forest(lines, "the paper's effect", ax)
+    ax = _forest(lines, "the paper's effect")
     ax.axvline(0, color=GREY, lw=1, zorder=0)
     ax.set(xlabel="difference (percentage points)", title=title)
     return ax
 
 
-def _forest(lines: pd.DataFrame, mark: str, ax: Axes | None) -> Axes:
+def _forest(lines: pd.DataFrame, mark: str) -> Axes:
     """Dots with intervals (`mean`, `low`, `high`), one line per `name` from the top, one colour per `arm`, and one
     diamond per line for `paper`, called `mark` in the legend."""
     names, arms = list(dict.fromkeys(lines["name"])), list(dict.fromkeys(lines["arm"]))
-    if ax is None:
-        _, ax = plt.subplots(figsize=(7.2, 1.3 + 0.42 * len(names)))
+    _, ax = plt.subplots(figsize=(7.2, 1.3 + 0.42 * len(names)))
     gap = 0.5 / max(len(arms), 1)
     for i, arm in enumerate(arms):
         part = lines[lines["arm"] == arm].astype({"mean": float, "low": float, "high": float})
@@ -412,7 +362,7 @@ def _forest(lines: pd.DataFrame, mark: str, ax: Axes | None) -> Axes:
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(arms) + 1))
+    legend_below(ax.figure, min(4, len(arms) + 1))
     return ax
 
 
@@ -424,13 +374,13 @@ def legend_below(figure: Figure, columns: int = 4) -> None:
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
 
 
-def canvas_cost(lines: list[dict], ax: Axes | None = None, title: str = "") -> Axes:
+def canvas_cost(lines: list[dict]) -> Axes:
     """Draw the cost of a glimpse, of the pyramid and of the whole unified model against the side of the canvas, on
     logarithmic axes (claim C9).
 
     lines: the `canvas` of `results/bench.json`.
     """
-    ax = ax or plt.subplots(figsize=(6.4, 3.2))[1]
+    _, ax = plt.subplots(figsize=(6.4, 3.2))
     sides = [line["side_px"] for line in lines]
     shown = (
         ("unified_ms", "unified model, 6 glimpses", "D-"),
@@ -439,50 +389,10 @@ def canvas_cost(lines: list[dict], ax: Axes | None = None, title: str = "") -> A
     )
     for key, label, marker in shown:
         ax.plot(sides, [1e3 * line[key] for line in lines], marker, label=label)
-    ax.set(xscale="log", yscale="log", xlabel="side of the canvas (px)", ylabel="microseconds an image", title=title)
+    ax.set(xscale="log", yscale="log", xlabel="side of the canvas (px)", ylabel="microseconds an image")
     ax.set_xticks(sides, sides)
     ax.minorticks_off()
     ax.legend()
-    return ax
-
-
-@torch.no_grad()
-def entropies_over(image: Tensor, patch_size: int, step: int = 1) -> Tensor:
-    """Entropy in bits of the binarised patch (Eq. 12) around every pixel corner of an image.
-
-    image: (C, H, W) in [0, 1]. Returns (H // step + 1, W // step + 1); entry (i, j) is centred at y = i * step,
-    x = j * step px, so both borders are included.
-    """
-    height, width = image.shape[-2:]
-    sensor = GlimpseSensor(patch_size)
-    x = torch.arange(0, width + 1, step, dtype=torch.float32)
-    lines = []
-    for y in torch.arange(0, height + 1, step, dtype=torch.float32):
-        location = pixel_to_location(torch.stack((x, y.expand_as(x)), -1), height, width)
-        images = image[None].expand(len(x), *image.shape)
-        lines.append(binary_entropy_of_patch(sensor(sensor.pyramid(images), location)[:, 0]))
-    return torch.stack(lines)
-
-
-def entropy_map(
-    image: Tensor, patch_size: int, ax: Axes | None = None, title: str = "", colourbar: bool = True
-) -> Axes:
-    """Draw the entropy (bits) of a patch centred at each place of the image, dark to bright from 0 to 1, with the
-    outline of what is lit (above 0.5) in white. Axes in pixels.
-
-    image: (C, H, W) in [0, 1]; patch_size: side of the patch in px.
-    """
-    ax = ax or plt.gca()
-    height, width = image.shape[-2:]
-    extent = (-0.5, width + 0.5, height + 0.5, -0.5)
-    picture = ax.imshow(entropies_over(image.cpu(), patch_size), cmap="viridis", vmin=0, vmax=1, extent=extent)
-    centres = np.arange(width) + 0.5, np.arange(height) + 0.5
-    ax.contour(*centres, image.cpu().mean(0).numpy(), levels=[0.5], colors="white", linewidths=1)
-    ax.set(xlim=(0, width), ylim=(height, 0), xlabel="x (px)", ylabel="y (px)", title=title)
-    ax.set(xticks=(0, width / 2, width), yticks=(0, height / 2, height))
-    ax.spines[:].set_visible(False)
-    if colourbar:
-        ax.figure.colorbar(picture, ax=ax, label="entropy of the patch (bits)", shrink=0.85)
     return ax
 
 
@@ -497,19 +407,6 @@ def grid(count: int, columns: int = 4, size: float = 2.2) -> Sequence[Axes]:
 
 
 # ---- What was found
-
-# One colour per kind of row throughout the book.
-ROW_COLOURS = {"fc": GREY, "cnn2": BLACK, "cnn5": BLACK, "cnn10": BLACK, "cnn11": GREY}
-
-
-def colour_of(row: str) -> str:
-    """A row's colour, the same in every figure: plain RAM blue, top-down orange, entropy green, context vermilion."""
-    if row in ROW_COLOURS:
-        return ROW_COLOURS[row]
-    base = row.partition("@")[0]
-    return (
-        VERMILION if "context" in base else GREEN if "entropy" in base else ORANGE if base.startswith("ours") else BLUE
-    )
 
 
 def ladder(frame: pd.DataFrame) -> Axes:
@@ -550,27 +447,30 @@ def paired_slopes(pairs: list[tuple[str, list[dict], list[dict]]]) -> Sequence[A
 
 def start_distance(groups: dict[str, list[dict]]) -> Axes:
     """Draw each row's test error against the mean distance of its start to the digit's centre, one point per seed."""
-    _, ax = plt.subplots(figsize=(7.2, 3.4))
-    for i, (row, runs) in enumerate(groups.items()):
-        x = [r["metrics"]["glimpse_distance_px"][0] for r in runs]
-        y = [r["metrics"]["test_error"] for r in runs]
-        name = row.partition("@")[2].replace("-", " ") or "anywhere (RAM)"
-        ax.plot(x, y, "o", ms=6, color=COLOURS[i % len(COLOURS)], label=name)
-    ax.set(xlabel="mean distance from the start to the digit's centre (px)", ylabel="test error (%)", xlim=(-2, None))
-    ax.set_ylim(0, None)
-    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    points = {
+        row: np.array([(r["metrics"]["glimpse_distance_px"][0], r["metrics"]["test_error"]) for r in runs])
+        for row, runs in groups.items()
+    }
+    ax = _against_distance(points, "mean distance from the start to the digit's centre (px)", marker="o", ms=6, ls="")
+    ax.set_xlim(-2, None)
     return ax
 
 
 def by_distance(lines: pd.DataFrame) -> Axes:
     """Draw the error of single images against the distance of their start, one line per row. lines: columns `row`,
     `distance_px` and `error` in percent."""
+    points = {row: part[["distance_px", "error"]].to_numpy() for row, part in lines.groupby("row", sort=False)}
+    return _against_distance(points, "distance from the start to the digit's centre (px)", marker="o", ms=4, ls="-")
+
+
+def _against_distance(points: dict[str, np.ndarray], xlabel: str, **look) -> Axes:
+    """Draw errors against distances, (N, 2) of each row of RAM with some start."""
     _, ax = plt.subplots(figsize=(7.2, 3.4))
-    for i, (row, part) in enumerate(lines.groupby("row", sort=False)):
+    for (row, values), colour in zip(points.items(), itertools.cycle(COLOURS), strict=False):
         name = row.partition("@")[2].replace("-", " ") or "anywhere (RAM)"
-        ax.plot(part["distance_px"], part["error"], "-o", ms=4, color=COLOURS[i % len(COLOURS)], label=name)
-    ax.set(xlabel="distance from the start to the digit's centre (px)", ylabel="test error (%)", ylim=(0, None))
-    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        ax.plot(*values.T, color=colour, label=name, **look)
+    ax.set(xlabel=xlabel, ylabel="test error (%)", ylim=(0, None))
+    legend_below(ax.figure, 3)
     return ax
 
 
@@ -647,8 +547,7 @@ def specification_curve(lines: pd.DataFrame) -> str:
     below.set_yticks(range(len(choices)), choices, fontsize=9)
     below.set(ylim=(len(choices) - 0.5, -0.5), xticks=[], xlim=(-0.7, len(lines) - 0.3))
     below.grid(axis="y", color="#dddddd", lw=0.6)
-    entries = dict(zip(*top.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=2)
+    legend_below(figure, 2)
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     plt.close(figure)
@@ -659,46 +558,3 @@ def specification_curve(lines: pd.DataFrame) -> str:
     ends = lines["effect_mean"].iloc[[0, -1]]
     said = f"{len(readings)} readings, effects from {ends.min():.1f} to {ends.max():.1f} points; paper: {reported:.1f}"
     return re.sub(r'width="[^"]*pt" height="[^"]*pt"', f'width="100%" role="img" aria-label="{said}"', svg, count=1)
-
-
-# A verdict's colour and symbol, the same in every figure.
-VERDICTS = {
-    "supported": (GREEN, "o"), "not supported": (ORANGE, "D"), "opposite": (VERMILION, "X"), "undecided": (GREY, "s"),
-    "not testable here": (SKY, "v"),
-}  # fmt: skip
-SPAN = 2.0  # the scoreboard reaches from -SPAN to SPAN times the claimed effect
-
-
-def scoreboard(claims: pd.DataFrame) -> Axes:
-    """Draw each part of a claim of the paper's as the effect found divided by the effect claimed, with its interval:
-    full at paper settings, hollow at strong ones. What lies outside is at the edge with its number.
-
-    claims: `results/claims.csv`; parts without a size, and our own questions, are left out.
-    """
-    claims = claims[claims["paper_effect"].notna() & (claims["source"] == "paper")]
-    names = list(dict.fromkeys(claims["claim"] + " " + claims["part"]))
-    _, ax = plt.subplots(figsize=(7.2, 1.2 + 0.36 * len(names)))
-    for line in claims.itertuples():
-        y = names.index(f"{line.claim} {line.part}") + (0.17 if line.preset == "strong" else -0.17)
-        ends = sorted((line.ci_low / line.paper_effect, line.ci_high / line.paper_effect))
-        share, (colour, mark) = line.our_effect / line.paper_effect, VERDICTS[line.verdict]
-        if abs(share) > SPAN:
-            over = -11 if line.preset == "strong" else 4  # on its own side of the pair of lines
-            edge, inward, side = (-SPAN, 9, "left") if share < 0 else (SPAN, -9, "right")
-            ax.annotate(f"{share:.1f} ×".replace("-", "−"), (edge, y), (inward, over), textcoords="offset points",
-                        ha=side, fontsize=8)  # fmt: skip
-        ax.plot(np.clip(ends, -SPAN, SPAN), (y, y), color=colour, lw=1.6)
-        fill = "white" if line.preset == "strong" else colour
-        ax.plot(np.clip(share, -SPAN, SPAN), y, mark, ms=7, color=colour, mfc=fill, clip_on=False, zorder=3)
-    for at, style in ((0, "-"), (1, "--")):
-        ax.axvline(at, color=BLACK, lw=0.8, ls=style, zorder=0)
-    ax.set_yticks(range(len(names)), [textwrap.fill(name, 44) for name in names], fontsize=9)
-    ax.set(ylim=(len(names) - 0.5, -0.5), xlim=(-SPAN - 0.08, SPAN + 0.08),
-           xlabel="effect found / effect claimed (0: none, 1: the paper's)")  # fmt: skip
-    ax.set_xticks(range(-2, 3), ["−2", "−1", "0", "1", "2"])
-    keys = [ax.plot([], [], mark, ms=7, color=colour, label=verdict)[0] for verdict, (colour, mark) in VERDICTS.items()
-            if verdict in set(claims["verdict"])]  # fmt: skip
-    keys += [ax.plot([], [], "o", ms=7, color=BLACK, mfc=fill, label=f"{at} settings")[0] for at, fill in
-             (("paper", BLACK), ("strong", "white"))]  # fmt: skip
-    ax.figure.legend(handles=keys, loc="outside lower center", ncols=3)
-    return ax

@@ -47,6 +47,12 @@ def by_cell(records: list[dict]) -> dict[tuple[str, str, str, str], list[dict]]:
     return {cell: sorted(group, key=lambda r: r["seed"]) for cell, group in groupby(sorted(records, key=key), key)}
 
 
+def with_header(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The frame with a column as its index. The column's name heads the index in the one row of headers; as the name of
+    the index, pandas would show it in a second."""
+    return frame.set_index(column).rename_axis(index=None, columns=column)
+
+
 def outcomes(records: list[dict]) -> np.ndarray:
     """(seeds, images): shares of wrong answers, or of right ones where the metric is an accuracy."""
     return wrong(records) if paper.metric(records[0]["table"]) == "error" else 1 - wrong(records)
@@ -100,7 +106,7 @@ def ways_of_testing(name: str, records: list[dict]) -> pd.DataFrame:
         means = {way: round(float(np.mean(values)), 2) if values else None for way, values in found.items()}
         lines.append({"preset": preset, "data": dataset, "row": row, **means, "seeds": len(group)})
     frame = pd.DataFrame(lines)
-    return frame.dropna(axis=1, how="all").astype(object).fillna("–").set_index("row") if len(frame) else frame
+    return with_header(frame.dropna(axis=1, how="all").astype(object).fillna("–"), "row") if len(frame) else frame
 
 
 def details(name: str, records: list[dict]) -> pd.DataFrame:
@@ -317,12 +323,12 @@ def in_common(*groups: list[dict]) -> list[list[dict]]:
     return [[r for r in group if r["seed"] in shared] for group in groups]
 
 
-def paired_curves(better: list[dict], worse: list[dict], quantity: str) -> np.ndarray:
-    """(pairs, epochs): `better` minus `worse` in a quantity of `curves`, epoch by epoch, a line a seed that both have.
+def paired_curves(better: list[dict], worse: list[dict]) -> np.ndarray:
+    """(pairs, epochs): `better` minus `worse` in validation error, epoch by epoch, a line a seed that both have.
 
     Cut to the shortest run. Both hold run records (anything with `seed` and `curves`), at least one seed in common.
     """
-    ours, theirs = ({r["seed"]: r["curves"][quantity] for r in group} for group in in_common(better, worse))
+    ours, theirs = ({r["seed"]: r["curves"]["val_error"] for r in group} for group in in_common(better, worse))
     epochs = min(len(curve) for curves in (ours, theirs) for curve in curves.values())
     return np.array([np.subtract(ours[seed][:epochs], theirs[seed][:epochs]) for seed in sorted(ours)])
 
@@ -470,19 +476,6 @@ def error_of(record: dict, budget: str) -> float:
     return record["metrics"]["test_error"]
 
 
-def sensitivity(frame: pd.DataFrame) -> dict[str, tuple[str, float, float, float]]:
-    """Ledger code -> (reading, effect's mean, low, high): of the readings of that decision at `paper`, the one that
-    moves an effect farthest from the main reading's. frame: of `readings`."""
-    at = frame[frame["budget"] == "paper"]
-    main = at[at["reading"] == MAIN].set_index("effect")["effect_mean"]
-    moved: dict = {}
-    for line in at[at["reading"] != MAIN].itertuples():
-        code, shift = READINGS[line.reading].ledger, line.effect_mean - main[line.effect]
-        if code not in moved or abs(shift) > abs(moved[code][1]):
-            moved[code] = (line.reading, shift, line.ci_low - main[line.effect], line.ci_high - main[line.effect])
-    return moved
-
-
 def factorial(records: list[dict], preset: str) -> pd.DataFrame:
     """The eight combinations of top-down, entropy and context with 6 glimpses: error in percent with its interval, and
     the main effect of each idea, the mean over the other two's four settings, paired by seed."""
@@ -511,7 +504,7 @@ def factorial(records: list[dict], preset: str) -> pd.DataFrame:
             found = statistics.paired_difference(shares[::2].mean(0), shares[1::2].mean(0))
             text = interval_text(found)
         lines.append({"row": f"main effect of {factor}", **dict.fromkeys(factors, ""), "error (%)": text})
-    return pd.DataFrame(lines).set_index("row")
+    return with_header(pd.DataFrame(lines), "row")
 
 
 def shared_settings(chosen: dict[str, list[Experiment]]) -> pd.DataFrame:
@@ -534,7 +527,7 @@ def shared_settings(chosen: dict[str, list[Experiment]]) -> pd.DataFrame:
     told = [
         name for name in frame.index if any(value not in (str(defaults[name]), "by row") for value in frame.loc[name])
     ]
-    return frame.loc[told].rename_axis("setting")
+    return frame.loc[told].rename_axis(columns="setting")
 
 
 # A table's own data set, and what stands in for it.
@@ -629,7 +622,7 @@ def compare(experiments: list[Experiment], published: list[dict], local: list[di
             "row": e.row, "model": e.label, "paper": f"{reported.value:.2f}" if reported else "–", "published": entry,
             "this machine": text(here) + copy(e.config.dataset) if here else "–",
         })  # fmt: skip
-    return pd.DataFrame(lines).set_index("row")
+    return with_header(pd.DataFrame(lines), "row")
 
 
 def interval_text(estimate: Estimate) -> str:
