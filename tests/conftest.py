@@ -6,6 +6,8 @@ import tempfile
 # Before anything imports the library: a test that forgets its own folder still cannot touch a reader's runs.
 os.environ["URAM_OFFLINE"] = "1"
 os.environ["URAM_LOCAL"] = tempfile.mkdtemp(prefix="uram-tests-")
+for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of the make that runs the tests, or the one under test talks of it
+    os.environ.pop(name, None)
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 import contextlib  # noqa: E402

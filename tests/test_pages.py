@@ -1,6 +1,7 @@
 """Numbers reach a page in one way, and a sentence that the records contradict stops the build with one line."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -139,9 +140,6 @@ def test_templates_hold_with_the_published_records(tmp_path, monkeypatch):
     pages.write_pages()
     written = {path.name for path in tmp_path.glob("*.md")}
     assert written == {path.name for path in facts.CHAPTERS.glob("*.md")}
-    assert not [
-        path.name for path in tmp_path.glob("*.md") if "{%" in path.read_text(encoding="utf-8").replace("{% call", "")
-    ]
 
 
 def test_what_a_template_says_of_codes_has_a_definition():
@@ -200,31 +198,24 @@ def test_a_notebook_is_small_and_hides_its_plumbing(name):
     assert not [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "error"]
 
 
-def test_nbval_turns_red_when_one_published_number_is_altered(copy_of_project, tmp_path):
+def test_nbval_turns_red_when_one_published_number_is_altered(copy_of_project):
+    shutil.copytree(ROOT / "book" / "uram_book", copy_of_project / "book" / "uram_book")
+    shutil.copytree(ROOT / "results", copy_of_project / "results", ignore=shutil.ignore_patterns("local"))
     path = copy_of_project / "results" / "tables" / "table1.csv"
     table = pd.read_csv(path)
     table.loc[table["row"] == "ram-6", "ours_mean"] += 0.5
     table.to_csv(path, index=False)
-    notebook = nbformat.read(copy_of_project / "notebooks" / "10_table1.ipynb", 4)
+    notebook = nbformat.read(ROOT / "notebooks" / "10_table1.ipynb", 4)
     # The cells that read what is published, without the training and the figures.
     kept = [c for c in notebook.cells if c.cell_type == "code" and ("read_table" in c.source and "NBVAL" in c.source)]
     setup = nbformat.v4.new_code_cell(
         "from uram_book import tables\nfrom uram_lib import records\npublished = records.load_records(table='table1')"
     )
     notebook.cells = [setup, *kept]
-    nbformat.write(notebook, copy_of_project / "notebooks" / "altered.ipynb")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--nbval-lax",
-        "--nbval-current-env",
-        "notebooks/altered.ipynb",
-    ]
-    environment = {**__import__("os").environ, "PYTHONPATH": f"{copy_of_project}:{copy_of_project / 'book'}"}
+    path = copy_of_project / "altered.ipynb"
+    nbformat.write(notebook, path)
+    command = [sys.executable, *"-m pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env".split(), path]
+    environment = {**os.environ, "PYTHONPATH": f"{copy_of_project}:{copy_of_project / 'book'}"}
     ran = subprocess.run(command, cwd=copy_of_project, env=environment, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 1 and "table1.csv is what the records give" in ran.stdout + ran.stderr, ran.stdout[-2000:]
 

@@ -156,7 +156,8 @@ def test_the_hybrid_loss_reaches_every_parameter(inputs, kind, core):
     trajectory = model(images, start, noise)
     assert trajectory.class_logits.shape == (5, 3, 7) and trajectory.hiddens.shape == (5, 3, 48)
     assert trajectory.log_probs.shape == trajectory.baselines.shape == trajectory.patch_entropies[:, 1:].shape == (5, 2)
-    config = Config("digits-colour", "vgg16-attention", 1, entropy="literal", context="attended")
+    sizes = {"glimpses": 3, "patch_size": 8, "scales": 1}
+    config = Config("digits-colour", "vgg16-attention", 1, entropy="literal", context="attended", **sizes)
     loss, parts = model.loss(images, labels, {"start": start, "noise": noise}, config)
     loss.backward()
     assert loss.isfinite() and parts["context"] > 0

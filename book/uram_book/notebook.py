@@ -73,10 +73,18 @@ def show_retest(table: str) -> None:
           + (" A few may differ by rounding on another processor." if differ else ""), flush=True)  # fmt: skip
 
 
-def open_chapter(table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str):
-    """What a table's notebook begins with: make the runs that are not there yet; returns the plan."""
+def plan_of(table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str):
+    """The plan of what was asked for; rows: names with commas between them, or `all`."""
     named = None if rows == "all" else words_of(rows)
-    made = plan.plan(table, preset, named, seeds, device, jobs, dataset, scheduler=scheduler)
+    return plan.plan(table, preset, named, seeds, device, jobs, dataset, scheduler=scheduler)
+
+
+def open_chapter(*asked) -> plan.Plan:
+    """What a table's notebook begins with: `plan_of` what was asked, and make the runs that are not there yet."""
+    return carry_out(plan_of(*asked))
+
+
+def carry_out(made: plan.Plan) -> plan.Plan:
     print(made.announce(), flush=True)
     made.run()
     return made
@@ -206,10 +214,10 @@ def reproduce(options: argparse.Namespace) -> None:
         rows = options.rows or (ARGUED[options.what] if preset == "quick" else "all")
         values = {key: getattr(options, key) for key in ("preset", "seeds", "device", "jobs", "dataset", "scheduler")}
         values["rows"] = rows
+        made = plan_of(options.what, **values)  # a mistake is told before anything starts
         if preset == "quick" and not options.dataset:
             show_retest(options.what)
-        open_chapter(options.what, preset, options.seeds, options.device, options.jobs, options.dataset, rows,
-                     options.scheduler)  # fmt: skip
+        carry_out(made)
         print(f"running {name}.ipynb", flush=True)
     elif options.train:
         readings = ",".join(["ram-6,ours-6,ours-6-entropy,ours-6-entropy-context", *readings_of("table2")])

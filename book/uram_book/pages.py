@@ -80,15 +80,13 @@ class Pages(Book):
         claims, lines = self.facts.frame("claims"), []
         if not len(claims):
             return "No claim is measured yet.\n"
+        said = set(claims.loc[claims["source"] == "paper", "claim"])
         claims = claims[claims["source"] == source]
         for claim in (c for c in paper.CLAIMS if names is None or c.claim in names):
             mine = claims[claims["claim"] == claim.claim]
             for i, (part, same) in enumerate(mine.groupby("part", sort=False)):
-                anchor = (
-                    f'<span id="{claim.claim.lower()}"></span>'
-                    if i == 0 and source == "paper" and names is None
-                    else ""
-                )
+                first = i == 0 and names is None and (source == "paper" or claim.claim not in said)
+                anchor = anchor_of(claim.claim) if first else ""
                 line = {"Claim": f"{anchor}{claim.claim} {claim.statement if i == 0 else ''}", "Part": part,
                         "Paper": self.printed("reported_effect", claim.claim, part,
                                               same["preset"].iloc[0])}  # fmt: skip
@@ -103,10 +101,14 @@ class Pages(Book):
     def open_claims(self) -> str:
         """Parts of claims without a comparison yet."""
         done = {tuple(key) for key in self.facts.frame("claims").get(["claim", "part"], pd.DataFrame()).to_numpy()}
+        known = {claim for claim, _ in done}
         parts = [(claim, contrast) for claim in paper.CLAIMS for contrast in claim.contrasts]
-        lines = [f"- {claim.claim}, {contrast.part}" for claim, contrast in parts
+        lines = [{"Claim": f"{'' if claim.claim in known else anchor_of(claim.claim)}{claim.claim} {claim.statement}",
+                  "Part": contrast.part} for claim, contrast in parts
                  if not any(c == claim.claim and p.startswith(contrast.part) for c, p in done)]  # fmt: skip
-        return "## Not measured yet\n\n" + "\n".join(lines) if lines else ""
+        if not lines:
+            return ""
+        return "## Not measured yet\n\n" + table_of(pd.DataFrame(lines), "Parts without enough runs.", "numbers")
 
     # ---- Tables
 
@@ -255,6 +257,11 @@ def draw(name: str, facts, path: Path) -> None:
     figure = made.figure
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="svg", metadata={"Date": None}))
     plt.close(figure)
+
+
+def anchor_of(code: str) -> str:
+    """What the links of a code lead to."""
+    return f'<span id="{code.lower()}"></span>'
 
 
 WIDTH, LINE = 300, 18  # of the scoreboard's pictures
