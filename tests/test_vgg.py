@@ -98,11 +98,10 @@ def test_vgg16_standardises_inside_with_what_it_measured(generator):
     torch.testing.assert_close(seen[0].std((0, 2, 3)), torch.ones(3), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("shape, width, message", [((3, 28, 28), 1, "28x28"), ((3, 32, 16), 1, "32x16"),
-                                                   (SHAPE, 0, "width must be positive")])  # fmt: skip
-def test_vgg16_refuses_other_sizes(shape, width, message):
-    with pytest.raises(ValueError, match=message):
-        VGG16(shape, 10, width)
+@pytest.mark.parametrize("height, width", [(28, 28), (32, 16)])
+def test_vgg16_refuses_other_sizes(height, width):
+    with pytest.raises(ValueError, match=f"{height}x{width}"):
+        VGG16((3, height, width), 10)
 
 
 @pytest.mark.parametrize("width, filters", [(1, 512), (0.25, 128), (1e-6, 1)])
@@ -144,8 +143,6 @@ def test_controls_have_as_many_parameters_within_two_percent(width):
     for control in (random, mlp):
         assert count_parameters(control) == pytest.approx(count_parameters(ours), rel=0.02)
     assert count_parameters(plain) < 0.98 * count_parameters(ours)  # so a control is needed
-    with pytest.raises(ValueError, match="no room"):
-        MLPVGG(SHAPE, 10, count_parameters(plain), width=width)
 
 
 @pytest.mark.parametrize("core", ["relu", "lstm"])
@@ -156,7 +153,8 @@ def test_the_hybrid_loss_reaches_every_parameter(inputs, kind, core):
     trajectory = model(images, start, noise)
     assert trajectory.class_logits.shape == (5, 3, 7) and trajectory.hiddens.shape == (5, 3, 48)
     assert trajectory.log_probs.shape == trajectory.baselines.shape == trajectory.patch_entropies[:, 1:].shape == (5, 2)
-    config = Config("digits-colour", "vgg16-attention", 1, entropy="literal", context="attended")
+    looks = {"glimpses": 3, "patch_size": 12, "scales": 1}
+    config = Config("digits-colour", "vgg16-attention", 1, entropy="literal", context="attended", **looks)
     loss, parts = model.loss(images, labels, {"start": start, "noise": noise}, config)
     loss.backward()
     assert loss.isfinite() and parts["context"] > 0
@@ -309,8 +307,6 @@ def test_random_glimpses_are_uniform_and_learn_nothing(generator):
     chosen = trajectory.locations[:, 1:].flatten()
     assert scipy.stats.kstest(chosen, scipy.stats.uniform(-1, 2).cdf).pvalue > 0.01
     torch.testing.assert_close(trajectory.log_probs.exp(), torch.full((20, 40), 0.25))
-    with pytest.raises(ValueError, match="random glimpses need noise"):
-        model(torch.rand(1, *SHAPE), torch.zeros(1, 2))
     streams = {name: torch.Generator().manual_seed(0) for name in ("start", "policy")}
     assert model.draws(2, streams, sampled=False)["noise"].shape == (2, 40, 2)  # no mean policy to be tested by
 
