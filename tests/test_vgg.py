@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uram_lib.attacks import Under, margin, pgd
-from uram_lib.config import Config
 from uram_lib.glimpse import location_to_pixel
 from uram_lib.models.layers import count_parameters
 from uram_lib.models.vgg import MLPVGG, VGG16, AttentiveVGG, ConvolutionalGlimpseNetwork, RandomGlimpseVGG
@@ -145,27 +144,6 @@ def test_controls_have_as_many_parameters_within_two_percent(width):
     assert count_parameters(plain) < 0.98 * count_parameters(ours)  # so a control is needed
 
 
-@pytest.mark.parametrize("core", ["relu", "lstm"])
-@pytest.mark.parametrize("kind", [AttentiveVGG, RandomGlimpseVGG])
-def test_the_hybrid_loss_reaches_every_parameter(inputs, kind, core):
-    images, start, noise, labels = inputs
-    model = attentive(kind, core=core, context=True)
-    trajectory = model(images, start, noise)
-    assert trajectory.class_logits.shape == (5, 3, 7) and trajectory.hiddens.shape == (5, 3, 48)
-    assert trajectory.log_probs.shape == trajectory.baselines.shape == trajectory.patch_entropies[:, 1:].shape == (5, 2)
-    looks = {"glimpses": 3, "patch_size": 12, "scales": 1}
-    config = Config("digits-colour", "vgg16-attention", 1, entropy="literal", context="attended", **looks)
-    loss, parts = model.loss(images, labels, {"start": start, "noise": noise}, config)
-    loss.backward()
-    assert loss.isfinite() and parts["context"] > 0
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        # The bias of a convolution before batch normalisation, and what lies behind silent ReLUs, may earn nothing.
-        if name.split(".")[0] in ("location_network", "baseline_network", "classifier", "feature_classifier"):
-            assert parameter.grad.any(), name
-    assert model.features.layers[0].weight.grad.any() and model.glimpse_network.patch[0].weight.grad.any()
-
-
 def test_equation_17_is_one_matrix_on_the_concatenation(inputs):
     images, start, noise, _ = inputs
     model = warmed(attentive(), images, start, noise)
@@ -270,24 +248,6 @@ def test_several_rollouts_of_an_image_share_its_features_and_nothing_else(inputs
     assert not torch.equal(logits[0], logits[1]) and not torch.equal(logits[1], logits[2])
     gradients = [torch.autograd.grad(sum(draw.sum() for draw in part), images)[0] for part in (logits, one_by_one)]
     torch.testing.assert_close(*gradients)
-
-
-@pytest.mark.parametrize("kind", [AttentiveVGG, RandomGlimpseVGG])
-@pytest.mark.parametrize("actions", [1, 3])
-def test_noise_of_another_length_is_refused(inputs, kind, actions):
-    images, start, _, _ = inputs
-    with pytest.raises(ValueError, match=r"noise must be \(5, 2, 2\), got"):
-        attentive(kind)(images, start, torch.zeros(5, actions, 2))
-
-
-def test_a_batch_of_one_and_the_mean_policy(inputs):
-    """T16; in evaluation mode an image's logits do not depend on its neighbours."""
-    images, start, noise, _ = inputs
-    for model in (warmed(attentive(kind), images, start, noise) for kind in (AttentiveVGG, RandomGlimpseVGG)):
-        together = model(images, start, noise)
-        alone = model(images[:1], start[:1], noise[:1])
-        torch.testing.assert_close(alone.class_logits, together.class_logits[:1], rtol=1e-4, atol=1e-5)
-    assert attentive().eval()(images[:1], start[:1]).class_logits.shape == (1, 3, 7)
 
 
 def test_calibration_reaches_patches_and_whole_images(inputs):
