@@ -117,11 +117,6 @@ def test_feedforward_models_have_one_pass_and_no_glimpses(small_config, few_digi
     assert "one pass" in found.metrics()["test"]
 
 
-def test_an_empty_split_is_refused(ram, digits):
-    with pytest.raises(UramError, match="a split needs at least one example, and this one is empty"):
-        evaluate(ram, digits.validation.at(slice(0)))
-
-
 def test_fewer_images_hold_all_classes_alike():
     labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)[torch.randperm(100, generator=stream(0, "labels"))]
     for count in (3, 12, 60):

@@ -30,7 +30,7 @@ def assert_agreement(model, image: torch.Tensor, draw: list[float], found: dict)
     within = torch.tensor([draw], dtype=torch.float64)
     with torch.no_grad():
         if isinstance(model, Unified):
-            trajectory, outcome = model(image, within)
+            trajectory, outcome = model.both(image, {"start": 2 * within - 1})
             assert found["action"] == outcome.actions.item()
             np.testing.assert_allclose(found["values"], outcome.values[0, 0], atol=AGREEMENT)
         else:

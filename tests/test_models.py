@@ -23,7 +23,7 @@ CASES = {
     "cnn11": {"width": 0.03},
     "vgg16": {"width": 0.05},
     "vgg16-attention": LOOKS | {"width": 0.05, "context": "attended"},
-    "vgg16-random-glimpses": LOOKS | {"width": 0.05},
+    "vgg16-random-glimpses": LOOKS | {"width": 0.05, "context": "attended", "core": "lstm"},
     "vgg16-mlp": LOOKS | {"width": 0.05, "context": "attended"},
 }
 NUMBERS = ("dram", "cnn10", "cnn11")

@@ -288,7 +288,6 @@ def test_T06_two_rollouts_of_an_image_count_each_with_its_own_reward(small_ram, 
     ({"entropy": "sum", "patch_entropies": torch.ones(3, 3)}, "'sum'; one of: none, literal, intent, constant"),
     ({"entropy": "literal"}, "patch entropies must be of shape .*got None"),
     ({"entropy": "intent", "patch_entropies": torch.ones(3)}, r"patch entropies must be of .*3, 3\), got \(3,\)"),
-    ({"weights": torch.ones(3, 1)}, r"weights must be of shape \(3,\), got \(3, 1\)"),
 ])  # fmt: skip
 def test_T05_what_would_broadcast_over_actions_is_refused(changes, message):
     """Three images and three actions: a wrong shape would fit."""

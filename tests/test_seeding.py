@@ -15,7 +15,10 @@ from uram_lib.models import RAM, build
 from uram_lib.seeding import initialise, stream, stream_seed
 
 NAMES = ["order", "start", "policy", "data", "init"]
-first_draws = lambda *key: torch.rand(4, generator=stream(*key)).tolist()  # noqa: E731
+
+
+def first_draws(*key: object) -> list[float]:
+    return torch.rand(4, generator=stream(*key)).tolist()
 
 
 @given(seed=st.integers(0, 2**40), name=st.sampled_from(NAMES), epoch=st.integers(0, 1000))

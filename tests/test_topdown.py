@@ -1,6 +1,8 @@
 """The top-down and the unified model: Q-learning against exact solutions (oracle 5), regions against brute force, and
 where gradients may and may not go (ledger A1-A8)."""
 
+import functools
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -21,7 +23,7 @@ from uram_lib.models.topdown import (
     pyramid,
     rectangle,
 )
-from uram_lib.models.unified import action_histogram, share_in_region, start_distance_px
+from uram_lib.models.unified import action_histogram, share_in_region
 from uram_lib.objectives import correctness, hybrid_loss, q_loss
 from uram_lib.seeding import initialise
 
@@ -42,10 +44,11 @@ def unified(levels: int = 1) -> Unified:
 def inputs(levels: int = 1, batch: int = 7) -> tuple[list, torch.Tensor]:
     """(images, within, noise, explore, epsilon) for `unified`, and labels."""
     generator = torch.Generator().manual_seed(0)
-    rand = lambda *shape: torch.rand(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
-    noise = torch.randn(batch, 2, 2, generator=generator, dtype=torch.float64)
-    given = [rand(batch, 3, HEIGHT, WIDTH), rand(batch, 2), noise, rand(batch, levels, 2), rand(batch)]
-    return given, torch.randint(11, (batch,), generator=generator)
+    options = {"generator": generator, "dtype": torch.float64}
+    shapes = ((batch, 3, HEIGHT, WIDTH), (batch, 2), (batch, levels, 2), (batch,))
+    noise = torch.randn(batch, 2, 2, **options)
+    images, within, explore, epsilon = (torch.rand(shape, **options) for shape in shapes)
+    return [images, within, noise, explore, epsilon], torch.randint(11, (batch,), generator=generator)
 
 
 def forced(actions: torch.Tensor) -> torch.Tensor:
@@ -131,7 +134,7 @@ def test_oracle05_frozen_network_lags_until_it_is_synchronised():
     """Ledger A3: it answers with the old weights after any number of updates, and with the new ones after the sync."""
     model = top_down(2)
     (images, within, _, explore, _), _ = inputs(2)
-    look = lambda: model(images, within, explore, 1.0)  # noqa: E731
+    look = functools.partial(model, images, within, explore, 1.0)
     frozen, before = [p.clone() for p in model.target.parameters()], look()
     torch.testing.assert_close(before.next_values[:, 0], before.values[:, 1].amax(-1))  # in step at the start
     assert before.values.requires_grad and not before.next_values.requires_grad
@@ -190,10 +193,9 @@ def test_q_loss_by_hand():
 def test_q_loss_refuses_what_would_broadcast():
     good = [torch.zeros(3, 2, 4), torch.zeros(3, 2).long(), torch.zeros(3), torch.zeros(3, 1)]
     assert q_loss(*good, 0.9).item() == 0
-    for place, wrong in [(0, torch.zeros(3, 1, 4)), (2, torch.zeros(3, 1)), (2, torch.zeros(1)),
-                         (3, torch.zeros(3)), (3, torch.zeros(3, 2)), (3, torch.zeros(1, 1))]:  # fmt: skip
+    for place, shape in ((0, (3, 1, 4)), (2, (3, 1)), (2, (1,)), (3, (3,)), (3, (3, 2)), (3, (1, 1))):
         with pytest.raises(ValueError, match="shapes differ"):
-            q_loss(*good[:place], wrong, *good[place + 1 :], 0.9)
+            q_loss(*good[:place], torch.zeros(shape), *good[place + 1 :], 0.9)
 
 
 # --- regions ----------------------------------------------------------------------------------------------------
@@ -348,11 +350,13 @@ def test_the_chooser_starts_RAM_and_each_loss_teaches_its_own_part_alone(levels)
     """The RAM inside is RAM; the Q loss reaches the online network, the hybrid loss RAM, neither the frozen network."""
     model = unified(levels)
     given, labels = inputs(levels)
-    trajectory, outcome = model(*given)
+    images, within, *draws = given
+    names = ("noise", "explore", "epsilon")
+    trajectory, outcome = model.both(images, {"start": 2 * within - 1} | dict(zip(names, draws, strict=True)))
     assert outcome.actions.shape == (7, levels) and outcome.values.shape == (7, levels, 4)
     assert outcome.next_values.shape == (7, levels - 1) and outcome.start.dtype == torch.float64
     assert torch.equal(actions_to(outcome.start, levels), outcome.actions)
-    for a, b in zip(model.ram(given[0], outcome.start, given[2]), trajectory, strict=True):
+    for a, b in zip(model.ram(images, outcome.start, draws[0]), trajectory, strict=True):
         assert torch.equal(a, b)
     q_loss(outcome.values, outcome.actions, correctness(trajectory, labels), outcome.next_values).backward()
     assert all(learns(model.topdown.online)) and not any(learns(model.topdown.target) + learns(model.ram))
@@ -368,6 +372,11 @@ def outcome_of(actions: torch.Tensor, within: torch.Tensor | float = 0.5, region
     return TopDownOutcome(actions, values, torch.zeros(len(actions), 0), region, place_within(region, within))
 
 
+def distances(outcome: TopDownOutcome, centres: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """From each start to the object's centre, in pixels, (B,)."""
+    return (location_to_pixel(outcome.start, height, width) - centres).norm(dim=-1)
+
+
 def test_diagnostics_by_hand():
     """On 60 rows x 100 columns. Centres of the four quarters: (25, 15), (75, 15), (25, 45), (75, 45)."""
     histogram = action_histogram(outcome_of(torch.tensor([[0, 3], [0, 3], [1, 3], [3, 2]])))
@@ -375,7 +384,7 @@ def test_diagnostics_by_hand():
     outcome = outcome_of(torch.tensor([[0], [1], [2], [3]]))
     centres = torch.tensor([[25.0, 15.0], [49.0, 15.0], [25.0, 30.0], [72.0, 41.0]])
     assert share_in_region(outcome, centres, 60, 100).item() == 0.75  # all but the second
-    torch.testing.assert_close(start_distance_px(outcome, centres, 60, 100), torch.tensor([0.0, 26, 15, 5]))
+    torch.testing.assert_close(distances(outcome, centres, 60, 100), torch.tensor([0.0, 26, 15, 5]))
     # Pixel columns 50-75 and rows 15-30 for the second, 25-50 and 30-45 for the third.
     deep = outcome_of(torch.tensor([[0, 0], [1, 2], [2, 1], [3, 3]]))
     centres = torch.tensor([[24.0, 14.0], [50.0, 29.0], [24.0, 31.0], [74.0, 46.0]])
@@ -393,25 +402,19 @@ def test_ledger_A8_distances_of_the_bounding_starts(generator):
     uniform, anywhere = torch.rand(20_000, 2, generator=generator), torch.randint(4, (20_000, 1), generator=generator)
     for actions, within, expected in [(true, uniform, 24), (true, 0.5, 16), (anywhere, uniform, 46)]:
         outcome = outcome_of(actions, within)
-        assert start_distance_px(outcome, centres, 100, 100).mean().item() == pytest.approx(expected, abs=0.6)
+        assert distances(outcome, centres, 100, 100).mean().item() == pytest.approx(expected, abs=0.6)
     assert share_in_region(outcome, centres, 100, 100).item() == pytest.approx(0.25, abs=0.02)
 
 
-@pytest.mark.parametrize("changes, said", [
-    ({"levels": 0}, "at least 1"),
-    ({"features": 0}, "at least 1"),
-    ({"image_shape": (1, 30, 40)}, "whose sides 4 divides, got 30 x 40"),
-    ({"image_shape": (1, 40, 30)}, "whose sides 4 divides, got 40 x 30"),
-    ({"image_shape": (1, 100, 100), "levels": 3}, "whose sides 8 divides, got 100 x 100"),
-])  # fmt: skip
-def test_impossible_settings_are_refused(changes, said):
-    with pytest.raises(ValueError, match=said):
-        TopDown(**{"image_shape": (1, 40, 40)} | changes)
+@pytest.mark.parametrize("height, width, levels, whole", [(30, 40, 1, 4), (40, 30, 1, 4), (100, 100, 3, 8)])
+def test_images_that_do_not_divide_into_regions_are_refused(height, width, levels, whole):
+    with pytest.raises(ValueError, match=f"whose sides {whole} divides, got {height} x {width}"):
+        TopDown((1, height, width), levels)
 
 
 def test_draws_of_another_shape_are_refused():
     model, images = top_down(2), torch.zeros(3, 3, HEIGHT, WIDTH, dtype=torch.float64)
-    for explore, epsilon in [(torch.zeros(3, 2, 2), None), (torch.zeros(3, 1, 2), 0.5), (torch.zeros(1, 2, 2), 0.5),
-                             (torch.zeros(3, 2), 0.5)]:  # fmt: skip
+    for shape, epsilon in (((3, 2, 2), None), ((3, 1, 2), 0.5), ((1, 2, 2), 0.5), ((3, 2), 0.5)):
+        explore = torch.zeros(shape)
         with pytest.raises(ValueError, match=r"explore must be \(3, 2, 2\) and come with epsilon"):
             model(images, 0.5, explore, epsilon)

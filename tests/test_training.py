@@ -166,7 +166,9 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bits(tmp_path):
     context, draw, states = multiprocessing.get_context("forkserver"), random.Random(2021), tmp_path / "cut" / "state"
     # What each run would import, once for all.
     context.set_forkserver_preload(["uram_lib.robustness", "torch._dynamo", "sklearn.datasets", "pytest"])
-    stamps = lambda: {path: path.stat().st_mtime_ns for path in states.glob("*.pt")}  # noqa: E731
+
+    def stamps() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in states.glob("*.pt")}
 
     def start(name: str) -> multiprocessing.Process:
         process = context.Process(target=in_a_process, args=(str(tmp_path / name),))

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uram_lib.attacks import Under, margin, pgd
-from uram_lib.config import Config
 from uram_lib.glimpse import location_to_pixel
 from uram_lib.models.layers import count_parameters
 from uram_lib.models.vgg import MLPVGG, VGG16, AttentiveVGG, ConvolutionalGlimpseNetwork, RandomGlimpseVGG
@@ -98,11 +97,10 @@ def test_vgg16_standardises_inside_with_what_it_measured(generator):
     torch.testing.assert_close(seen[0].std((0, 2, 3)), torch.ones(3), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("shape, width, message", [((3, 28, 28), 1, "28x28"), ((3, 32, 16), 1, "32x16"),
-                                                   (SHAPE, 0, "width must be positive")])  # fmt: skip
-def test_vgg16_refuses_other_sizes(shape, width, message):
-    with pytest.raises(ValueError, match=message):
-        VGG16(shape, 10, width)
+@pytest.mark.parametrize("height, width", [(28, 28), (32, 16)])
+def test_vgg16_refuses_other_sizes(height, width):
+    with pytest.raises(ValueError, match=f"{height}x{width}"):
+        VGG16((3, height, width), 10)
 
 
 @pytest.mark.parametrize("width, filters", [(1, 512), (0.25, 128), (1e-6, 1)])
@@ -144,29 +142,6 @@ def test_controls_have_as_many_parameters_within_two_percent(width):
     for control in (random, mlp):
         assert count_parameters(control) == pytest.approx(count_parameters(ours), rel=0.02)
     assert count_parameters(plain) < 0.98 * count_parameters(ours)  # so a control is needed
-    with pytest.raises(ValueError, match="no room"):
-        MLPVGG(SHAPE, 10, count_parameters(plain), width=width)
-
-
-@pytest.mark.parametrize("core", ["relu", "lstm"])
-@pytest.mark.parametrize("kind", [AttentiveVGG, RandomGlimpseVGG])
-def test_the_hybrid_loss_reaches_every_parameter(inputs, kind, core):
-    images, start, noise, labels = inputs
-    model = attentive(kind, core=core, context=True)
-    trajectory = model(images, start, noise)
-    assert trajectory.class_logits.shape == (5, 3, 7) and trajectory.hiddens.shape == (5, 3, 48)
-    assert trajectory.log_probs.shape == trajectory.baselines.shape == trajectory.patch_entropies[:, 1:].shape == (5, 2)
-    sizes = {"glimpses": 3, "patch_size": 8, "scales": 1}
-    config = Config("digits-colour", "vgg16-attention", 1, entropy="literal", context="attended", **sizes)
-    loss, parts = model.loss(images, labels, {"start": start, "noise": noise}, config)
-    loss.backward()
-    assert loss.isfinite() and parts["context"] > 0
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        # The bias of a convolution before batch normalisation, and what lies behind silent ReLUs, may earn nothing.
-        if name.split(".")[0] in ("location_network", "baseline_network", "classifier", "feature_classifier"):
-            assert parameter.grad.any(), name
-    assert model.features.layers[0].weight.grad.any() and model.glimpse_network.patch[0].weight.grad.any()
 
 
 def test_equation_17_is_one_matrix_on_the_concatenation(inputs):
@@ -275,24 +250,6 @@ def test_several_rollouts_of_an_image_share_its_features_and_nothing_else(inputs
     torch.testing.assert_close(*gradients)
 
 
-@pytest.mark.parametrize("kind", [AttentiveVGG, RandomGlimpseVGG])
-@pytest.mark.parametrize("actions", [1, 3])
-def test_noise_of_another_length_is_refused(inputs, kind, actions):
-    images, start, _, _ = inputs
-    with pytest.raises(ValueError, match=r"noise must be \(5, 2, 2\), got"):
-        attentive(kind)(images, start, torch.zeros(5, actions, 2))
-
-
-def test_a_batch_of_one_and_the_mean_policy(inputs):
-    """T16; in evaluation mode an image's logits do not depend on its neighbours."""
-    images, start, noise, _ = inputs
-    for model in (warmed(attentive(kind), images, start, noise) for kind in (AttentiveVGG, RandomGlimpseVGG)):
-        together = model(images, start, noise)
-        alone = model(images[:1], start[:1], noise[:1])
-        torch.testing.assert_close(alone.class_logits, together.class_logits[:1], rtol=1e-4, atol=1e-5)
-    assert attentive().eval()(images[:1], start[:1]).class_logits.shape == (1, 3, 7)
-
-
 def test_calibration_reaches_patches_and_whole_images(inputs):
     images, start, _, _ = inputs
     model = attentive()
@@ -310,8 +267,6 @@ def test_random_glimpses_are_uniform_and_learn_nothing(generator):
     chosen = trajectory.locations[:, 1:].flatten()
     assert scipy.stats.kstest(chosen, scipy.stats.uniform(-1, 2).cdf).pvalue > 0.01
     torch.testing.assert_close(trajectory.log_probs.exp(), torch.full((20, 40), 0.25))
-    with pytest.raises(ValueError, match="random glimpses need noise"):
-        model(torch.rand(1, *SHAPE), torch.zeros(1, 2))
     streams = {name: torch.Generator().manual_seed(0) for name in ("start", "policy")}
     assert model.draws(2, streams, sampled=False)["noise"].shape == (2, 40, 2)  # no mean policy to be tested by
 

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import UramError
 from .data.base import Split
 from .models.layers import Model, Trajectory
 from .models.ram import start_location
@@ -118,17 +117,14 @@ class Evaluation:
             found["test_error_sampled"] = wrong_percent(self.sampled_correct)
             found["test_error_averaged"] = wrong_percent(self.averaged_correct)
         if self.lengths is not None:
-            found["test_error_by_length"] = {
-                str(n): wrong_percent(self.correct[:, self.lengths == n]) for n in self.lengths.unique().tolist()
-            }
+            by_length = {str(n): self.correct[:, self.lengths == n] for n in self.lengths.unique().tolist()}
+            found["test_error_by_length"] = {n: wrong_percent(correct) for n, correct in by_length.items()}
         return found | self.glimpses()
 
     def glimpses(self) -> dict:
         """The record's entries on where the model looks; none for models without glimpses."""
-        if not self.distances:
-            return {}
         looks = {"glimpse_distance_px": self.distances, "patch_entropy_bits": self.entropies}
-        return {**looks, "blank_patch_percent": self.blanks, **self.noted}
+        return {**looks, "blank_patch_percent": self.blanks, **self.noted} if self.distances else {}
 
 
 def wrong_percent(correct: Tensor) -> float:
@@ -141,18 +137,15 @@ def evaluate(model: Model, split: Split, start_seeds: int = 1, sampled: bool = F
     """Test `model` on all of `split`, in evaluation mode.
 
     start_seeds: passes along the mean path, each from another start; one where nothing is drawn. sampled: also test
-    the sampled policy, in one pass and averaged over `AVERAGED`. Raises UramError for an empty split.
+    the sampled policy, in one pass and averaged over `AVERAGED`.
     """
-    if not len(split):
-        raise UramError("there is no image to test on: the split is empty")
     model.eval()
-    images, labels = split.floats(), split.labels
-    draws = draws_in_testing(model, images[:1], centres=split.centres[:1])
-    right = lambda probabilities: match(model.decode(probabilities), labels)  # noqa: E731
+    images, labels, centres = split.floats(), split.labels, split.centres
+    passes = start_seeds if draws_in_testing(model, images[:1], centres=centres[:1]) else 1
     correct, distances, entropies, blanks = [], [], [], []
-    for k in range(start_seeds if draws else 1):
-        seen = rollouts(model, images, k, centres=split.centres)
-        correct.append(right(model.probabilities(seen)))
+    for k in range(passes):
+        seen = rollouts(model, images, k, centres=centres)
+        correct.append(match(model.decode(model.probabilities(seen)), labels))
         if not seen.locations.shape[1]:  # nothing was looked at
             return Evaluation(torch.stack(correct), lengths=split.lengths)
         distances.append(split.glimpse_distances(seen.locations).mean(0))  # (T,)
@@ -161,15 +154,11 @@ def evaluate(model: Model, split: Split, start_seeds: int = 1, sampled: bool = F
         blanks.append((of_objects == 0).float().mean(0) * 100)
     one = averaged = None
     if sampled:
-        total = 0
-        for k in range(AVERAGED):
-            found = model.probabilities(rollouts(model, images, k, sampled=True, centres=split.centres))
-            one = right(found) if k == 0 else one
-            total = total + found
-        averaged = right(total)
+        seen = (rollouts(model, images, k, sampled=True, centres=centres) for k in range(AVERAGED))
+        found = [model.probabilities(trajectory) for trajectory in seen]
+        one, averaged = (match(model.decode(answers), labels) for answers in (found[0], sum(found)))
     means = [torch.stack(values).mean(0).tolist() for values in (distances, entropies, blanks)]
-    noted = model.describe(images, split.centres)
-    return Evaluation(torch.stack(correct), one, averaged, *means, noted, split.lengths)
+    return Evaluation(torch.stack(correct), one, averaged, *means, model.describe(images, centres), split.lengths)
 
 
 def match(answers: Tensor, labels: Tensor) -> Tensor:
@@ -192,10 +181,8 @@ def label_leak(model: Model, split: Split, form: str = "attended", start_seed: i
     seen = rollouts(model.eval(), images, start_seed, centres=split.centres)
     classes = seen.class_logits.shape[-1]
     told = torch.arange(classes, device=labels.device)
-    answers = torch.stack([
-        ram.context_network(attended_context(seen.hiddens, seen.class_logits, k.expand_as(labels), form)).argmax(-1)
-        for k in told
-    ])  # (K, N)  # fmt: skip
+    contexts = (attended_context(seen.hiddens, seen.class_logits, k.expand_as(labels), form) for k in told)
+    answers = torch.stack([ram.context_network(context).argmax(-1) for context in contexts])  # (K, N)
     others = told[:, None] != labels  # (K, N): wrong labels
     wrong = wrong_percent(seen.class_logits[:, -1].argmax(-1) == labels)
     found = {

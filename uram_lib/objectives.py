@@ -65,8 +65,6 @@ def policy_objective(
     if entropy != "none" and (patch_entropies is None or patch_entropies.shape != log_probs.shape):
         found = None if patch_entropies is None else tuple(patch_entropies.shape)
         raise ValueError(f"patch entropies must be of shape {tuple(log_probs.shape)}, got {found}")
-    if weights is not None and weights.shape != log_probs.shape[:1]:
-        raise ValueError(f"weights must be of shape {tuple(log_probs.shape[:1])}, got {tuple(weights.shape)}")
     # (B,) against (B, A) would broadcast over actions.
     reward = rewards[:, None] if rewards.ndim == 1 else rewards  # (B, 1) or (B, A)
     baselines = baselines.detach()
@@ -207,11 +205,6 @@ def returns_of(right: Tensor, counts: Tensor, reward: str) -> Tensor:
     return worth.flip(1).cumsum(1).flip(1) / counts.sum(1, keepdim=True)
 
 
-def by_place(trajectory, places: int):
-    """A rollout of T glimpses and T actions as `places` rollouts: (B, T, ...) -> (B places, T / places, ...)."""
-    return type(trajectory)(*(field.unflatten(1, (places, -1)).flatten(0, 1) for field in trajectory))
-
-
 def number_loss(
     trajectory, labels: Tensor, context_network: nn.Module | None, config
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -221,11 +214,12 @@ def number_loss(
     trajectory: T glimpses and T actions; labels: (B, N), N a divisor of T. Returns as `hybrid_loss`; `reward` is the
     share of numbers that are wholly right.
     """
-    digits = by_place(trajectory, labels.shape[1])  # B N rollouts
-    counts = counting(labels)  # (B, N)
+    places, counts = labels.shape[1], counting(labels)  # N, (B, N)
+    # B N rollouts of T / N glimpses.
+    digits = type(trajectory)(*(field.unflatten(1, (places, -1)).flatten(0, 1) for field in trajectory))
     right = digits.class_logits[:, -1].argmax(-1).view_as(labels) == labels  # (B, N)
     rewards = None if config.reward == "probability" else returns_of(right, counts, config.reward).flatten()
-    weights = (counts * labels.shape[1]).flatten()  # the mean over B N is then the sum over N, the mean over B
+    weights = (counts * places).flatten()  # the mean over B N is then the sum over N, the mean over B
     loss, parts = hybrid_loss(digits, labels.flatten(), context_network, config, rewards, weights)
     return loss, parts | {"reward": (right | ~counts).all(1).float().mean()}
 

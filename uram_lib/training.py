@@ -1,11 +1,11 @@
 """The only training loop: one configuration, one seed. It can be killed at any moment and goes on from its last epoch
 to the same bits, on the same CPU and with the same number of threads."""
 
+import contextlib
 import ctypes
 import io
 import math
 import os
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,31 +65,34 @@ def train(
     on_step(steps done, steps in all, last validation error or None) is called after each step.
     Raises NotFinite, with the state of the last good epoch kept, and UramError for a state of another run.
     """
+    # The model, its optimiser, and where a run that was cut goes on.
     device = torch.device(device)
     dataset = dataset.to(device)
     model = new_model(config, seed, dataset).to(device)
     # The step size is a tensor on the device, so that an accelerator need not be asked to wait.
     step_size = torch.tensor(config.learning_rate, device=device)
     optimizer = torch.optim.Adam(model.parameters(), lr=step_size, eps=config.adam_epsilon, fused=True)
+    mixed = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
     state = {"epoch": 0, "best_epoch": 0, "best_model": {}, "curves": {}, "seconds": 0.0}
     if state_path is not None and (found := load_state(state_path, config, seed, device)):
         model.load_state_dict(found.pop("model"))
         optimizer.load_state_dict(found.pop("optimizer"))
         step_size = optimizer.param_groups[0]["lr"]
         state = found
-    curves, steps = state["curves"], config.epochs * math.ceil(len(dataset.train) / config.batch_size)
-    mixed = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+    curves = state["curves"]
+    per_epoch = math.ceil(len(dataset.train) / config.batch_size)
+    steps = config.epochs * per_epoch
 
     for epoch in range(state["epoch"] + 1, config.epochs + 1):
         began = time.perf_counter()
+        # One pass over the training images.
         model.train()
         model.begin_epoch()
         now, spread = config.at(epoch), config.spread(epoch)
         streams = {name: stream(seed, name, epoch, device=device) for name in STREAMS}
         order = torch.randperm(len(dataset.train), generator=stream(seed, "order", epoch)).to(device)
         history: list[dict[str, Tensor]] = []
-        for i, index in enumerate(order.split(config.batch_size)):
-            step = (epoch - 1) * (steps // config.epochs) + i
+        for step, index in enumerate(order.split(config.batch_size), (epoch - 1) * per_epoch):
             images, labels, centres = dataset.training_batch(index, streams["data"], spread)
             draws = model.draws(len(images), streams, centres, epsilon=config.epsilon(step, steps))
             with mixed:
@@ -105,12 +108,13 @@ def train(
             if on_step is not None:
                 on_step(step + 1, steps, curves["val_error"][-1] if curves else None)
 
-        means = mean_parts(history)
-        try:
-            check_finite(means, history, model, epoch)
-        except NotFinite as error:
+        # Read once per epoch: asking at each step would make an accelerator wait.
+        means = {name: torch.stack([parts[name] for parts in history]).cpu().mean().item() for name in history[0]}
+        if fault := not_finite(model, history, epoch):
             kept = f"; epoch {epoch - 1} is kept in {relative(state_path)}" if state_path and epoch > 1 else ""
-            raise NotFinite(f"{error} (seed {seed}){kept}") from None
+            raise NotFinite(f"{fault} (seed {seed}){kept}")
+
+        # Validation, which chooses the epoch; of equals the later one, which is trained longer.
         means["train_error"] = 100 * (1 - means["reward"])
         means["val_error"] = evaluate(model, dataset.validation).error
         if config.attack != "none":
@@ -118,7 +122,7 @@ def train(
         for name, value in means.items():
             curves.setdefault(name, []).append(value)
         errors = curves["val_error" if config.attack == "none" else "val_robust_error"]
-        if errors[-1] == min(errors):  # of equals the later one, which is trained longer
+        if errors[-1] == min(errors):
             state |= {"best_epoch": epoch, "best_model": copy_of(model)}
         state |= {"epoch": epoch, "seconds": state["seconds"] + time.perf_counter() - began}
         if state_path is not None:
@@ -147,19 +151,14 @@ def learning_rate_at(config: Config, step: int, steps: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def mean_parts(history: list[dict[str, Tensor]]) -> dict[str, float]:
-    """The mean of each part of the loss over an epoch's steps, read once per epoch: asking at each step would make an
-    accelerator wait."""
-    return {name: torch.stack([step[name] for step in history]).cpu().mean().item() for name in history[0]}
-
-
-def check_finite(means: dict[str, float], history: list[dict[str, Tensor]], model: Model, epoch: int) -> None:
-    """Raise NotFinite where an epoch left the finite numbers, naming the step."""
-    if not math.isfinite(means["loss"]):
-        first = next(i for i, step in enumerate(history) if not torch.isfinite(step["loss"]))
-        raise NotFinite(f"the loss is not finite from epoch {epoch}, step {first + 1} of {len(history)}, on")
+def not_finite(model: Model, history: list[dict[str, Tensor]], epoch: int) -> str | None:
+    """What left the finite numbers in an epoch, and at which step; None where nothing did."""
+    steps = torch.stack([parts["loss"] for parts in history]).isfinite().tolist()
+    if False in steps:
+        return f"the loss is not finite from epoch {epoch}, step {steps.index(False) + 1} of {len(history)}, on"
     if not all(torch.isfinite(value).all() for value in model.parameters()):  # the last loss is from before its step
-        raise NotFinite(f"the weights are not finite after epoch {epoch}")
+        return f"the weights are not finite after epoch {epoch}"
+    return None
 
 
 def copy_of(model: nn.Module) -> dict[str, Tensor]:
@@ -196,30 +195,22 @@ def prepare_process(device: torch.device | str = "cpu", threads: int = 0) -> Non
     device = torch.device(device)
     if threads:
         torch.set_num_threads(threads)
-    try:  # glibc alone: give a step the memory that the last one freed, not zeroed pages of the system
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone
+        mallopt = ctypes.CDLL("libc.so.6").mallopt  # give a step the memory that the last one freed
         mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
         mallopt(-2, 64 * 2**20)  # M_TOP_PAD
-    except (OSError, AttributeError):
-        pass
     # MKL keeps to narrow instructions on AMD's processors; oneDNN does not. PyTorch offers that route under the name of
     # a lower precision, which oneDNN takes only on processors with AMX. AMD has none: it computes in float32.
-    if cpu_maker() == "AuthenticAMD" and torch.backends.cpu.get_cpu_capability() == "AVX512":
+    cpus = Path("/proc/cpuinfo")
+    amd = cpus.exists() and "AuthenticAMD" in cpus.read_text()
+    if amd and torch.backends.cpu.get_cpu_capability() == "AVX512":
         torch.backends.mkldnn.matmul.fp32_precision = "bf16"
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory before writing it
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "ieee"
-
-
-def cpu_maker() -> str:
-    """The processor's maker as it names itself, where the system tells (Linux on x86); else empty."""
-    try:
-        return re.search(r"^vendor_id\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1]
-    except (OSError, TypeError):
-        return ""
 
 
 def devices_here() -> list[str]:

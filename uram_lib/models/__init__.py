@@ -4,7 +4,7 @@ import torch
 
 from ..seeding import DRAWING
 from .dram import DRAM
-from .feedforward import ElevenLayerCNN, FiveLayerCNN, FullyConnected, TenLayerCNN, TwoLayerCNN
+from .feedforward import ElevenLayerCNN, TenLayerCNN, five_layer_cnn, fully_connected, two_layer_cnn
 from .layers import Model, Reading, Trajectory, count_parameters
 from .ram import RAM
 from .topdown import TopDown
@@ -13,11 +13,13 @@ from .vgg import MLPVGG, VGG16, AttentiveVGG, RandomGlimpseVGG
 
 __all__ = ["DRAM", "RAM", "VGG16", "Model", "Reading", "TopDown", "Trajectory", "Unified", "build", "count_parameters"]
 
-FEEDFORWARD = {"fc": FullyConnected, "cnn2": TwoLayerCNN, "cnn5": FiveLayerCNN}
+FEEDFORWARD = {"fc": fully_connected, "cnn2": two_layer_cnn, "cnn5": five_layer_cnn}
 WIDE = {"cnn10": TenLayerCNN, "cnn11": ElevenLayerCNN, "vgg16": VGG16}
 ATTENTIVE = {"vgg16-attention": AttentiveVGG, "vgg16-random-glimpses": RandomGlimpseVGG}
-LOOKING = ("core", "reinforce_into_core", "start", "standardise", "forget_bias", "location_scale", "bounded_mean",
-           "initial_hidden", "entropy_threshold", "entropy_scales")  # fmt: skip
+# Fields of a configuration that are arguments of models with glimpses: how they look, how they learn, and RAM's own.
+LOOKING = ("glimpses", "patch_size", "start", "initial_hidden", "entropy_threshold", "entropy_scales")
+LEARNING = ("reinforce_into_core", "forget_bias", "location_scale", "bounded_mean")
+OF_RAM = ("core", "standardise")
 
 
 def build(config, image_shape: tuple[int, int, int], classes: int) -> Model:
@@ -26,30 +28,26 @@ def build(config, image_shape: tuple[int, int, int], classes: int) -> Model:
 
     Raises ValueError where the model cannot read images of that size.
     """
+    name, width = config.model, config.width
+    looking = {field: getattr(config, field) for field in LOOKING + LEARNING}
+    looking |= {"sigma": config.at(config.epochs).sigma, "context": config.context != "none"}
+    of_ram = {field: getattr(config, field) for field in OF_RAM}
     with DRAWING:  # every layer draws weights when it is made, if only to be drawn anew
-        return _build(config, image_shape, classes)
-
-
-def _build(config, image_shape: tuple[int, int, int], classes: int) -> Model:
-    if config.model in FEEDFORWARD:
-        return FEEDFORWARD[config.model](image_shape, classes)
-    if config.model in WIDE:
-        return WIDE[config.model](image_shape, classes, config.width)
-    sigma, settings = config.at(config.epochs).sigma, {name: getattr(config, name) for name in LOOKING}
-    settings["context"] = config.context != "none"
-    sizes = (image_shape, classes, config.glimpses, sigma, config.patch_size, config.width)
-    if config.model in ATTENTIVE:
-        return ATTENTIVE[config.model](*sizes, **settings)
-    if config.model == "vgg16-mlp":
-        with torch.device("meta"):  # only to be counted
-            size = count_parameters(AttentiveVGG(*sizes, **settings))
-        return MLPVGG(image_shape, classes, size, width=config.width)
-    sizes = (image_shape, classes, config.glimpses, config.patch_size, config.scales, sigma)
-    if config.model == "dram":
-        own = {name: value for name, value in settings.items() if name not in ("core", "standardise")}
-        return DRAM(*sizes, width=config.width, **own)
-    ram = RAM(*sizes, **settings)
-    if config.model == "ram":
-        return ram
-    topdown = TopDown(image_shape, config.levels, side=config.regions, behaviour=config.behaviour)
-    return Unified(topdown, ram, config.region_start == "centre")
+        if name in FEEDFORWARD:
+            return FEEDFORWARD[name](image_shape, classes)
+        if name in WIDE:
+            return WIDE[name](image_shape, classes, width)
+        if name in ATTENTIVE:
+            return ATTENTIVE[name](image_shape, classes, width=width, **looking, **of_ram)
+        if name == "vgg16-mlp":
+            with torch.device("meta"):  # only to be counted
+                size = count_parameters(AttentiveVGG(image_shape, classes, width=width, **looking, **of_ram))
+            return MLPVGG(image_shape, classes, size, width=width)
+        looking["scales"] = config.scales
+        if name == "dram":
+            return DRAM(image_shape, classes, width=width, **looking)
+        ram = RAM(image_shape, classes, **looking, **of_ram)
+        if name == "ram":
+            return ram
+        topdown = TopDown(image_shape, config.levels, config.regions, config.behaviour)
+        return Unified(topdown, ram, config.region_start == "centre")

@@ -1,12 +1,10 @@
 """The networks without glimpses: classifiers of Tables 1 and 2 (ledger I), readers of numbers of Table 3.
 
-`ElevenLayerCNN` follows the description of Goodfellow et al. (2014): eight convolutions (48, 64, 128, 160 and four
-times 192 filters of 5 x 5, zero padding), a locally connected layer of 192 units a place and two fully connected ones
-of 3,072; maxout of three in the first layer, ReLU elsewhere; in each convolutional layer 2 x 2 max pooling, with
-strides 2 and 1 in turn, and subtractive normalisation over 3 x 3; the mean of each image is taken away; a softmax for
-the length and one a digit. Assumed beyond that: the order convolution, rectifier, pooling, normalisation; filters of
-5 x 5 in the locally connected layer, too; He's initialisation. Left out: dropout, as composed training images never
-come twice.
+`ElevenLayerCNN` follows the description of Goodfellow et al. (2014): eight 5 x 5 convolutions, a locally connected
+layer and two fully connected ones; maxout of three in the first layer, ReLU elsewhere; in each convolutional layer max
+pooling over 2 x 2, with strides 2 and 1 in turn, and subtractive normalisation over 3 x 3; each image less its mean; a
+softmax for the length and one a digit. Assumed beyond that: the order convolution, rectifier, pooling, normalisation;
+5 x 5 in the locally connected layer, too; He's initialisation. Left out: dropout, as composed images never come twice.
 
 Of their ten-layer CNN Ba et al. (2015) give an error and, as far as we know, no layers. `TenLayerCNN` is our
 assumption: the same network without maxout and without the locally connected layer.
@@ -22,7 +20,7 @@ from torch import Tensor, nn
 
 from ..data import LONGEST, PLACES, TERMINAL
 from ..objectives import length_and_digits_loss
-from .layers import HeConv2d, HeLinear, Model, Trajectory, scaled
+from .layers import HeConv2d, HeLinear, Model, Trajectory, scaled, unseeing
 
 FILTERS = (48, 64, 128, 160, 192, 192, 192, 192)
 SIDE = 5  # of a filter
@@ -30,74 +28,44 @@ LOCAL, DENSE = 192, 3_072
 PIECES = 3  # of a maxout unit
 
 
-class FullyConnected(Model):
+class Classifier(Model):
+    """The layers `head`, each with ReLU, then one of 256 units with ReLU and one that gives the class logits."""
+
+    def __init__(self, image_shape: tuple[int, int, int], classes: int, head: list[nn.Module], values: int):
+        super().__init__()
+        self.image_shape = tuple(image_shape)
+        self.layers = nn.Sequential(*head, nn.Linear(values, 256), nn.ReLU(), nn.Linear(256, classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (B, C, H, W) in [0, 1]. Returns class logits (B, K)."""
+        return self.layers(images)
+
+
+def fully_connected(image_shape: tuple[int, int, int], classes: int) -> Classifier:
     """Two hidden layers of 256 ReLU units on the flattened image."""
-
-    def __init__(self, image_shape: tuple[int, int, int], classes: int):
-        super().__init__()
-        self.image_shape = tuple(image_shape)
-        channels, height, width = image_shape
-        self.layers = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(channels * height * width, 256),
-            nn.ReLU(),
-            nn.Linear(256, 256),
-            nn.ReLU(),
-            nn.Linear(256, classes),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """images: (B, C, H, W) in [0, 1]. Returns class logits (B, K)."""
-        return self.layers(images)
+    channels, height, width = image_shape
+    head = [nn.Flatten(), nn.Linear(channels * height * width, 256), nn.ReLU()]
+    return Classifier(image_shape, classes, head, 256)
 
 
-class TwoLayerCNN(Model):
+def two_layer_cnn(image_shape: tuple[int, int, int], classes: int) -> Classifier:
     """Two 5x5 convolutions (32, 64 filters), each with ReLU and 2x2 max pooling, then FC 256 (ledger I)."""
-
-    def __init__(self, image_shape: tuple[int, int, int], classes: int):
-        super().__init__()
-        self.image_shape = tuple(image_shape)
-        channels, height, width = image_shape
-        self.layers = nn.Sequential(
-            nn.Conv2d(channels, 32, 5, padding=2),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(32, 64, 5, padding=2),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(64 * (height // 4) * (width // 4), 256),
-            nn.ReLU(),
-            nn.Linear(256, classes),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """images: (B, C, H, W) in [0, 1]. Returns class logits (B, K)."""
-        return self.layers(images)
+    channels, height, width = image_shape
+    head = []
+    for before, after in ((channels, 32), (32, 64)):
+        head += [nn.Conv2d(before, after, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+    return Classifier(image_shape, classes, [*head, nn.Flatten()], 64 * (height // 4) * (width // 4))
 
 
-class FiveLayerCNN(Model):
+def five_layer_cnn(image_shape: tuple[int, int, int], classes: int) -> Classifier:
     """Five 3x3 convolutions (32, 64, 64, 128, 128 filters) with ReLU, 2x2 max pooling after the first four, then
-    FC 256 (ledger I)."""
-
-    def __init__(self, image_shape: tuple[int, int, int], classes: int):
-        super().__init__()
-        self.image_shape = tuple(image_shape)
-        channels, height, width = image_shape
-        layers, filters = [], (32, 64, 64, 128, 128)
-        for i, (before, after) in enumerate(zip((channels, *filters), filters, strict=False)):
-            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()] + [nn.MaxPool2d(2)] * (i < 4)
-        self.layers = nn.Sequential(
-            *layers,
-            nn.Flatten(),
-            nn.Linear(filters[-1] * (height // 16) * (width // 16), 256),
-            nn.ReLU(),
-            nn.Linear(256, classes),
-        ).to(memory_format=torch.channels_last)  # which the activations take over: faster
-
-    def forward(self, images: Tensor) -> Tensor:
-        """images: (B, C, H, W) in [0, 1], H and W at least 16. Returns class logits (B, K)."""
-        return self.layers(images)
+    FC 256 (ledger I). Images are at least 16 x 16."""
+    channels, height, width = image_shape
+    head = []
+    for i, (before, after) in enumerate(pairwise((channels, 32, 64, 64, 128, 128))):
+        head += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()] + [nn.MaxPool2d(2)] * (i < 4)
+    model = Classifier(image_shape, classes, [*head, nn.Flatten()], 128 * (height // 16) * (width // 16))
+    return model.to(memory_format=torch.channels_last)  # which the activations take over: faster
 
 
 class LengthAndDigits(NamedTuple):
@@ -124,19 +92,16 @@ class Maxout(nn.Module):
         return functools.reduce(torch.maximum, features.chunk(PIECES, 1))
 
 
-class MaxPool(nn.Module):
+class MaxPool(nn.MaxPool2d):
     """2 x 2 max pooling; with stride 1 the size stays (beyond the last row and column lie zeros, as no value after a
     ReLU is smaller)."""
 
     def __init__(self, stride: int):
-        super().__init__()
-        self.stride = stride
+        super().__init__(2, stride)
 
     def forward(self, features: Tensor) -> Tensor:
         """features: (B, C, H, W). Returns (B, C, H // 2, W // 2), or (B, C, H, W) with stride 1."""
-        if self.stride == 1:
-            features = F.pad(features, (0, 1, 0, 1))
-        return F.max_pool2d(features, 2, self.stride)
+        return super().forward(F.pad(features, (0, 1, 0, 1)) if self.stride == 1 else features)
 
 
 class LocallyConnected(nn.Module):
@@ -168,23 +133,23 @@ class ElevenLayerCNN(Model):
     def __init__(self, image_shape: tuple[int, int, int], classes: int, width: float = 1.0):
         super().__init__()
         self.image_shape = tuple(image_shape)
-        channels, height, grid_width = image_shape
-        counts = [channels, *(scaled(count, width) for count in FILTERS)]
+        counts = [image_shape[0], *(scaled(count, width) for count in FILTERS)]
         layers = []
         for i, (before, after) in enumerate(pairwise(counts)):
             pieces = PIECES if self.maxout and i == 0 else 1
             layers.append(HeConv2d(before, pieces * after, SIDE, padding=SIDE // 2))
             layers.append(Maxout() if pieces > 1 else nn.ReLU())
             layers += [MaxPool(1 if i % 2 else 2), SubtractiveNorm()]
-        grid = height // 16, grid_width // 16
-        values = counts[-1] * grid[0] * grid[1]
+        grid = image_shape[1] // 16, image_shape[2] // 16
+        units = counts[-1]
         if self.local:
-            layers += [LocallyConnected(counts[-1], scaled(LOCAL, width), grid), nn.ReLU()]
-            values = scaled(LOCAL, width) * grid[0] * grid[1]
+            units = scaled(LOCAL, width)
+            layers += [LocallyConnected(counts[-1], units, grid), nn.ReLU()]
         dense = scaled(DENSE, width)
-        self.layers = nn.Sequential(
-            *layers, nn.Flatten(), HeLinear(values, dense), nn.ReLU(), HeLinear(dense, dense), nn.ReLU()
-        ).to(memory_format=torch.channels_last)  # in which convolutions of large images are faster
+        layers += [nn.Flatten(), HeLinear(units * grid[0] * grid[1], dense), nn.ReLU()]
+        layers += [HeLinear(dense, dense), nn.ReLU()]
+        # In this layout convolutions of large images are faster.
+        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.length = nn.Linear(dense, LONGEST)
         self.digits = nn.Linear(dense, LONGEST * (classes - 1))
 
@@ -196,9 +161,7 @@ class ElevenLayerCNN(Model):
     def rollout(self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None) -> Trajectory:
         """Its one look; class logits (B, 6, 11) are 0 at the most probable number's digits and -inf elsewhere."""
         number = most_probable(self(images))  # (B, 6)
-        none = images.new_zeros(len(images), 0)
-        certain = F.one_hot(number, TERMINAL + 1).to(images.dtype).log()
-        return Trajectory(none[..., None].expand(-1, 0, 2), none, none[:, None], certain, none, none)
+        return unseeing(F.one_hot(number, TERMINAL + 1).to(images.dtype).log())
 
     def loss(self, images: Tensor, labels: Tensor, draws: dict[str, Tensor], config) -> tuple[Tensor, dict]:
         heads = self(images)
@@ -208,9 +171,6 @@ class ElevenLayerCNN(Model):
 
     def probabilities(self, trajectory: Trajectory) -> Tensor:
         return trajectory.class_logits.softmax(-1)
-
-    def decode(self, probabilities: Tensor) -> Tensor:
-        return probabilities.argmax(-1)  # already a number: the end is followed by the end
 
 
 class TenLayerCNN(ElevenLayerCNN):

@@ -1,6 +1,5 @@
 """What models are made of: the glimpse networks, the recurrent cores, and what every model can do (`Model`)."""
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -10,12 +9,12 @@ from torch import Tensor, nn
 from .. import UramError, seeding
 
 GLIMPSE = HIDDEN = 256  # units of G_t and of H_t (appendix)
+FILTERS = ((5, 64), (3, 64), (3, 128))  # side and number of the appendix's convolutions for house numbers
 
 
 class Trajectory(NamedTuple):
-    """One rollout of T glimpses per image, the last A of their locations chosen by the policy. A is T - 1 for RAM,
-    whose first location is given (ledger B2), and T for `DRAM`. A network without glimpses has T = 1 and no
-    locations."""
+    """One rollout of T glimpses per image, the last A of their locations chosen by the policy: T - 1 by RAM, whose
+    first location is given (ledger B2), T by `DRAM`. A network without glimpses has T = 1 and no locations."""
 
     locations: Tensor  # (B, T, 2), each in [-1, 1], x then y; [:, 0] is the start
     patch_entropies: Tensor  # (B, T), bits
@@ -23,6 +22,12 @@ class Trajectory(NamedTuple):
     class_logits: Tensor  # (B, T, K): log alpha_t up to a constant (Eq. 10d)
     log_probs: Tensor  # (B, A): log pi(l_t) of the unclamped samples
     baselines: Tensor  # (B, A): b at the moment the action is taken
+
+
+def unseeing(class_logits: Tensor) -> Trajectory:
+    """The trajectory of a network without glimpses. class_logits: (B, T, K)."""
+    none = class_logits.new_zeros(len(class_logits), 0)
+    return Trajectory(none[..., None].expand(-1, 0, 2), none, none[:, None], class_logits, none, none)
 
 
 class Reading(NamedTuple):
@@ -60,17 +65,15 @@ class Model(nn.Module):
     ) -> dict[str, Tensor]:
         """What rollouts of `count` images draw at random, each value with `count` as its first axis.
 
-        streams: generators by name, all on one device. centres: (count, 2), the objects' in pixels, for a model that
-        starts there. sampled: whether locations are sampled, as in training, or the policy's means. epsilon: share of
-        random choices of a chooser. Empty where nothing is drawn.
+        streams: by name, all on one device. centres: (count, 2), the objects' in pixels, for a model that starts there.
+        sampled: whether locations are sampled, as in training, or the policy's means. epsilon: share of random choices
+        of a chooser.
         """
         return {}
 
     def rollout(self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None) -> Trajectory:
         """Look at images (B, C, H, W) in [0, 1] under `draws`; sigma: of the policy, the last epoch's when None."""
-        logits = self(images)  # (B, K)
-        none = logits.new_zeros(len(images), 0)
-        return Trajectory(none[..., None].expand(-1, 0, 2), none, none[:, None], logits[:, None], none, none)
+        return unseeing(self(images)[:, None])
 
     def loss(self, images: Tensor, labels: Tensor, draws: dict[str, Tensor], config) -> tuple[Tensor, dict]:
         """What a step of training minimises, a scalar, and its detached parts, among them the mean `reward`.
@@ -81,9 +84,9 @@ class Model(nn.Module):
         loss = F.cross_entropy(logits, labels)
         return loss, {"cross_entropy": loss.detach(), "reward": (logits.argmax(-1) == labels).float().mean()}
 
-    def logits(self, images: Tensor, draws: dict[str, Tensor], **paths: bool) -> Tensor:
-        """Class logits (B, K) after the last glimpse, as an attack on the images wants them."""
-        return self(images)
+    def logits(self, images: Tensor, draws: dict[str, Tensor], **paths) -> Tensor:
+        """Class logits (B, K) after the last glimpse, for an attack on the images. paths: options of `rollout`."""
+        return self.rollout(images, draws, **paths).class_logits[:, -1]
 
     def probabilities(self, trajectory: Trajectory) -> Tensor:
         """Class probabilities of the answer, (B, K), or (B, 6, 11) of numbers."""
@@ -94,7 +97,7 @@ class Model(nn.Module):
         return probabilities.argmax(-1)
 
     def describe(self, images: Tensor, centres: Tensor) -> dict:
-        """What a record notes beside the glimpses; images: a whole split. Empty for most models."""
+        """What a record notes beside the glimpses; images: a whole split."""
         return {}
 
     @torch.no_grad()
@@ -117,17 +120,15 @@ class Model(nn.Module):
 def check_images(images: Tensor, shape: tuple[int, int, int]) -> None:
     """Raise UramError unless images are floats in [0, 1] of shape (B, C, H, W); shape: (C, H, W)."""
     if not isinstance(images, Tensor):
-        raise UramError(
-            f"images must be a torch.Tensor, got {type(images).__name__}; convert with torch.as_tensor(...)"
-        )
+        kind = type(images).__name__
+        raise UramError(f"images must be a torch.Tensor, got {kind}; convert with torch.as_tensor(...)")
     if not images.is_floating_point():
         raise UramError(f"images must be floats in [0, 1], got {images.dtype}; convert with images.float() / 255")
-    if images.ndim != 4 or tuple(images.shape[1:]) != tuple(shape):
-        channels, height, width = shape
+    if images.ndim != 4 or images.shape[1:] != shape:
+        sizes = ", ".join(map(str, shape))
         raise UramError(
-            f"images must be (B, {channels}, {height}, {width}), got {tuple(images.shape)}; "
-            f"add axes with images.view(-1, {channels}, {height}, {width}), average colours with "
-            "images.mean(1, keepdim=True), pad small images with torch.nn.functional.pad"
+            f"images must be (B, {sizes}), got {tuple(images.shape)}; add axes with images.view(-1, {sizes}), average "
+            "colours with images.mean(1, keepdim=True), pad small images with torch.nn.functional.pad"
         )
     if not len(images):
         raise UramError("images must hold at least one image, got none")
@@ -139,12 +140,12 @@ def check_images(images: Tensor, shape: tuple[int, int, int]) -> None:
 class GlimpseNetwork(nn.Module):
     """f_g of the appendix: G = ReLU(W_g h_g + W_l h_l + b), h_g and h_l of 128 units, G of 256."""
 
-    def __init__(self, patch_features: int, features: int = 128, glimpse: int = GLIMPSE):
+    def __init__(self, patch_values: int):
         super().__init__()
-        self.patch = nn.Linear(patch_features, features)
-        self.location = nn.Linear(2, features)
+        self.patch = nn.Linear(patch_values, 128)
+        self.location = nn.Linear(2, 128)
         # One matrix on [h_g, h_l] is the sum of RAM's two separate maps (ledger B1) at the cost of one product.
-        self.combine = nn.Linear(2 * features, glimpse)
+        self.combine = nn.Linear(2 * 128, GLIMPSE)
 
     def forward(self, patch: Tensor, location: Tensor) -> Tensor:
         """patch: (B, F) standardised values; location: (B, 2). Returns the glimpse vector G_t, (B, 256)."""
@@ -154,7 +155,7 @@ class GlimpseNetwork(nn.Module):
 
 
 class ReLUCore(nn.Module):
-    """f_h of the appendix: H_t = ReLU(W_h H_{t-1} + W_g G_t + b).
+    """f_h of the appendix: H_t = ReLU(W_h H_{t-1} + W_g G_t + b); the state is H_t.
 
     W_h starts as the identity (Le, Jaitly and Hinton, 2015), so that early glimpses are remembered from the first
     step on. The paper names no initialisation.
@@ -216,24 +217,21 @@ def scaled(filters: int, width: float) -> int:
     return max(1, round(filters * width))
 
 
-class HeConv2d(nn.Conv2d):
-    """A convolution that starts as He et al. (2015) propose: PyTorch's default fades signals by more than half per
-    layer, and the deep networks of Table 3 have no normalisation that would bring them back."""
+class He:
+    """A layer that starts as He et al. (2015) propose: PyTorch's default fades signals by more than half per layer, and
+    the deep networks of Table 3 have no normalisation that would bring them back."""
 
     def reset_parameters(self) -> None:
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
         nn.init.zeros_(self.bias)
 
 
-class HeLinear(nn.Linear):
-    """A fully connected layer before a ReLU that starts as `HeConv2d` does."""
-
-    def reset_parameters(self) -> None:
-        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
-        nn.init.zeros_(self.bias)
+class HeConv2d(He, nn.Conv2d):
+    """A convolution."""
 
 
-FILTERS = ((5, 64), (3, 64), (3, 128))  # side and number of the appendix's convolutions for house numbers
+class HeLinear(He, nn.Linear):
+    """A fully connected layer before a ReLU."""
 
 
 def convolutions(channels: int, size: int, width: float) -> tuple[nn.Sequential, int]:
@@ -242,11 +240,11 @@ def convolutions(channels: int, size: int, width: float) -> tuple[nn.Sequential,
     left = size - sum(side - 1 for side, _ in FILTERS)
     if left < 1:
         raise ValueError(f"three convolutions without padding need sides of at least {size - left + 1}, got {size}")
-    counts = [channels, *(scaled(count, width) for _, count in FILTERS)]
     layers = []
-    for (before, after), (side, _) in zip(pairwise(counts), FILTERS, strict=True):
-        layers += [HeConv2d(before, after, side), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Flatten()), counts[-1] * left**2
+    for side, count in FILTERS:
+        layers += [HeConv2d(channels, scaled(count, width), side), nn.ReLU()]
+        channels = scaled(count, width)
+    return nn.Sequential(*layers, nn.Flatten()), channels * left**2
 
 
 def context_layers(hidden: int, classes: int, units: int = 256) -> nn.Sequential:
@@ -256,6 +254,5 @@ def context_layers(hidden: int, classes: int, units: int = 256) -> nn.Sequential
 
 def count_parameters(model: nn.Module) -> int:
     """Parameters that a prediction uses: all but the heads that serve training alone (f_c and the baseline)."""
-    training_only = [getattr(model, name, None) for name in ("context_network", "baseline_network")]
-    skipped = sum(p.numel() for head in training_only if head is not None for p in head.parameters())
-    return sum(p.numel() for p in model.parameters()) - skipped
+    training_only = ("context_network.", "baseline_network.")
+    return sum(p.numel() for name, p in model.named_parameters() if not name.startswith(training_only))

@@ -68,20 +68,18 @@ class RAM(Model):
         super().initialise(seed)
         if self.forget_bias:
             self.core.remember(self.forget_bias)
-        if self.location_scale != 1:
-            self.location_network.weight *= self.location_scale
-            self.location_network.bias *= self.location_scale
+        for values in self.location_network.parameters():
+            values *= self.location_scale
         return self
 
     @torch.no_grad()
     def calibrate(self, images: Tensor, locations: Tensor) -> None:
         """Measure each scale's mean and standard deviation over training patches (ledger B9). Standardising happens
         after cropping, so what lies outside the image is still black, not grey."""
-        if not self.standardise:
-            return
-        patch = self.sensor(self.sensor.pyramid(images), locations)  # (B, S, C, g, g)
-        self.patch_mean.copy_(patch.mean((0, 2, 3, 4)).view(-1, 1, 1, 1))
-        self.patch_std.copy_(patch.std((0, 2, 3, 4)).clamp_min(1e-3).view(-1, 1, 1, 1))
+        if self.standardise:
+            patch = self.sensor(self.sensor.pyramid(images), locations)  # (B, S, C, g, g)
+            self.patch_mean.copy_(patch.mean((0, 2, 3, 4)).view(-1, 1, 1, 1))
+            self.patch_std.copy_(patch.std((0, 2, 3, 4)).clamp_min(1e-3).view(-1, 1, 1, 1))
 
     def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> dict[str, Tensor]:
         """`start`: (B, 2), L_0; `noise`: (B, A, 2) standard normal, where locations are sampled; `hidden`: (B, D),
@@ -95,14 +93,12 @@ class RAM(Model):
             found["hidden"] = torch.randn(count, self.core.hidden_size, generator=streams["start"], device=device)
         return found
 
-    def rollout(self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None) -> Trajectory:
-        return self(images, draws["start"], draws.get("noise"), sigma, hidden=draws.get("hidden"))
+    def rollout(self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None, **paths) -> Trajectory:
+        drawn = {name: draws.get(name) for name in ("noise", "hidden")}
+        return self(images, draws["start"], **drawn, sigma=sigma, **paths)
 
     def loss(self, images: Tensor, labels: Tensor, draws: dict[str, Tensor], config) -> tuple[Tensor, dict]:
         return hybrid_loss(self.rollout(images, draws, config.sigma), labels, self.context_network, config)
-
-    def logits(self, images: Tensor, draws: dict[str, Tensor], **paths: bool) -> Tensor:
-        return self(images, draws["start"], draws.get("noise"), hidden=draws.get("hidden"), **paths).class_logits[:, -1]
 
     def forward(
         self,
@@ -114,15 +110,15 @@ class RAM(Model):
         hidden: Tensor | None = None,
     ) -> Trajectory:
         """images: (B, C, H, W) in [0, 1]; start: (B, 2) in [-1, 1]; noise: (B, T - 1, 2) standard normal, or None for
-        the mean policy, as in testing (ledger B7); sigma: the policy's, by default the model's own; hidden: (B, D),
-        H_0, zeros when None. through_locations: whether gradients pass through the chosen locations: an attack on the
-        images may use them, training must not (T4). Raises ValueError for noise of another length."""
+        the mean policy, as in testing (ledger B7); sigma: by default the model's own; hidden: (B, D), H_0, zeros when
+        None (ledger B3). through_locations: whether gradients pass through the chosen locations: an attack may use
+        them, training must not (T4). Raises ValueError for noise of another length."""
         if noise is not None and noise.shape != (len(start), self.actions, 2):
             raise ValueError(f"noise must be {(len(start), self.actions, 2)}, got {tuple(noise.shape)}")
         sigma = self.sigma if sigma is None else sigma
         pyramid = self.sensor.pyramid(images)
         if hidden is None:
-            hidden = images.new_zeros(len(images), self.core.hidden_size)  # ledger B3
+            hidden = images.new_zeros(len(images), self.core.hidden_size)
         state = self.core.state(hidden)
         location = start
         locations, patches, hiddens, means, samples = [], [], [], [], []
@@ -169,8 +165,8 @@ class RAM(Model):
 def start_location(where: str, uniform: Tensor, centres: Tensor | None, height: int, width: int) -> Tensor:
     """L_0 for a RAM that starts at `where`, a choice of `Config.start`: (B, 2), x then y.
 
-    uniform: (B, 2) in [-1, 1], what a uniform start would be; also the draw of the place in a quadrant, as the unified
-    model uses it. centres: (B, 2) in pixels, x then y, the objects of images of `height` x `width`.
+    uniform: (B, 2) in [-1, 1], what a uniform start would be; also the draw of the place in a quadrant, as in the
+    unified model. centres: (B, 2) in pixels, x then y, the objects of images of `height` x `width`.
     Raises UramError where the true place is asked for without centres.
     """
     if where == "uniform":
@@ -182,8 +178,8 @@ def start_location(where: str, uniform: Tensor, centres: Tensor | None, height: 
     true = pixel_to_location(centres.to(uniform.dtype), height, width)
     if where == "true-centre":
         return true
-    within = 0.5 if where == "true-quadrant-centre" else (uniform + 1) / 2
     quadrant = actions_to(true, 1)  # (B, 1)
     if where == "farthest-quadrant":
         quadrant = 3 - quadrant  # the one across the centre
+    within = 0.5 if where == "true-quadrant-centre" else (uniform + 1) / 2
     return place_within(rectangle(quadrant, uniform.dtype), within)

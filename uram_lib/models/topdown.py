@@ -113,7 +113,7 @@ class QNetwork(nn.Module):
 
 
 class TopDown(nn.Module):
-    """L choices of one region out of four, each on a level of the pyramid, all by the same network.
+    """L choices of one region out of side x side, each on a level of the pyramid, all by the same network.
 
     image_shape: (C, H, W), H and W divisible by 2**max(levels, 2), so that every region is one of whole pixels.
     levels: L. The pyramid has two levels, as in §5, the half-resolution image and the image itself, and more only where
@@ -125,23 +125,16 @@ class TopDown(nn.Module):
     """
 
     def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        levels: int = 1,
-        features: int = 16,
-        side: int = SIDE,
-        behaviour: str = "epsilon",
+        self, image_shape: tuple[int, int, int], levels: int = 1, side: int = SIDE, behaviour: str = "epsilon"
     ):
         super().__init__()
-        if levels < 1 or features < 1:
-            raise ValueError(f"levels and features must be at least 1, got {levels} and {features}")
         channels, height, width = image_shape
         self.levels, self.pyramid_levels, self.side, self.behaviour = levels, max(levels, 2), side, behaviour
         whole = 2**self.pyramid_levels
         if height % whole or width % whole:
             raise ValueError(f"{levels} levels need an image whose sides {whole} divides, got {height} x {width}")
-        self.online = QNetwork(channels, features, side)
-        self.target = QNetwork(channels, features, side).requires_grad_(False)
+        self.online = QNetwork(channels, side=side)
+        self.target = QNetwork(channels, side=side).requires_grad_(False)
         self.sync_target()
 
     def sync_target(self) -> None:
@@ -160,13 +153,11 @@ class TopDown(nn.Module):
         explore: (B, L, 2) uniform in [0, 1), for training with `epsilon` in [0, 1], of shape () or (B,): where the
         first number is below epsilon, the second picks the region; elsewhere, and without `explore`, as in testing, it
         is arg max Q (ledger A5). With the behaviour `softmax` the second number picks by softmax(Q); with `greedy` both
-        are ignored.
-        Raises ValueError for `explore` without `epsilon` or of another shape.
+        are ignored. Raises ValueError for `explore` without `epsilon` or of another shape.
         """
-        if explore is not None and (epsilon is None or explore.shape != (len(images), self.levels, 2)):
-            raise ValueError(
-                f"explore must be {(len(images), self.levels, 2)} and come with epsilon, got {tuple(explore.shape)}"
-            )
+        shape = (len(images), self.levels, 2)
+        if explore is not None and (epsilon is None or explore.shape != shape):
+            raise ValueError(f"explore must be {shape} and come with epsilon, got {tuple(explore.shape)}")
         finer = pyramid(images, self.pyramid_levels)[: self.levels]
         actions, values, next_values = [], [], []
         for level in range(self.levels):

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..glimpse import location_to_pixel, pixel_to_location
+from ..glimpse import pixel_to_location
 from ..objectives import chooser_rewards, hybrid_loss, q_loss
 from ..seeding import initialise
 from .layers import Model, Trajectory
@@ -49,34 +49,17 @@ class Unified(Model):
             found["epsilon"] = torch.full((count,), epsilon, device=device)
         return found
 
-    def forward(
-        self,
-        images: Tensor,
-        within: Tensor | float = 0.5,
-        noise: Tensor | None = None,
-        explore: Tensor | None = None,
-        epsilon: Tensor | float | None = None,
-        sigma: float | None = None,
-        hidden: Tensor | None = None,
+    def both(
+        self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None
     ) -> tuple[Trajectory, TopDownOutcome]:
-        """images: (B, C, H, W) in [0, 1]; within, explore and epsilon: as `TopDown` takes them; noise, sigma and
-        hidden: as `RAM` does.
-
-        Without noise and explore it is the policy of testing: arg max Q, then mean locations.
-        """
-        outcome = self.topdown(images, 0.5 if self.centred else within, explore, epsilon)
-        return self.ram(images, outcome.start, noise, sigma, hidden=hidden), outcome
-
-    def both(self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None):
-        """`forward` under `draws`."""
-        names = ("noise", "explore", "epsilon")
-        return self(images, (draws["start"] + 1) / 2, *map(draws.get, names), sigma, draws.get("hidden"))
+        """What both parts do on images (B, C, H, W) in [0, 1]. draws: of `draws`; without `explore` and `noise` it is
+        the policy of testing: arg max Q, then mean locations."""
+        within = 0.5 if self.centred else (draws["start"] + 1) / 2
+        outcome = self.topdown(images, within, draws.get("explore"), draws.get("epsilon"))
+        return self.ram.rollout(images, draws | {"start": outcome.start}, sigma), outcome
 
     def rollout(self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None) -> Trajectory:
         return self.both(images, draws, sigma)[0]
-
-    def logits(self, images: Tensor, draws: dict[str, Tensor]) -> Tensor:
-        return self.rollout(images, draws).class_logits[:, -1]
 
     def loss(self, images: Tensor, labels: Tensor, draws: dict[str, Tensor], config) -> tuple[Tensor, dict]:
         trajectory, outcome = self.both(images, draws, config.sigma)
@@ -91,11 +74,12 @@ class Unified(Model):
         `in_region_percent`, images whose object has its centre in the chosen region. In testing the choices are
         arg max, so they do not depend on the start's draw."""
         outcome = self.topdown(images)
-        return {"top_down": {
+        found = {
             "action_histogram": action_histogram(outcome).tolist(),
             "q_values": outcome.values.mean(0).tolist(),
             "in_region_percent": 100 * share_in_region(outcome, centres, *images.shape[-2:]).item(),
-        }}  # fmt: skip
+        }
+        return {"top_down": found}
 
 
 def action_histogram(outcome: TopDownOutcome) -> Tensor:
@@ -112,8 +96,3 @@ def share_in_region(outcome: TopDownOutcome, centres: Tensor, height: int, width
     side = math.isqrt(outcome.values.shape[-1])
     right = actions_to(pixel_to_location(centres, height, width), outcome.actions.shape[1], side)  # (B, L)
     return (right == outcome.actions).all(1).to(outcome.values.dtype).mean()
-
-
-def start_distance_px(outcome: TopDownOutcome, centres: Tensor, height: int, width: int) -> Tensor:
-    """The distance in pixels from L_0 to the object's centre, (B,). Arguments as in `share_in_region`."""
-    return (location_to_pixel(outcome.start, height, width) - centres).norm(dim=-1)

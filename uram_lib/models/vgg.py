@@ -5,7 +5,6 @@ sizes of the glimpse network that §4.2 leaves open are the appendix's for SVHN:
 """
 
 import math
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +24,7 @@ class VGG16Features(nn.Module):
     """`VGG` of Eq. 16: the 13 convolutions of VGG16, each with batch normalisation and ReLU, and five 2x2 max poolings.
 
     image_shape: (C, 32, 32). width: share of the filters in every layer; 1 is VGG16.
-    Raises ValueError for images of another size or a width that is not positive.
+    Raises ValueError for images of another size.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], width: float = 1.0):
@@ -33,8 +32,6 @@ class VGG16Features(nn.Module):
         channels, *sides = image_shape
         if sides != [IMAGE_SIDE, IMAGE_SIDE]:
             raise ValueError(f"VGG16 takes images of {IMAGE_SIDE}x{IMAGE_SIDE}, got {sides[0]}x{sides[1]}")
-        if not width > 0:
-            raise ValueError(f"width must be positive, got {width}")
         layers = []
         for block in BLOCKS:
             for filters in (scaled(f, width) for f in block):
@@ -78,8 +75,8 @@ class VGG16(Model):
 class MLPVGG(VGG16):
     """Control: VGG16 with a perceptron on its features in place of the attention; Eq. 17 with H = MLP(feat).
 
-    parameters: how many the model shall have; the size of the perceptron's first layer follows. output: its second's,
-    in the place of H. Raises ValueError where VGG16 alone has as many; otherwise as `VGG16Features`.
+    parameters: how many the model shall have, more than VGG16; the size of the perceptron's first layer follows.
+    output: its second's, in the place of H.
     """
 
     def __init__(
@@ -90,8 +87,6 @@ class MLPVGG(VGG16):
         self.classifier = nn.Linear(output + size, classes)
         # A hidden unit has `size` weights in, `output` weights out and a bias; the second layer has biases, too.
         hidden = round((parameters - count_parameters(self) - output) / (size + 1 + output))
-        if hidden < 1:
-            raise ValueError(f"no room for a perceptron in {parameters} parameters")
         self.perceptron = nn.Sequential(nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, output), nn.ReLU())
 
     def forward(self, images: Tensor) -> Tensor:
@@ -104,20 +99,21 @@ class ConvolutionalGlimpseNetwork(nn.Module):
     """f_g of §4.2: G = G_img(x) + G_loc(L). G_img: three convolutions with batch normalisation and ReLU, 2x2 max
     pooling after the first two (12x12 becomes 3x3), one fully connected layer; G_loc: one such layer, then ReLU.
 
-    channels: of a patch; patch_size: its side in pixels; glimpse: size of G.
+    channels: of a patch; patch_size: its side in pixels.
     """
 
-    def __init__(self, channels: int, patch_size: int, glimpse: int = GLIMPSE, width: float = 1.0):
+    def __init__(self, channels: int, patch_size: int, width: float = 1.0):
         super().__init__()
         self.patch_shape = (channels, patch_size, patch_size)
-        counts = [channels, *(scaled(count, width) for _, count in FILTERS)]
         layers = []
-        for (before, after), (size, _) in zip(pairwise(counts), FILTERS, strict=True):
-            layers += [nn.Conv2d(before, after, size, padding=size // 2), nn.BatchNorm2d(after), nn.ReLU()]
+        for size, count in FILTERS:
+            filters = scaled(count, width)
+            layers += [nn.Conv2d(channels, filters, size, padding=size // 2), nn.BatchNorm2d(filters), nn.ReLU()]
             layers.append(nn.MaxPool2d(2))
-        layers[-1:] = [nn.Flatten(), nn.Linear(counts[-1] * (patch_size // 4) ** 2, glimpse)]
+            channels = filters
+        layers[-1:] = [nn.Flatten(), nn.Linear(channels * (patch_size // 4) ** 2, GLIMPSE)]
         self.patch = nn.Sequential(*layers).to(**LAYOUT)
-        self.location = nn.Linear(2, glimpse)
+        self.location = nn.Linear(2, GLIMPSE)
 
     def forward(self, patch: Tensor, location: Tensor) -> Tensor:
         """patch: (B, C * g * g) standardised values, as `RAM` hands them over; location: (B, 2). Returns (B, G)."""
@@ -142,7 +138,7 @@ class AttentiveVGG(RAM):
         **settings,
     ):
         super().__init__(image_shape, classes, glimpses, patch_size, 1, sigma, **settings)
-        self.glimpse_network = ConvolutionalGlimpseNetwork(image_shape[0], patch_size, width=width)
+        self.glimpse_network = ConvolutionalGlimpseNetwork(image_shape[0], patch_size, width)
         self.features = VGG16Features(image_shape, width)
         # f_y of Eq. 17 is one matrix on [H_t, feat]: the sum of RAM's `classifier` on H_t and of this on feat.
         self.feature_classifier = nn.Linear(self.features.size, classes, bias=False)
@@ -153,33 +149,25 @@ class AttentiveVGG(RAM):
         self.features.calibrate(images)
 
     def forward(
-        self,
-        images: Tensor,
-        start: Tensor,
-        noise: Tensor | None = None,
-        sigma: float | None = None,
-        through_locations: bool = False,
-        hidden: Tensor | None = None,
-        features_only: bool = False,
+        self, images: Tensor, start: Tensor, noise: Tensor | None = None, features_only: bool = False, **others
     ) -> Trajectory:
-        """images: (B, C, 32, 32) in [0, 1]; start, noise, hidden: as `RAM` takes them, or those of S rollouts per
-        image, (S * B, ...), the first B of the first rollouts. All of an image's share its features.
+        """images: (B, C, 32, 32) in [0, 1]; others: as `RAM` takes them, those of S rollouts per image, (S * B, ...),
+        the first B of the first rollouts. All of an image's share its features.
 
-        Returns the trajectory of the (S *) B rollouts. Gradients reach the images through the features and through the
+        Returns the trajectory of the S * B rollouts. Gradients reach the images through the features and through the
         glimpses' pixels; with `features_only` the pixels are detached (ledger H5). Locations carry no gradient, as in
         training, but with `through_locations`: then nothing is left out of the gradient.
         """
         rollouts = len(start) // len(images)  # S
         seen = (images.detach() if features_only else images).repeat(rollouts, 1, 1, 1)  # (S * B, C, 32, 32)
-        trajectory = super().forward(seen, start, noise, sigma, through_locations, hidden)
+        trajectory = super().forward(seen, start, noise, **others)
         from_features = self.feature_classifier(self.features(images)).repeat(rollouts, 1)  # (S * B, K)
         return trajectory._replace(class_logits=trajectory.class_logits + from_features[:, None])  # (S * B, T, K)
 
     def logits(self, images: Tensor, draws: dict[str, Tensor], **paths) -> Tensor:
         """Class logits after the last glimpse, (B, K); (S, B, K) under draws of S rollouts per image. paths: sigma,
         through_locations and features_only of `forward`."""
-        drawn = {name: draws.get(name) for name in ("noise", "hidden")}
-        logits = self(images, draws["start"], **drawn, **paths).class_logits[:, -1]  # (S * B, K)
+        logits = super().logits(images, draws, **paths)  # (S * B, K)
         return logits.unflatten(0, (-1, len(images))) if len(logits) > len(images) else logits
 
 
@@ -187,22 +175,18 @@ class RandomGlimpseVGG(AttentiveVGG):
     """Control: `AttentiveVGG` that looks at uniform places instead of chosen ones. Arguments: of `AttentiveVGG`."""
 
     def __init__(self, *args, **settings):
-        super().__init__(*args, **settings | {"location_scale": 1.0})
-        del self.location_network  # nothing to learn
+        super().__init__(*args, **settings)
+        self.location_network = nn.Identity()  # nothing to learn
 
     def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> dict[str, Tensor]:
         """Always sampled: there is no mean policy to test it by (ledger B7)."""
         return super().draws(count, streams, centres, True, epsilon)
 
-    def forward(self, images: Tensor, start: Tensor, noise: Tensor | None = None, sigma=None, *paths, **named):
-        """As `AttentiveVGG`, but `noise`, (B, T - 1, 2) standard normal, is what the uniform locations are made of.
-        Raises ValueError without it."""
-        if noise is None and self.actions:
-            raise ValueError("random glimpses need noise, (B, T - 1, 2)")
+    def forward(self, images: Tensor, start: Tensor, noise: Tensor, sigma: float | None = None, **others) -> Trajectory:
+        """As `AttentiveVGG`, but `noise`, (B, T - 1, 2) standard normal, is what the uniform locations are made of."""
         sigma = self.sigma if sigma is None else sigma
-        if noise is not None:  # 2 Phi(noise) - 1 is uniform on (-1, 1); RAM multiplies by sigma and adds the mean, 0
-            noise = torch.erf(noise / math.sqrt(2)) / sigma
-        return super().forward(images, start, noise, sigma, *paths, **named)
+        # 2 Phi(noise) - 1 is uniform on (-1, 1); RAM multiplies by sigma and adds the mean, 0.
+        return super().forward(images, start, torch.erf(noise / math.sqrt(2)) / sigma, sigma=sigma, **others)
 
     def locate(self, hidden: Tensor) -> Tensor:
         return hidden.new_zeros(len(hidden), 2)
