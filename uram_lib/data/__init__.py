@@ -140,8 +140,9 @@ def available(name: str) -> str:
         reason = error
     for other in about(name).fallbacks:
         with contextlib.suppress(DataUnavailable):
+            load(other)
             banner = f" {BANNER}" if is_embedded(other) else ""
-            warnings.warn(f"{reason} Running on {load(other).title} instead.{banner}", stacklevel=2)
+            warnings.warn(f"{reason} Running on {about(other).title} instead.{banner}", stacklevel=2)
             return other
     raise reason
 
@@ -154,9 +155,7 @@ def overview(names: Iterable[str] = NAMES) -> Iterator[str]:
             yield f"{name}: not here. `uram data {name}` downloads it: {about(name).download}"
             continue
         try:
-            found = load(name)
-            sizes = f"{len(found.train):,} / {len(found.validation):,} / {found.test_size:,}"
-            yield f"{name}: {found.title}, {sizes} train / validation / test, {found.checksum}"
+            yield load(name).summary
         except DataUnavailable as error:
             first = said.setdefault(str(error), name)
             yield f"{name}: not here. {error if first == name else f'See {first}.'}"

@@ -125,4 +125,4 @@ def load(name: str) -> Dataset:
     images, labels = read("train")
     train, validation = hold_out(centred(images, labels), VALIDATION, "cifar10")
     test = lambda: centred(*read("test"))  # noqa: E731
-    return Dataset.of(name, train, validation, test, COUNTS["test"], md5(images, labels))
+    return Dataset(name, train, validation, test, COUNTS["test"], md5(images, labels))

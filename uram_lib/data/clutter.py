@@ -90,4 +90,4 @@ def load(name: str) -> Cluttered:
     validation = fixed(source.validation, side, pieces, canvases, "validation")
     test = lambda: pinned(fixed(source.load_test(), side, pieces, canvases, "test"), name, md5)  # noqa: E731
     drawn_once = name != canvases
-    return Cluttered.of(name, source.train, validation, test, source.test_size, md5, pieces=pieces, fixed=drawn_once)
+    return Cluttered(name, source.train, validation, test, source.test_size, md5, pieces, drawn_once)

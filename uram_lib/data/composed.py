@@ -288,4 +288,4 @@ def load(name: str) -> Composed:
     test = lambda: pinned(fixed(of("test"), OFTEN["test"], sizes[1], name, "test"), name, check)  # noqa: E731
     # Without a pinned test set, what it is made of stands for it.
     checksum = check or md5((bare.checksum + (photographs.checksum if photographs else scenes)).encode())
-    return Composed.of(name, bare.train, validation, test, sizes[1], checksum, source=of("train"))
+    return Composed(name, bare.train, validation, test, sizes[1], checksum, of("train"))

@@ -42,4 +42,4 @@ def load(name: str) -> Dataset:
     if name == "digits-colour":
         parts = {part: paint(bare, part) for part, bare in parts.items()}
         checksum = md5(*(split.images for split in parts.values()))
-    return Dataset.of(name, parts["train"], parts["validation"], lambda: parts["test"], SIZES["test"], checksum)
+    return Dataset(name, parts["train"], parts["validation"], lambda: parts["test"], SIZES["test"], checksum)

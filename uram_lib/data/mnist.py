@@ -70,4 +70,4 @@ def load(name: str) -> Dataset:
     test_size = len(split(folder, "t10k"))  # read once now: damage is better found before an hour of training
     train, validation = hold_out(split(folder, "train"), VALIDATION, name)
     checksum = md5("".join(MD5.values()).encode())
-    return Dataset.of(name, train, validation, lambda: split(folder, "t10k"), test_size, checksum)
+    return Dataset(name, train, validation, lambda: split(folder, "t10k"), test_size, checksum)
