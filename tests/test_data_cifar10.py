@@ -107,7 +107,7 @@ def test_a_picture_of_sixteen_bits_keeps_its_brightness(root):
         ({"columns": ("img", "fine_label")}, "columns img, fine_label, .* label or labels"),
         ({"labels": [i % 100 for i in range(60)]}, "labels from 0 to 9"),
         ({"numbers": range(59)}, "train-00000-of-00001.parquet holds 59 images, expected 60"),
-        ({"numbers": range(0), "bare": True}, "parquet file .no rows"),
+        ({"numbers": range(0), "bare": True}, "parquet holds 0 images, expected 60"),
     ],
 )
 def test_other_files_are_refused_in_one_line(root, how, said):

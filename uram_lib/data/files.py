@@ -22,6 +22,7 @@ from . import DataUnavailable
 TIMEOUT_S = 10  # of a connection that gives no answer
 RETRY_S = 60  # a download that failed is not tried again before
 SHOWN = 6  # names of a folder in an error line
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 _failed: dict[str, tuple[float, str]] = {}  # data set -> when its download failed, and how
 
 
@@ -81,21 +82,11 @@ def downloading(what: str, wanted: str, places: Iterable[Path]) -> Iterator[None
 
 def picture(raw: bytes, mode: str) -> Image.Image:
     """The picture in a file's bytes with 8 bits a channel. mode: "L" (grey) or "RGB"; 16 bits are scaled down.
-
-    Raises ValueError where it is damaged, no picture, or has pixels beyond 16 bits.
-    """
+    Raises ValueError where it is damaged, no picture, or has pixels beyond 16 bits."""
     try:
         with Image.open(io.BytesIO(raw)) as image:
             image.load()
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        struct.error,
-        zlib.error,
-        Image.DecompressionBombError,
-    ) as error:
+    except DAMAGE as error:
         raise ValueError("damaged, or no picture") from error
     if image.mode.startswith(("I", "F")):  # Pillow's own conversion of these cuts at 255
         levels = np.asarray(image)
