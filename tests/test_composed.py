@@ -155,7 +155,7 @@ def test_fixed_sets_match_their_pinned_checksum(made):
 
 
 def test_another_test_set_than_the_pinned_is_refused(monkeypatch):
-    monkeypatch.setitem(data.about("digits-composed").settings, "md5", "0" * 32)
+    monkeypatch.setitem(composed.SOURCES, "digits-composed", ("digits", "gradients", (200, 300), "0" * 32))
     with pytest.raises(UramError, match="test set of digits-composed came out with MD5 .* expected 0000"):
         composed.load("digits-composed").load_test()
 
@@ -169,7 +169,7 @@ def test_T13_each_split_is_made_of_its_own_digits_and_backgrounds(monkeypatch):
         return composed.compose(source, lengths, 2, stream(0, *names))
 
     monkeypatch.setattr(composed, "fixed", recorded)
-    monkeypatch.setitem(data.about("digits-composed").settings, "md5", "")
+    monkeypatch.setitem(composed.SOURCES, "digits-composed", ("digits", "gradients", (200, 300), ""))
     loaded = composed.load("digits-composed")
     loaded.load_test()
     used["train"] = loaded.source
@@ -241,4 +241,4 @@ def test_the_test_set_over_photographs_matches_its_pinned_checksum():
         pytest.skip("MNIST is not on this machine")
     source = composed.glyphs(mnist.split(folder, "t10k"), composed.grey(read("test")[0]))
     test = composed.fixed(source, composed.OFTEN["test"], 10_000, "composed-jpeg", "test")
-    assert md5(test.images, test.labels) == data.about("composed-jpeg").settings["md5"]
+    assert md5(test.images, test.labels) == composed.SOURCES["composed-jpeg"][-1]

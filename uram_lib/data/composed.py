@@ -15,11 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..seeding import stream
-from . import LONGEST, PLACES, TERMINAL, about
+from . import LONGEST, PLACES, TERMINAL
 from . import load as load_dataset
 from .base import Batch, Split, join, md5, pinned
 from .numbers import LENGTHS, SIDE, SequenceDataset, Sequences, longest, middle, random_crops
 
+# Digits, backgrounds, sizes of validation and test set, and the MD5 of the test images and labels: none where the
+# photographs were not at hand.
+SOURCES = {
+    "composed": ("mnist", "cifar10", (5_000, 10_000), ""),
+    "composed-jpeg": ("mnist", "cifar10-jpeg", (5_000, 10_000), "6335a2751e7678b9d15ff3a08ed83806"),
+    "digits-composed": ("digits", "gradients", (200, 300), "93f8496de18d7dd0901f1c0bd2f4d12f"),
+}
 CHUNK = 250  # images composed at a time when a whole split is made
 INK = 64  # a digit's pixels brighter than this are its ink
 SQUEEZE = (0.55, 1.3)  # least and most width of a digit against its natural one
@@ -276,7 +283,7 @@ def gradients(count: int, *names: object) -> Tensor:
 def load(name: str) -> Composed:
     """Numbers of the registry's digits and backgrounds; raises what loading those raises. Its `load_test` raises
     UramError where this machine's generator gives other test images than the pinned ones."""
-    digits, scenes, sizes, check = (about(name).settings[key] for key in ("digits", "backgrounds", "sizes", "md5"))
+    digits, scenes, sizes, check = SOURCES[name]
     bare, photographs = load_dataset(digits), scenes != "gradients" and load_dataset(scenes)
 
     def of(part: str) -> Glyphs:
