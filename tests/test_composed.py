@@ -1,7 +1,5 @@
 """The composed house numbers: what is drawn is what the labels say, and every split keeps to its own sources."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -136,7 +134,7 @@ def test_fixed_sets_do_not_depend_on_the_number_of_threads(made):
 
 def test_digits_show_against_their_background(made):
     """Painted pixels differ from the unpainted image around them by the contrast drawn, on average."""
-    source = dataclasses.replace(made.source, images=torch.zeros_like(made.source.images))
+    source = made.source._replace(images=torch.zeros_like(made.source.images))
     with_digits = composed.compose(made.source, composed.OFTEN["train"], 200, stream(0, "show"), torch.float64)
     without = composed.compose(source, composed.OFTEN["train"], 200, stream(0, "show"), torch.float64)
     change = (with_digits.images.int() - without.images.int()).abs().flatten(1).amax(1)

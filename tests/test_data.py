@@ -382,23 +382,20 @@ def encoded(array: np.ndarray, kind: str = "PNG") -> bytes:
     return raw.getvalue()
 
 
-def test_sixteen_bits_are_scaled_down_and_not_cut_off():
-    levels = np.linspace(0, 65_535, 64, dtype=np.uint16).reshape(8, 8)
-    for mode, channels in (("L", 1), ("RGB", 3)):
-        read = np.asarray(files.picture(encoded(levels), mode)).reshape(8, 8, channels)
-        assert np.abs(read - levels[..., None] / 257).max() <= 0.5
-    eight = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    assert np.array_equal(np.asarray(files.picture(encoded(eight), "L")), eight)
+EIGHT = np.arange(64, dtype=np.uint8).reshape(8, 8)
 
 
 @pytest.mark.parametrize(
     "raw, said",
-    [(b"", "damaged"), (b"text", "damaged"), (encoded(np.zeros((8, 8), np.uint8))[:40], "damaged, or no picture")]
-    + [
-        (encoded(odd, "TIFF"), "neither 8 nor 16")
-        for odd in (np.ones((4, 4), np.float32), np.full((4, 4), 70_000, np.int32))
+    [
+        (b"", "damaged"),
+        (b"text", "damaged"),
+        (encoded(EIGHT)[:40], "damaged, or no picture"),
+        (encoded(EIGHT.astype(np.uint16)), "not 8 bits a channel"),
+        (encoded(EIGHT.astype(np.float32), "TIFF"), "not 8 bits a channel"),
     ],
 )
-def test_what_is_no_picture_or_has_pixels_of_another_kind_is_refused(raw, said):
+def test_what_is_no_picture_of_eight_bits_is_refused(raw, said):
+    assert np.array_equal(np.asarray(files.picture(encoded(EIGHT), "L")), EIGHT)
     with pytest.raises(ValueError, match=said):
         files.picture(raw, "L")

@@ -2,7 +2,6 @@
 
 import io
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -86,16 +85,6 @@ def test_a_jpeg_copy_of_cifar10_is_never_taken_for_the_original(root):
 def test_a_jpeg_copy_that_is_not_here_is_named_with_the_folders_searched(root):
     with pytest.raises(data.DataUnavailable, match=r"A JPEG copy of CIFAR-10 is not on this machine: .* \(holds "):
         cifar10.load("cifar10-jpeg")
-
-
-SIXTEEN = io.BytesIO()
-Image.fromarray(np.full((32, 32), 257 * 7, np.uint16)).save(SIXTEEN, "PNG")
-
-
-def test_a_picture_of_sixteen_bits_keeps_its_brightness(root):
-    write_both(root, pictures={7: SIXTEEN.getvalue()})
-    read, _ = cifar10.reader("cifar10")("train")
-    assert (read[7] == 7).all()
 
 
 @pytest.mark.parametrize(

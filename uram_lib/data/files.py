@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from .. import UramError
@@ -81,16 +80,13 @@ def downloading(what: str, wanted: str, places: Iterable[Path]) -> Iterator[None
 
 
 def picture(raw: bytes, mode: str) -> Image.Image:
-    """The picture in a file's bytes with 8 bits a channel. mode: "L" (grey) or "RGB"; 16 bits are scaled down.
-    Raises ValueError where it is damaged, no picture, or has pixels beyond 16 bits."""
+    """The picture in a file's bytes. mode: "L" (grey) or "RGB". Raises ValueError where it is damaged, no picture, or
+    has other than 8 bits a channel."""
     try:
         with Image.open(io.BytesIO(raw)) as image:
             image.load()
     except DAMAGE as error:
         raise ValueError("damaged, or no picture") from error
     if image.mode.startswith(("I", "F")):  # Pillow's own conversion of these cuts at 255
-        levels = np.asarray(image)
-        if image.mode == "F" or levels.min() < 0 or levels.max() > 65_535:
-            raise ValueError(f"neither 8 nor 16 bits a pixel (Pillow's mode {image.mode})")
-        image = Image.fromarray(((levels.astype(np.uint32) + 128) // 257).astype(np.uint8))
+        raise ValueError(f"not 8 bits a channel (Pillow's mode {image.mode})")
     return image.convert(mode)
