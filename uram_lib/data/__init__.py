@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LONGEST = 5  # digits of the longest house number
 PLACES = LONGEST + 1  # of a house number: its digits and its end
 TERMINAL = 10  # class that ends a house number
-DIGITS, CLASSES = 10, 11  # classes of single objects, and of the places of house numbers
+CLASSES = 11  # of the places of house numbers
 EMBEDDED = "digits"  # the names of all data sets made from scikit-learn's digits begin with it
 BANNER = (
     "EMBEDDED DEFAULT: scikit-learn's 8x8 digits, resized. These numbers show that the machinery works; "
@@ -46,7 +46,7 @@ class Entry:
     module: str
     title: str
     shape: tuple[int, int, int]
-    classes: int = DIGITS
+    classes: int = 10
     fallbacks: tuple[str, ...] = ()
     download: str = ""
 

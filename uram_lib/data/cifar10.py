@@ -85,7 +85,7 @@ def read_official(part: str) -> tuple[Tensor, Tensor]:
     inside = CIFAR10.base_folder  # cifar-10-batches-py
     places = files.folders(inside, *(f"{name}/{inside}" for name in NAMES))
     if (folder := next(filter(Path.is_dir, places), None)) is None:
-        with files.downloading("CIFAR-10", f"{inside} or parquet files of it", files.folders(*FOLDERS)):
+        with files.downloading("CIFAR-10", f"{inside} or parquet files of it", *FOLDERS):
             folder = Path(CIFAR10(files.writable(), download=True).root) / inside
     for file, expected in CIFAR10.train_list + CIFAR10.test_list:
         if not check_integrity(path := folder / file, expected):
@@ -101,12 +101,11 @@ def reader(name: str) -> Callable[[str], tuple[Tensor, Tensor]]:
     Raises DataUnavailable where there is no JPEG copy; the official files are looked for when they are read.
     """
     if parquet("train") and parquet("test"):
-        rows = encoded("test")  # damage is better found now than after an hour of training
-        if rows[0][1].startswith(JPEG) == (name == "cifar10-jpeg"):
+        _, first, _ = encoded("test")[0]  # damage is better found now than after an hour of training
+        if first.startswith(JPEG) == (name == "cifar10-jpeg"):
             return read_parquet
     if name == "cifar10-jpeg":
-        absent = files.missing("A JPEG copy of CIFAR-10", "parquet files of it", files.folders(*FOLDERS))
-        raise DataUnavailable(f"{absent}.")
+        raise DataUnavailable(files.missing("A JPEG copy of CIFAR-10", "parquet files of it", *FOLDERS) + ".")
     return read_official
 
 

@@ -64,11 +64,10 @@ def compose(
 
 @dataclass(frozen=True)
 class Cluttered(Dataset):
-    """`train` holds the bare digits; images are composed when a batch is asked for. fixed: one canvas for each digit,
-    drawn once, so that `spread` has no effect."""
+    """`train` holds the bare digits; images are composed when a batch is asked for, or once for each digit where the
+    training set is fixed: then `spread` has no effect."""
 
     pieces: int
-    fixed: bool
 
     @functools.cached_property
     def canvases(self) -> Split:
@@ -78,7 +77,7 @@ class Cluttered(Dataset):
 
     def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> Batch:
         """New canvases around the digits at `index`: (B, 1, side, side) in [0, 1], labels (B,), centres (B, 2)."""
-        if self.fixed:
+        if self.name.endswith("-fixed"):
             return self.canvases.batch(index)
         canvas, centres = compose(self.train.images, index, self.image_shape[-1], self.pieces, generator, spread)
         return canvas.to(torch.float32) / 255, self.train.labels[index], centres
@@ -96,12 +95,11 @@ def load(name: str) -> Cluttered:
     """Canvases of the registry's digits, raises what loading those raises. Its `load_test` raises UramError where this
     machine's generator gives other test images than the pinned ones."""
     source, side = load_dataset("digits" if is_embedded(name) else "mnist"), about(name).shape[-1]
-    canvases = name.removesuffix("-fixed")
-    pieces = int(canvases.split("-")[-1])
+    plain = name.removesuffix("-fixed")
+    pieces, checksum = int(plain.split("-")[-1]), MD5[plain]
 
     def load_test() -> Split:
-        return pinned(fixed(source.load_test(), side, pieces, canvases, "test"), name, MD5[canvases])
+        return pinned(fixed(source.load_test(), side, pieces, plain, "test"), name, checksum)
 
-    validation = fixed(source.validation, side, pieces, canvases, "validation")
-    sizes = source.test_size, MD5[canvases]
-    return Cluttered(name, source.train, validation, load_test, *sizes, pieces, name != canvases)
+    validation = fixed(source.validation, side, pieces, plain, "validation")
+    return Cluttered(name, source.train, validation, load_test, source.test_size, checksum, pieces)

@@ -9,7 +9,7 @@ import tempfile
 import time
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -34,10 +34,10 @@ def folders(*names: str) -> list[Path]:
     return found
 
 
-def missing(what: str, wanted: str, places: Iterable[Path]) -> str:
-    """A line that says which folders were searched for `wanted` and what lies there."""
+def missing(what: str, wanted: str, *names: str) -> str:
+    """A line that says which folders, the data roots and `names` below them, lack `wanted` and what lies there."""
     parts = []
-    for place in dict.fromkeys([*data_roots(), *places]):
+    for place in dict.fromkeys([*data_roots(), *folders(*names)]):
         if place.is_dir():
             names = sorted(path.name + "/" * path.is_dir() for path in place.iterdir())
             names = names[:SHOWN] + [f"{len(names) - SHOWN} more"] * (len(names) > SHOWN)
@@ -58,10 +58,11 @@ def writable(name: str = "") -> Path:
 
 
 @contextlib.contextmanager
-def downloading(what: str, wanted: str, places: Iterable[Path]) -> Iterator[None]:
-    """Around a download of data set `what`; the arguments are those of `missing`. Raises DataUnavailable, one line,
-    where it fails, where it failed a minute ago, and where `URAM_OFFLINE` is set."""
-    absent, (when, line) = missing(what, wanted, places), _failed.get(what, (0, ""))
+def downloading(*sought: str) -> Iterator[None]:
+    """Around a download of what is `missing(*sought)`. Raises DataUnavailable, one line, where it fails or has failed
+    in the last minute, and where `URAM_OFFLINE` is set."""
+    what, absent = sought[0], missing(*sought)
+    when, line = _failed.get(what, (0, ""))
     if os.environ.get("URAM_OFFLINE"):
         raise DataUnavailable(f"{absent}; URAM_OFFLINE forbids downloading it.")
     if line and time.monotonic() - when < RETRY_S:

@@ -36,7 +36,7 @@ def find() -> Path | None:
 
 def download() -> Path:
     """Fetch MNIST with torchvision; returns its folder. Raises DataUnavailable where that cannot be."""
-    with files.downloading("MNIST", f"{next(iter(MD5))}[.gz]", files.folders(*FOLDERS)):
+    with files.downloading("MNIST", f"{next(iter(MD5))}[.gz]", *FOLDERS):
         from torchvision.datasets import MNIST
 
         return Path(MNIST(files.writable(), train=True, download=True).raw_folder)

@@ -35,7 +35,7 @@ ARCHIVES = {
 }
 VALIDATION = 23_511  # images of train and extra held out, as in the paper: 212,243 are left (F5)
 ENLARGE = 1.3  # the crop against the union of the digits' boxes, along each axis (F6)
-ANNOTATIONS = "digitStruct.mat"
+FOLDERS, ANNOTATIONS = ("svhn", "SVHN"), "digitStruct.mat"
 COMPACT, LAYOUT = "{}-64.safetensors", "2"  # name and layout of a part's compact file
 FOREIGN = (
     OSError,
@@ -49,7 +49,7 @@ FOREIGN = (
 
 def find(name: str) -> list[Path]:
     """All files or folders called `name` in the folders for SVHN, in the order of the data roots."""
-    return [path for folder in files.folders("svhn", "SVHN") if (path := folder / name).exists()]
+    return [path for folder in files.folders(*FOLDERS) if (path := folder / name).exists()]
 
 
 def source(part: str) -> Path | None:
@@ -64,7 +64,7 @@ def here() -> bool:
 
 def download(part: str) -> Path:
     """Fetch an archive. Raises DataUnavailable where that fails, also because other bytes come than the known ones."""
-    with files.downloading("SVHN", f"{part}.tar.gz or {part}/{ANNOTATIONS}", files.folders("svhn", "SVHN")):
+    with files.downloading("SVHN", f"{part}.tar.gz or {part}/{ANNOTATIONS}", *FOLDERS):
         target = files.writable("svhn") / f"{part}.tar.gz"
         torch.hub.download_url_to_file(URL.format(part=part), str(target), ARCHIVES[part][1])
         return target
@@ -163,8 +163,8 @@ def cut_out(image: Image.Image, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def read_part(path: Path, skip_missing: bool = False) -> tuple[Sequences, list[str]]:
     """Every number with at most five digits of an archive or folder, and what was left out, one line each.
 
-    Raises UramError at the first image that is missing or damaged or has a malformed annotation, unless
-    `skip_missing`; and where annotations or archive cannot be read at all, or nothing is left.
+    Raises UramError at the first image that is missing, damaged or badly annotated, unless `skip_missing`; and where
+    annotations or archive cannot be read at all, or nothing is left.
     """
     problems = []
 
@@ -182,8 +182,9 @@ def read_part(path: Path, skip_missing: bool = False) -> tuple[Sequences, list[s
             read[name] = cut_out(files.picture(raw, "L"), wanted[name])
         except ValueError as error:
             problem(name, error)
-    for name in [name for name in wanted if name not in read]:
-        problem(name, "listed in the annotations, but missing")
+    for name in wanted:
+        if name not in read:
+            problem(name, "listed in the annotations, but missing")
     good = [name for name in wanted if read.get(name)]
     if not good:
         raise UramError(f"{relative(path)} has no number that can be read; first {(problems or ['none listed'])[0]}")
