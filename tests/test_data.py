@@ -76,8 +76,9 @@ def test_every_name_has_its_classes_its_embedded_form_and_known_fallbacks():
 @pytest.mark.parametrize("name", ["digits", "digits-colour", "digits-clutter60-4", "digits-composed"])
 def test_shapes_without_reading_agree_with_the_data(name):
     found = data.load(name)
-    assert data.shape_of(name) == (tuple(found.load_test().images.shape[1:]), found.classes)
-    assert found.image_shape == data.shape_of(name)[0]
+    test = found.load_test()
+    assert data.shape_of(name) == (tuple(test.images.shape[1:]), int(test.labels.max()) + 1)
+    assert (found.image_shape, found.classes) == data.shape_of(name)
 
 
 def test_description_names_sizes_and_checksum(digits):

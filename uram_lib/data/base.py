@@ -97,10 +97,8 @@ class Dataset:
 
     def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> Batch:
         """The training examples at `index`, (B,): images (B, C, H, W) in [0, 1], labels (B,), and centres (B, 2).
-
         `generator` feeds data sets that draw their training images, and `spread` (0 to 1) is the share of the range of
-        translations, or of lengths of numbers, that they use; the others leave both alone.
-        """
+        translations, or of lengths of numbers, that they use; the others leave both alone."""
         return self.train.batch(index)
 
     def describe(self) -> dict:

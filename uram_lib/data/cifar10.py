@@ -32,10 +32,8 @@ def parquet(part: str) -> list[Path]:
 
 
 def encoded(part: str) -> list[tuple[str, bytes, int]]:
-    """Where each picture of `part` stands in the parquet files, the picture's bytes, and its label.
-
-    Raises UramError, one line, where a file cannot be read or holds something else, and where they are not all.
-    """
+    """Where each picture of `part` stands in the parquet files, the picture's bytes, and its label. Raises UramError,
+    one line, where a file cannot be read or holds something else, and where they are not all."""
     import pyarrow.parquet as pq
 
     rows = []
@@ -96,10 +94,8 @@ def read_official(part: str) -> tuple[Tensor, Tensor]:
 
 
 def reader(name: str) -> Callable[[str], tuple[Tensor, Tensor]]:
-    """The function that reads "train" or "test" of `name`, "cifar10" or "cifar10-jpeg".
-
-    Raises DataUnavailable where there is no JPEG copy; the official files are looked for when they are read.
-    """
+    """The function that reads "train" or "test" of `name`, "cifar10" or "cifar10-jpeg". Raises DataUnavailable where
+    there is no JPEG copy; the official files are looked for when they are read."""
     if parquet("train") and parquet("test"):
         _, first, _ = encoded("test")[0]  # damage is better found now than after an hour of training
         if first.startswith(JPEG) == (name == "cifar10-jpeg"):
@@ -111,9 +107,7 @@ def reader(name: str) -> Callable[[str], tuple[Tensor, Tensor]]:
 
 def load(name: str) -> Dataset:
     """`name`: "cifar10" or "cifar10-jpeg". 5,000 of the training images, drawn once by a fixed stream, are held out.
-
-    Raises UramError for damaged files, DataUnavailable where the copy is neither here nor to be downloaded.
-    """
+    Raises UramError for damaged files, DataUnavailable where the copy is neither here nor to be downloaded."""
     read = reader(name)
     images, labels = read("train")
     train, validation = hold_out(centred(images, labels), VALIDATION, "cifar10")

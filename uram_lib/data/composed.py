@@ -112,11 +112,9 @@ class Layout:
 
 
 def lay_out(ink: Tensor, used: Tensor, generator: torch.Generator, dtype: torch.dtype) -> Layout:
-    """Place digits beside one another. ink: (N, 5, 2), width and height in the source; used: (N, 5) bool.
-
-    A number aims at a height and a width of its own, as crops around real ones are squeezed too; where `SQUEEZE` is not
-    enough for that, it becomes smaller or narrower.
-    """
+    """Place digits beside one another. ink: (N, 5, 2), width and height in the source; used: (N, 5) bool. A number aims
+    at a height and a width of its own, as crops around real ones are squeezed too; where `SQUEEZE` is not enough for
+    that, it becomes smaller or narrower."""
     count = len(ink)
     draw = functools.partial(uniform, like=generator, dtype=dtype)
     height, target = draw(22, 40, count, 1), draw(34, 47, count, 1)

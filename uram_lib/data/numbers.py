@@ -23,10 +23,8 @@ LENGTHS = {
 @dataclass(frozen=True)
 class Sequences(Split):
     """images: (N, 1, 64, 64) or, cropped, (N, 1, 54, 54) uint8; labels: (N, 6) int64, the digits from left to right,
-    then class 10 to the end; centres: (N, 5, 2), each digit's centre in pixels, x then y, NaN where there is none.
-
-    A reader takes the same number of glimpses at each of the six places, one after the other: T is 6 times that.
-    """
+    then class 10 to the end; centres: (N, 5, 2), each digit's centre in pixels, x then y, NaN where there is none. A
+    reader takes the same number of glimpses at each of the six places, one after the other: T is 6 times that."""
 
     @property
     def lengths(self) -> Tensor:
@@ -46,10 +44,8 @@ class Sequences(Split):
 
 @dataclass(frozen=True)
 class SequenceDataset(Dataset):
-    """Numbers kept at 64 x 64: training sees random 54 x 54 crops of them, validation and test the middle one.
-
-    `train` holds the whole images, `validation` and the test split what the models see.
-    """
+    """Numbers kept at 64 x 64: training sees random 54 x 54 crops of them, validation and test the middle one. `train`
+    holds the whole images, `validation` and the test split what the models see."""
 
     def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> Batch:
         """Random crops of the images at `index`: (B, 1, 54, 54) in [0, 1], labels (B, n + 1) of numbers with at most

@@ -99,9 +99,7 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def annotations(path: Path, problem: Callable[[str, str], None]) -> dict[str, np.ndarray]:
     """`boxes_of` the images of a part by file name; `problem(name, reason)` is called where an image's are malformed.
-
-    Raises UramError where the annotations are missing or no MATLAB 7.3 file of the known layout.
-    """
+    Raises UramError where the annotations are missing or no MATLAB 7.3 file of the known layout."""
     import h5py
 
     raw = next((raw for name, raw in members(path) if name == ANNOTATIONS), None)
@@ -125,11 +123,9 @@ def annotations(path: Path, problem: Callable[[str, str], None]) -> dict[str, np
 
 
 def boxes_of(file: Mapping, group: Mapping) -> np.ndarray:
-    """The digits of an image in the order of its annotation: (n, 5), digit (0 to 9), left, top, width, height.
-
-    MATLAB stores one digit's numbers in place and several digits' as references; digit 0 has label 10.
-    Raises ValueError, or what a foreign layout leads to.
-    """
+    """The digits of an image in the order of its annotation: (n, 5), digit (0 to 9), left, top, width, height. MATLAB
+    stores one digit's numbers in place and several digits' as references; digit 0 has label 10. Raises ValueError, or
+    what a foreign layout leads to."""
     columns = []
     for values in (group[name] for name in ("label", "left", "top", "width", "height")):
         is_reference = values.dtype == object
@@ -144,11 +140,9 @@ def boxes_of(file: Mapping, group: Mapping) -> np.ndarray:
 
 
 def cut_out(image: Image.Image, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The number in a grey image as (64, 64) uint8 and its digits' centres in it, (5, 2), x then y, in pixels.
-
-    The union of the boxes, enlarged by 30 % about its centre and cut at the image's edges, resized without regard to
-    its proportions (F6). Raises ValueError where it lies outside the image.
-    """
+    """The number in a grey image as (64, 64) uint8 and its digits' centres in it, (5, 2), x then y, in pixels. The
+    union of the boxes, enlarged by 30 % about its centre and cut at the image's edges, resized without regard to its
+    proportions (F6). Raises ValueError where it lies outside the image."""
     corner, size = boxes[:, 1:3], boxes[:, 3:]
     low, high = corner.min(0), (corner + size).max(0)
     centre, half = (low + high) / 2, (high - low) / 2 * ENLARGE
@@ -161,11 +155,9 @@ def cut_out(image: Image.Image, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def read_part(path: Path, skip_missing: bool = False) -> tuple[Sequences, list[str]]:
-    """Every number with at most five digits of an archive or folder, and what was left out, one line each.
-
-    Raises UramError at the first image that is missing, damaged or badly annotated, unless `skip_missing`; and where
-    annotations or archive cannot be read at all, or nothing is left.
-    """
+    """Every number with at most five digits of an archive or folder, and what was left out, one line each. Raises
+    UramError at the first image that is missing, damaged or badly annotated, unless `skip_missing`; and where
+    annotations or archive cannot be read at all, or nothing is left."""
     problems = []
 
     def problem(name: str, reason: object) -> None:
@@ -194,11 +186,9 @@ def read_part(path: Path, skip_missing: bool = False) -> tuple[Sequences, list[s
 
 
 def read_compact(part: str, path: Path, state: str | None) -> tuple[Sequences, dict[str, str]] | None:
-    """The numbers in a compact file, 64 x 64, and its notes. state: of its source, None where that is gone.
-
+    """The numbers in a compact file, 64 x 64, and its notes. state: of its source, None where that is gone. Returns
     None where it was made from another source or by another version. Raises UramError where it cannot be read or does
-    not hold as many as it should, and where another version's cannot be made anew.
-    """
+    not hold as many as it should, and where another version's cannot be made anew."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             notes = file.metadata() or {}
@@ -216,11 +206,8 @@ def read_compact(part: str, path: Path, state: str | None) -> tuple[Sequences, d
 
 def prepare(part: str, skip_missing: bool = False) -> tuple[Sequences, dict[str, str]]:
     """The numbers of `part` and the notes of its compact file: one that is there, also where the source was deleted to
-    save space, unless the source has changed; else a new one. May download.
-
-    Raises UramError for damaged files and for another number of images than the official one, DataUnavailable as
-    `download` does.
-    """
+    save space, unless the source has changed; else a new one. May download. Raises UramError for damaged files and for
+    another number of images than the official one, DataUnavailable as `download` does."""
     path, kept = source(part), find(COMPACT.format(part))
     if path is None and not kept:
         path = download(part)
@@ -242,10 +229,8 @@ def prepare(part: str, skip_missing: bool = False) -> tuple[Sequences, dict[str,
 
 
 def load(name: str) -> SequenceDataset:
-    """SVHN: training and validation from train and extra, 212,243 and 23,511 numbers; 13,068 for test.
-
-    Raises UramError for damaged files, DataUnavailable where they are neither here nor to be downloaded (2.6 GB).
-    """
+    """SVHN: training and validation from train and extra, 212,243 and 23,511 numbers; 13,068 for test. Raises UramError
+    for damaged files, DataUnavailable where they are neither here nor to be downloaded (2.6 GB)."""
     read = {part: prepare(part) for part in ARCHIVES}  # the test part too: better now than after hours of training
     skipped = sum(int(notes["skipped"]) for _, notes in read.values())
     if skipped:
