@@ -125,10 +125,8 @@ def test_a_curriculum_leaves_out_the_places_that_none_of_its_numbers_has(read):
     """The loss and its gradients are those of all places, of which the last ones are padding."""
     model, roll = read
     short, config = [0, 1, 4], number_config(entropy="literal", context="attended")  # 1, 2 and 2 digits
-    found = [
-        loss_and_gradients(model, roll(short, 2 * places), LABELS[short, :places], config) for places in (6, 3)
-    ]  # fmt: skip
-    torch.testing.assert_close(*found)
+    whole, cut = (loss_and_gradients(model, roll(short, 2 * n), LABELS[short, :n], config) for n in (6, 3))
+    torch.testing.assert_close(whole, cut)
 
 
 @pytest.mark.parametrize("spread, most", [(0.1, 1), (0.3, 1), (0.5, 2), (0.85, 4), (1.0, 5)])

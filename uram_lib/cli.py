@@ -64,9 +64,7 @@ def command_data(options: argparse.Namespace) -> None:
     if options.name is None:
         print(*data.overview(), sep="\n")
         return
-    found = data.load(options.name)
-    sizes = f"{len(found.train):,} / {len(found.validation):,} / {found.test_size:,}"
-    print(f"{found.name}: {found.title}, {sizes} train / validation / test, {found.checksum}")
+    print(data.load(options.name).summary)
 
 
 def command_doctor(options: argparse.Namespace) -> None:

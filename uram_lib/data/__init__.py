@@ -8,7 +8,7 @@ import functools
 import importlib
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import UramError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LONGEST = 5  # digits of the longest house number
 PLACES = LONGEST + 1  # of a house number: its digits and its end
 TERMINAL = 10  # class that ends a house number
-DIGITS, CLASSES = 10, 11  # classes of single objects, and of the places of house numbers
+CLASSES = 11  # of the places of house numbers
 EMBEDDED = "digits"  # the names of all data sets made from scikit-learn's digits begin with it
 BANNER = (
     "EMBEDDED DEFAULT: scikit-learn's 8x8 digits, resized. These numbers show that the machinery works; "
@@ -41,32 +41,14 @@ class Entry:
 
     module: the file here whose `load(name)` makes it. shape: (C, H, W) of what a model sees. fallbacks: what
     `available` tries in turn where files are missing. download: its size, where that is too much to fetch unasked.
-    settings: what else `module` needs to know.
     """
 
     module: str
     title: str
     shape: tuple[int, int, int]
-    classes: int = DIGITS
+    classes: int = 10
     fallbacks: tuple[str, ...] = ()
     download: str = ""
-    settings: dict = field(default_factory=dict)
-
-
-def _canvases(name: str, side: int, pieces: int, digits: str, md5: str) -> Entry:
-    """Cluttered `digits`; md5: of the test images and labels, the same with a fixed training set and without."""
-    title = f"{side} × {side} cluttered {REGISTRY[digits].title}, {pieces} pieces" + ", fixed" * name.endswith("-fixed")
-    settings = {"digits": digits, "pieces": pieces, "canvases": name.removesuffix("-fixed"), "md5": md5}
-    fallbacks = () if digits == EMBEDDED else (f"{EMBEDDED}-{name}",)
-    return Entry("clutter", title, (1, side, side), fallbacks=fallbacks, settings=settings)
-
-
-def _composed(digits: str, backgrounds: str, sizes: tuple[int, int], md5: str, *fallbacks: str) -> Entry:
-    """House numbers of `digits` over `backgrounds`. sizes: of the validation and the test set."""
-    behind = REGISTRY[backgrounds].title if backgrounds in REGISTRY else backgrounds
-    settings = {"digits": digits, "backgrounds": backgrounds, "sizes": sizes, "md5": md5}
-    title = f"composed house numbers ({REGISTRY[digits].title} over {behind})"
-    return Entry("composed", title, (1, 54, 54), CLASSES, fallbacks, settings=settings)
 
 
 REGISTRY = {
@@ -77,28 +59,19 @@ REGISTRY = {
     "cifar10-jpeg": Entry("cifar10", "CIFAR-10 (JPEG re-encoded)", (3, 32, 32), fallbacks=("digits-colour",)),
     "svhn": Entry("svhn", "SVHN full numbers", (1, 54, 54), CLASSES, ("digits-composed",), "2.6 GB"),
 }
-_MD5 = "6335a2751e7678b9d15ff3a08ed83806"
-REGISTRY |= {
-    # The first has no MD5: its official photographs were not at hand when these were written.
-    "composed": _composed("mnist", "cifar10", (5_000, 10_000), "", "composed-jpeg", "digits-composed"),
-    "composed-jpeg": _composed("mnist", "cifar10-jpeg", (5_000, 10_000), _MD5, "digits-composed"),
-    "digits-composed": _composed("digits", "gradients", (200, 300), "93f8496de18d7dd0901f1c0bd2f4d12f"),
-}
-REGISTRY |= {
-    name: _canvases(name, *rest)
-    for name, *rest in (
-        ("clutter100-10", 100, 10, "mnist", "8e381e8f0c4f653e212339d0ce206f35"),
-        ("clutter100-10-fixed", 100, 10, "mnist", "8e381e8f0c4f653e212339d0ce206f35"),
-        ("clutter100-8", 100, 8, "mnist", "bee143bdbad39997e079f9d95b4cc3a3"),
-        ("clutter100-4", 100, 4, "mnist", "58d4e80492c35cea7eaf0ea8c432f41e"),
-        ("clutter60-4", 60, 4, "mnist", "769ad14acd056e46139e0826fa1d1ffc"),
-        ("digits-clutter100-10", 100, 10, "digits", "d907a67ab1b7313e3cd9726a8c7a7942"),
-        ("digits-clutter100-10-fixed", 100, 10, "digits", "d907a67ab1b7313e3cd9726a8c7a7942"),
-        ("digits-clutter100-8", 100, 8, "digits", "a295373915b18220016786d0cde4a69e"),
-        ("digits-clutter100-4", 100, 4, "digits", "11defa8b94f0848ee9ab4fc398ce8813"),
-        ("digits-clutter60-4", 60, 4, "digits", "82576eeb2e6720304bfb5fadccb10952"),
-    )
-}
+for _name, _digits, _behind, *_fallbacks in (
+    ("composed", "mnist", "CIFAR-10", "composed-jpeg", "digits-composed"),
+    ("composed-jpeg", "mnist", "CIFAR-10 (JPEG re-encoded)", "digits-composed"),
+    ("digits-composed", "digits", "gradients"),
+):
+    _title = f"composed house numbers ({REGISTRY[_digits].title} over {_behind})"
+    REGISTRY[_name] = Entry("composed", _title, (1, 54, 54), CLASSES, tuple(_fallbacks))
+for _digits, _prefix in (("mnist", ""), ("digits", f"{EMBEDDED}-")):
+    for _name in ("clutter100-10", "clutter100-10-fixed", "clutter100-8", "clutter100-4", "clutter60-4"):
+        _side, _pieces, *_fixed = _name.removeprefix("clutter").split("-")
+        _title = f"{_side} × {_side} cluttered {REGISTRY[_digits].title}, {', '.join([f'{_pieces} pieces', *_fixed])}"
+        _others = () if _prefix else (f"{EMBEDDED}-{_name}",)
+        REGISTRY[_prefix + _name] = Entry("clutter", _title, (1, int(_side), int(_side)), fallbacks=_others)
 NAMES = tuple(REGISTRY)
 
 
@@ -140,8 +113,9 @@ def available(name: str) -> str:
         reason = error
     for other in about(name).fallbacks:
         with contextlib.suppress(DataUnavailable):
+            load(other)
             banner = f" {BANNER}" if is_embedded(other) else ""
-            warnings.warn(f"{reason} Running on {load(other).title} instead.{banner}", stacklevel=2)
+            warnings.warn(f"{reason} Running on {about(other).title} instead.{banner}", stacklevel=2)
             return other
     raise reason
 
@@ -154,9 +128,7 @@ def overview(names: Iterable[str] = NAMES) -> Iterator[str]:
             yield f"{name}: not here. `uram data {name}` downloads it: {about(name).download}"
             continue
         try:
-            found = load(name)
-            sizes = f"{len(found.train):,} / {len(found.validation):,} / {found.test_size:,}"
-            yield f"{name}: {found.title}, {sizes} train / validation / test, {found.checksum}"
+            yield load(name).summary
         except DataUnavailable as error:
             first = said.setdefault(str(error), name)
             yield f"{name}: not here. {error if first == name else f'See {first}.'}"

@@ -65,26 +65,30 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """`name` is the data set and its variant as records spell it; `title` is for people; `checksum` covers the test
-    split of generated data, and of other data the part that is trained on. `load_test` reads the test split."""
+    """`name` is the data set and its variant as the registry and records spell it; `load_test` reads the test split, of
+    `test_size`; `md5` covers the test split of generated data, and of other data the part that is trained on."""
 
     name: str
-    title: str
-    classes: int
     train: Split
     validation: Split
     load_test: Callable[[], Split] = field(repr=False)
     test_size: int
-    checksum: str
+    md5: str
 
-    @classmethod
-    def of(
-        cls, name: str, train: Split, validation: Split, load_test: Callable, test_size: int, md5: str, **more
-    ) -> Self:
-        """Data set `name` of the registry, which has its title and its classes. more: the fields of a subclass."""
-        fixed = {"title": about(name).title, "classes": about(name).classes, "checksum": f"md5:{md5}"}
-        made = {"train": train, "validation": validation, "load_test": load_test, "test_size": test_size}
-        return cls(name=name, **{**fixed, **made, **more})
+    @property
+    def classes(self) -> int:
+        return about(self.name).classes
+
+    @property
+    def checksum(self) -> str:
+        """The MD5 as records spell it."""
+        return f"md5:{self.md5}"
+
+    @property
+    def summary(self) -> str:
+        """The data set in a line: its title, sizes and checksum."""
+        sizes = f"{len(self.train):,} / {len(self.validation):,} / {self.test_size:,}"
+        return f"{self.name}: {about(self.name).title}, {sizes} train / validation / test, {self.checksum}"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -93,10 +97,8 @@ class Dataset:
 
     def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> Batch:
         """The training examples at `index`, (B,): images (B, C, H, W) in [0, 1], labels (B,), and centres (B, 2).
-
-        `generator` feeds data sets that draw their training images on the fly, and `spread` (0 to 1) is the share of
-        the range of translations, or of lengths of numbers, that they use; the others leave both alone.
-        """
+        `generator` feeds data sets that draw their training images, and `spread` (0 to 1) is the share of the range of
+        translations, or of lengths of numbers, that they use; the others leave both alone."""
         return self.train.batch(index)
 
     def describe(self) -> dict:
@@ -128,10 +130,9 @@ def hold_out(everything: Split, count: int, name: str) -> tuple[Split, Split]:
 
 def md5(*parts: Tensor | bytes) -> str:
     """MD5 of bytes, or of tensors' bytes, one after the other."""
-    raw = (part.numpy().tobytes() if isinstance(part, Tensor) else part for part in parts)
     digest = hashlib.md5(usedforsecurity=False)
-    for part in raw:
-        digest.update(part)
+    for part in parts:
+        digest.update(part.numpy().tobytes() if isinstance(part, Tensor) else part)
     return digest.hexdigest()
 
 

@@ -31,53 +31,47 @@ def parquet(part: str) -> list[Path]:
     return next(filter(None, found), [])
 
 
-def rows_of(path: Path, only_first: bool = False) -> tuple[list[bytes], list[int], int]:
-    """Encoded pictures and labels of a parquet file, or the first of each, and how many the file holds.
-
-    Raises UramError, one line, where it cannot be read or holds something else.
-    """
+def encoded(part: str) -> list[tuple[str, bytes, int]]:
+    """Where each picture of `part` stands in the parquet files, the picture's bytes, and its label. Raises UramError,
+    one line, where a file cannot be read or holds something else, and where they are not all."""
     import pyarrow.parquet as pq
 
-    try:
-        file = pq.ParquetFile(path)
-        there = file.schema_arrow.names
-        columns = [next((name for name in names if name in there), None) for names in COLUMNS]
-        if None in columns:
-            raise ValueError(f"columns {', '.join(there)}, expected img or image, and label or labels")
-        table = next(file.iter_batches(1, columns=columns)) if only_first else file.read(columns)
-        pictures, labels = (table[name].to_pylist() for name in columns)
-        pictures = [picture["bytes"] if isinstance(picture, dict) else picture for picture in pictures]
-        if not all(isinstance(raw, bytes) for raw in pictures) or not set(labels) <= set(range(10)):
-            raise ValueError("expected pictures as bytes, and labels from 0 to 9")
-        return pictures, labels, file.metadata.num_rows
-    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:  # pyarrow's errors are ValueErrors
-        reason = str(error).splitlines()[0] if str(error) else "no rows"
-        raise UramError(f"{relative(path)} is damaged or no CIFAR-10 parquet file ({reason}); delete it") from error
-
-
-def check_count(paths: list[Path], found: int, part: str) -> None:
-    """Raises UramError where `found` is not the number of images of `part`."""
-    if found != COUNTS[part]:
-        shown = ", ".join(map(relative, paths))
-        raise UramError(f"{shown} holds {found:,} images, expected {COUNTS[part]:,}")
+    rows = []
+    for path in parquet(part):
+        try:
+            table = pq.ParquetFile(path).read()
+            there = table.column_names
+            columns = [next((name for name in names if name in there), None) for names in COLUMNS]
+            if None in columns:
+                raise ValueError(f"columns {', '.join(there)}, expected img or image, and label or labels")
+            pictures, labels = (table[name].to_pylist() for name in columns)
+            pictures = [picture["bytes"] if isinstance(picture, dict) else picture for picture in pictures]
+            if not all(isinstance(raw, bytes) for raw in pictures) or not set(labels) <= set(range(10)):
+                raise ValueError("expected pictures as bytes, and labels from 0 to 9")
+        except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's errors are ValueErrors
+            reason = str(error).partition("\n")[0]
+            raise UramError(f"{relative(path)} is damaged or no CIFAR-10 parquet file ({reason}); delete it") from error
+        places = (f"{relative(path)}: picture {i}" for i in range(len(labels)))
+        rows += zip(places, pictures, labels, strict=True)
+    if len(rows) != COUNTS[part]:
+        shown = ", ".join(map(relative, parquet(part)))
+        raise UramError(f"{shown} holds {len(rows):,} images, expected {COUNTS[part]:,}")
+    return rows
 
 
 def read_parquet(part: str) -> tuple[Tensor, Tensor]:
-    """Images (N, 3, 32, 32) uint8 and labels (N,) int64. Raises UramError where they are not all, or not good."""
-    images, labels = [], []
-    for path in parquet(part):
-        pictures, own, _ = rows_of(path)
-        for i, raw in enumerate(pictures):
-            try:
-                image = files.picture(raw, "RGB")
-                if image.size != (32, 32):
-                    raise ValueError(f"{image.width} x {image.height} pixels, expected 32 x 32")
-            except ValueError as error:
-                raise UramError(f"{relative(path)}: picture {i} cannot be read ({error})") from error
-            images.append(np.asarray(image))
-        labels += own
-    check_count(parquet(part), len(labels), part)
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
+    """Images (N, 3, 32, 32) uint8 and labels (N,) int64. Raises UramError as `encoded`, and for damaged pictures."""
+    images, rows = [], encoded(part)
+    for where, raw, _ in rows:
+        try:
+            image = files.picture(raw, "RGB")
+            if image.size != (32, 32):
+                raise ValueError(f"{image.width} x {image.height} pixels, expected 32 x 32")
+        except ValueError as error:
+            raise UramError(f"{where} cannot be read ({error})") from error
+        images.append(np.asarray(image))
+    labels = torch.tensor([label for *_, label in rows])
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), labels
 
 
 def read_official(part: str) -> tuple[Tensor, Tensor]:
@@ -89,40 +83,32 @@ def read_official(part: str) -> tuple[Tensor, Tensor]:
     inside = CIFAR10.base_folder  # cifar-10-batches-py
     places = files.folders(inside, *(f"{name}/{inside}" for name in NAMES))
     if (folder := next(filter(Path.is_dir, places), None)) is None:
-        with files.downloading("CIFAR-10", f"{inside} or parquet files of it", files.folders(*FOLDERS)):
-            found = CIFAR10(files.writable(), train=part == "train", download=True)
-    else:
-        for file, expected in CIFAR10.train_list + CIFAR10.test_list:
-            if not check_integrity(path := folder / file, expected):
-                state = f"{'damaged' if path.exists() else 'missing'} (expected MD5 {expected})"
-                raise UramError(f"{relative(path)} is {state}; delete {relative(folder)}, to download it anew")
-        found = CIFAR10(folder.parent, train=part == "train")
+        with files.downloading("CIFAR-10", f"{inside} or parquet files of it", *FOLDERS):
+            folder = Path(CIFAR10(files.writable(), download=True).root) / inside
+    for file, expected in CIFAR10.train_list + CIFAR10.test_list:
+        if not check_integrity(path := folder / file, expected):
+            state = f"{'damaged' if path.exists() else 'missing'} (expected MD5 {expected})"
+            raise UramError(f"{relative(path)} is {state}; delete {relative(folder)}, to download it anew")
+    found = CIFAR10(folder.parent, train=part == "train")
     return torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(found.targets)
 
 
 def reader(name: str) -> Callable[[str], tuple[Tensor, Tensor]]:
-    """The function that reads "train" or "test" of `name`, "cifar10" or "cifar10-jpeg".
-
-    Raises DataUnavailable where there is no JPEG copy; the official files are looked for when they are read.
-    """
-    train, test = parquet("train"), parquet("test")
-    if train and test and rows_of(train[0], True)[0][0].startswith(JPEG) == (name == "cifar10-jpeg"):
-        for part, paths in (("train", train), ("test", test)):  # better now than after an hour of training
-            check_count(paths, sum(rows_of(path, True)[2] for path in paths), part)
-        return read_parquet
+    """The function that reads "train" or "test" of `name`, "cifar10" or "cifar10-jpeg". Raises DataUnavailable where
+    there is no JPEG copy; the official files are looked for when they are read."""
+    if parquet("train") and parquet("test"):
+        _, first, _ = encoded("test")[0]  # damage is better found now than after an hour of training
+        if first.startswith(JPEG) == (name == "cifar10-jpeg"):
+            return read_parquet
     if name == "cifar10-jpeg":
-        absent = files.missing("A JPEG copy of CIFAR-10", "parquet files of it", files.folders(*FOLDERS))
-        raise DataUnavailable(f"{absent}.")
+        raise DataUnavailable(files.missing("A JPEG copy of CIFAR-10", "parquet files of it", *FOLDERS) + ".")
     return read_official
 
 
 def load(name: str) -> Dataset:
     """`name`: "cifar10" or "cifar10-jpeg". 5,000 of the training images, drawn once by a fixed stream, are held out.
-
-    Raises UramError for damaged files, DataUnavailable where the copy is neither here nor to be downloaded.
-    """
+    Raises UramError for damaged files, DataUnavailable where the copy is neither here nor to be downloaded."""
     read = reader(name)
     images, labels = read("train")
     train, validation = hold_out(centred(images, labels), VALIDATION, "cifar10")
-    test = lambda: centred(*read("test"))  # noqa: E731
-    return Dataset.of(name, train, validation, test, COUNTS["test"], md5(images, labels))
+    return Dataset(name, train, validation, lambda: centred(*read("test")), COUNTS["test"], md5(images, labels))

@@ -11,12 +11,22 @@ import torch
 from torch import Tensor
 
 from ..seeding import stream
-from . import about
+from . import about, is_embedded
 from . import load as load_dataset
 from .base import Batch, Dataset, Split, pinned
 
 PIECE = 8  # side of a piece of clutter, in pixels
 CHUNK = 1_000  # images composed at a time when a whole split is made
+MD5 = {  # of each test set's images and labels; a fixed training set has the same test set
+    "clutter100-10": "8e381e8f0c4f653e212339d0ce206f35",
+    "clutter100-8": "bee143bdbad39997e079f9d95b4cc3a3",
+    "clutter100-4": "58d4e80492c35cea7eaf0ea8c432f41e",
+    "clutter60-4": "769ad14acd056e46139e0826fa1d1ffc",
+    "digits-clutter100-10": "d907a67ab1b7313e3cd9726a8c7a7942",
+    "digits-clutter100-8": "a295373915b18220016786d0cde4a69e",
+    "digits-clutter100-4": "11defa8b94f0848ee9ab4fc398ce8813",
+    "digits-clutter60-4": "82576eeb2e6720304bfb5fadccb10952",
+}
 
 
 def compose(
@@ -54,11 +64,10 @@ def compose(
 
 @dataclass(frozen=True)
 class Cluttered(Dataset):
-    """`train` holds the bare digits; images are composed when a batch is asked for. fixed: one canvas for each digit,
-    drawn once, so that `spread` has no effect."""
+    """`train` holds the bare digits; images are composed when a batch is asked for, or once for each digit where the
+    training set is fixed: then `spread` has no effect."""
 
     pieces: int
-    fixed: bool
 
     @functools.cached_property
     def canvases(self) -> Split:
@@ -68,7 +77,7 @@ class Cluttered(Dataset):
 
     def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> Batch:
         """New canvases around the digits at `index`: (B, 1, side, side) in [0, 1], labels (B,), centres (B, 2)."""
-        if self.fixed:
+        if self.name.endswith("-fixed"):
             return self.canvases.batch(index)
         canvas, centres = compose(self.train.images, index, self.image_shape[-1], self.pieces, generator, spread)
         return canvas.to(torch.float32) / 255, self.train.labels[index], centres
@@ -85,9 +94,12 @@ def fixed(bare: Split, side: int, pieces: int, *names: object) -> Split:
 def load(name: str) -> Cluttered:
     """Canvases of the registry's digits, raises what loading those raises. Its `load_test` raises UramError where this
     machine's generator gives other test images than the pinned ones."""
-    digits, pieces, canvases, md5 = (about(name).settings[key] for key in ("digits", "pieces", "canvases", "md5"))
-    source, side = load_dataset(digits), about(name).shape[-1]
-    validation = fixed(source.validation, side, pieces, canvases, "validation")
-    test = lambda: pinned(fixed(source.load_test(), side, pieces, canvases, "test"), name, md5)  # noqa: E731
-    drawn_once = name != canvases
-    return Cluttered.of(name, source.train, validation, test, source.test_size, md5, pieces=pieces, fixed=drawn_once)
+    source, side = load_dataset("digits" if is_embedded(name) else "mnist"), about(name).shape[-1]
+    plain = name.removesuffix("-fixed")
+    pieces, checksum = int(plain.split("-")[-1]), MD5[plain]
+
+    def load_test() -> Split:
+        return pinned(fixed(source.load_test(), side, pieces, plain, "test"), name, checksum)
+
+    validation = fixed(source.validation, side, pieces, plain, "validation")
+    return Cluttered(name, source.train, validation, load_test, source.test_size, checksum, pieces)

@@ -1,25 +1,32 @@
 """Composed house numbers: 1 to 5 handwritten digits painted over natural backgrounds, for machines without SVHN.
 
-A number is laid out, tilted and blended over a crop of a photograph, all in batches, on the device that holds the
-digits. As with SVHN, images are 64 x 64 and grey, and models see 54 x 54 of them. Training images are made on the fly;
-the validation and test sets are fixed by a seed. Digits and backgrounds of the three sets are disjoint, and how often a
-number has how many digits follows SVHN: train and extra for training and validation, test for the test set (F3, F5-F7).
+As SVHN's, images are 64 x 64 and grey, and models see 54 x 54 of them; lengths are as frequent as there (F3, F5-F7).
+Training images are made on the fly, in batches, on the device that holds the digits; the validation and test sets are
+fixed by a seed. The three sets share neither digits nor backgrounds.
 """
 
 import functools
 import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..seeding import stream
-from . import LONGEST, PLACES, TERMINAL, about
+from . import LONGEST, PLACES, TERMINAL
 from . import load as load_dataset
 from .base import Batch, Split, join, md5, pinned
 from .numbers import LENGTHS, SIDE, SequenceDataset, Sequences, longest, middle, random_crops
 
+# Digits, backgrounds, sizes of validation and test set, and the MD5 of the test images and labels: none where the
+# photographs were not at hand.
+SOURCES = {
+    "composed": ("mnist", "cifar10", (5_000, 10_000), ""),
+    "composed-jpeg": ("mnist", "cifar10-jpeg", (5_000, 10_000), "6335a2751e7678b9d15ff3a08ed83806"),
+    "digits-composed": ("digits", "gradients", (200, 300), "93f8496de18d7dd0901f1c0bd2f4d12f"),
+}
 CHUNK = 250  # images composed at a time when a whole split is made
 INK = 64  # a digit's pixels brighter than this are its ink
 SQUEEZE = (0.55, 1.3)  # least and most width of a digit against its natural one
@@ -28,8 +35,7 @@ PLATES = 0.35  # share of the numbers that stand on a plate
 OFTEN = {"train": tuple(map(sum, zip(LENGTHS["train"], LENGTHS["extra"], strict=True))), "test": LENGTHS["test"]}
 
 
-@dataclass(frozen=True)
-class Glyphs:
+class Glyphs(NamedTuple):
     """What one split's numbers are painted with. images: (N, 1, 28, 28) uint8; labels: (N,) int64; ink: (N, 4), the
     smallest box around each digit's ink as left, top, width and height in pixels; nonzero: the digits that are no 0;
     backgrounds: (M, 32, 32) uint8."""
@@ -40,21 +46,14 @@ class Glyphs:
     nonzero: Tensor
     backgrounds: Tensor
 
-    def to(self, device: torch.device) -> "Glyphs":
-        return Glyphs(*(getattr(self, f.name).to(device) for f in fields(self)))
-
 
 def glyphs(bare: Split, backgrounds: Tensor) -> Glyphs:
     """The digits of `bare` with the boxes around their ink."""
-
-    def extent(lit: Tensor) -> tuple[Tensor, Tensor]:
-        """First lit place and number of places up to the last one, along the last axis of lit: (N, L) bool."""
-        first = lit.int().argmax(-1)
-        return first, lit.shape[-1] - lit.flip(-1).int().argmax(-1) - first
-
-    (left, width), (top, height) = (extent((bare.images[:, 0] > INK).any(axis)) for axis in (1, 2))
-    ink = torch.stack((left, top, width, height), 1)
-    return Glyphs(bare.images, bare.labels, ink, bare.labels.nonzero()[:, 0], backgrounds)
+    lit = bare.images[:, 0] > INK  # (N, 28, 28)
+    across = torch.stack((lit.any(1), lit.any(2)), 1).int()  # (N, 2, 28): along x, along y
+    first = across.argmax(-1)
+    size = across.shape[-1] - across.flip(-1).argmax(-1) - first
+    return Glyphs(bare.images, bare.labels, torch.cat((first, size), 1), bare.labels.nonzero()[:, 0], backgrounds)
 
 
 def grey(images: Tensor) -> Tensor:
@@ -79,11 +78,8 @@ def pixel_centres(like: Tensor) -> Tensor:
 
 
 def draw_numbers(source: Glyphs, lengths: tuple[int, ...], count: int, generator: torch.Generator) -> tuple:
-    """Which digits the numbers are made of. lengths: how often numbers have 1, 2, ... digits.
-
-    Returns own: (count, 5), the digits' indices, of which the first `length` count, and labels: (count, 6). Numbers do
-    not start with 0, as house numbers do not.
-    """
+    """The indices of the numbers' digits, (count, 5), and labels (count, 6), which say how many of them count. lengths:
+    how often numbers have 1, 2, ... digits. No number starts with 0, as house numbers do not."""
     draw = functools.partial(torch.randint, generator=generator, device=generator.device)
     ends = torch.tensor(lengths, device=generator.device).cumsum(0)
     length = 1 + (draw(int(ends[-1]), (count,))[:, None] >= ends).sum(1)  # (N,)
@@ -116,11 +112,9 @@ class Layout:
 
 
 def lay_out(ink: Tensor, used: Tensor, generator: torch.Generator, dtype: torch.dtype) -> Layout:
-    """Place digits beside one another. ink: (N, 5, 2), width and height in the source; used: (N, 5) bool.
-
-    A number aims at a height and a width of its own, as crops around real ones are squeezed too; its digits are
-    squeezed by at most `SQUEEZE`, and the number becomes smaller or narrower where that is not enough.
-    """
+    """Place digits beside one another. ink: (N, 5, 2), width and height in the source; used: (N, 5) bool. A number aims
+    at a height and a width of its own, as crops around real ones are squeezed too; where `SQUEEZE` is not enough for
+    that, it becomes smaller or narrower."""
     count = len(ink)
     draw = functools.partial(uniform, like=generator, dtype=dtype)
     height, target = draw(22, 40, count, 1), draw(34, 47, count, 1)
@@ -157,10 +151,8 @@ def plates(layout: Layout, used: Tensor, margin: Tensor) -> Tensor:
 
 
 def paint(source: Glyphs, own: Tensor, used: Tensor, layout: Layout) -> Tensor:
-    """How much of each pixel is covered by digits: (N, 64, 64) in [0, 1].
-
-    Each digit is sampled where the pixels' centres fall in it, the inverse of the number's turn, slant and scale.
-    """
+    """How much of each pixel is covered by digits, sampled where the pixels' centres fall in them: (N, 64, 64) in
+    [0, 1]."""
     dtype, frame = layout.place.dtype, source.images.shape[-1]
     u, v = upright(layout, slanted=True)
     cover = torch.zeros_like(u)
@@ -203,11 +195,8 @@ def blur(images: Tensor, strength: Tensor) -> Tensor:
 def compose(
     source: Glyphs, lengths: tuple[int, ...], count: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
 ) -> Sequences:
-    """`count` new house numbers, 64 x 64. generator: on the device of `source`.
-
-    With float64 the same generator gives the same bytes on every machine: rounding differences between processors are
-    then too small to move a pixel.
-    """
+    """`count` new house numbers, 64 x 64. generator: on the device of `source`. With float64 it gives the same bytes on
+    every machine: rounding differences between processors are then too small to move a pixel."""
     draw = functools.partial(uniform, like=generator, dtype=dtype)
     own, labels = draw_numbers(source, lengths, count, generator)
     used = labels[:, :LONGEST] != TERMINAL
@@ -256,7 +245,7 @@ class Composed(SequenceDataset):
         return random_crops(compose(self.source, OFTEN["train"][:most], len(index), generator), most, generator)
 
     def to(self, device: torch.device) -> "Composed":
-        return replace(super().to(device), source=self.source.to(device))
+        return replace(super().to(device), source=Glyphs(*(tensor.to(device) for tensor in self.source)))
 
 
 def fixed(source: Glyphs, lengths: tuple[int, ...], count: int, *names: object) -> Sequences:
@@ -276,16 +265,18 @@ def gradients(count: int, *names: object) -> Tensor:
 def load(name: str) -> Composed:
     """Numbers of the registry's digits and backgrounds; raises what loading those raises. Its `load_test` raises
     UramError where this machine's generator gives other test images than the pinned ones."""
-    digits, scenes, sizes, check = (about(name).settings[key] for key in ("digits", "backgrounds", "sizes", "md5"))
-    bare, photographs = load_dataset(digits), scenes != "gradients" and load_dataset(scenes)
+    digits, behind, (validation_size, test_size), check = SOURCES[name]
+    bare, photographs = load_dataset(digits), behind != "gradients" and load_dataset(behind)
 
     def of(part: str) -> Glyphs:
         split = lambda data: data.load_test() if part == "test" else getattr(data, part)  # noqa: E731
         plain = grey(split(photographs).images) if photographs else gradients(1_000, name, part, "backgrounds")
         return glyphs(split(bare), plain)
 
-    validation = fixed(of("validation"), OFTEN["train"], sizes[0], name, "validation")
-    test = lambda: pinned(fixed(of("test"), OFTEN["test"], sizes[1], name, "test"), name, check)  # noqa: E731
+    def load_test() -> Sequences:
+        return pinned(fixed(of("test"), OFTEN["test"], test_size, name, "test"), name, check)
+
+    validation = fixed(of("validation"), OFTEN["train"], validation_size, name, "validation")
     # Without a pinned test set, what it is made of stands for it.
-    checksum = check or md5((bare.checksum + (photographs.checksum if photographs else scenes)).encode())
-    return Composed.of(name, bare.train, validation, test, sizes[1], checksum, source=of("train"))
+    checksum = check or md5((bare.checksum + (photographs.checksum if photographs else behind)).encode())
+    return Composed(name, bare.train, validation, load_test, test_size, checksum, of("train"))

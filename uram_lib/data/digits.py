@@ -15,10 +15,8 @@ MARGIN = 2  # pixels on each side of a digit in colour: 28 -> 32
 
 def paint(bare: Split, part: str) -> Split:
     """The digits of `bare`, (N, 1, 28, 28), as images of (N, 3, 32, 32) uint8: bright ink on a dark, smooth ground.
-
     Each channel of a ground runs smoothly between 3 x 3 random levels in the lower half of the range; a digit's ink has
-    one random level per channel in the upper third. Both are drawn once, by a fixed stream of split `part`.
-    """
+    one random level per channel in the upper third. Both are drawn once, by a fixed stream of split `part`."""
     generator, side = stream(0, "digits-colour", part), bare.images.shape[-1] + 2 * MARGIN
     levels = torch.rand(len(bare), 3, 3, 3, generator=generator, dtype=torch.float64)
     ground = 0.5 * F.interpolate(levels, size=(side, side), mode="bilinear", align_corners=True)
@@ -42,4 +40,4 @@ def load(name: str) -> Dataset:
     if name == "digits-colour":
         parts = {part: paint(bare, part) for part, bare in parts.items()}
         checksum = md5(*(split.images for split in parts.values()))
-    return Dataset.of(name, parts["train"], parts["validation"], lambda: parts["test"], SIZES["test"], checksum)
+    return Dataset(name, parts["train"], parts["validation"], lambda: parts["test"], SIZES["test"], checksum)

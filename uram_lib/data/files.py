@@ -9,10 +9,9 @@ import tempfile
 import time
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from .. import UramError
@@ -22,6 +21,7 @@ from . import DataUnavailable
 TIMEOUT_S = 10  # of a connection that gives no answer
 RETRY_S = 60  # a download that failed is not tried again before
 SHOWN = 6  # names of a folder in an error line
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 _failed: dict[str, tuple[float, str]] = {}  # data set -> when its download failed, and how
 
 
@@ -34,10 +34,10 @@ def folders(*names: str) -> list[Path]:
     return found
 
 
-def missing(what: str, wanted: str, places: Iterable[Path]) -> str:
-    """A line that says which folders were searched for `wanted` and what lies there."""
+def missing(what: str, wanted: str, *names: str) -> str:
+    """A line that says which folders, the data roots and `names` below them, lack `wanted` and what lies there."""
     parts = []
-    for place in dict.fromkeys([*data_roots(), *places]):
+    for place in dict.fromkeys([*data_roots(), *folders(*names)]):
         if place.is_dir():
             names = sorted(path.name + "/" * path.is_dir() for path in place.iterdir())
             names = names[:SHOWN] + [f"{len(names) - SHOWN} more"] * (len(names) > SHOWN)
@@ -58,10 +58,11 @@ def writable(name: str = "") -> Path:
 
 
 @contextlib.contextmanager
-def downloading(what: str, wanted: str, places: Iterable[Path]) -> Iterator[None]:
-    """Around a download of data set `what`; the arguments are those of `missing`. Raises DataUnavailable, one line,
-    where it fails, where it failed a minute ago, and where `URAM_OFFLINE` is set."""
-    absent, (when, line) = missing(what, wanted, places), _failed.get(what, (0, ""))
+def downloading(*sought: str) -> Iterator[None]:
+    """Around a download of what is `missing(*sought)`. Raises DataUnavailable, one line, where it fails or has failed
+    in the last minute, and where `URAM_OFFLINE` is set."""
+    what, absent = sought[0], missing(*sought)
+    when, line = _failed.get(what, (0, ""))
     if os.environ.get("URAM_OFFLINE"):
         raise DataUnavailable(f"{absent}; URAM_OFFLINE forbids downloading it.")
     if line and time.monotonic() - when < RETRY_S:
@@ -80,26 +81,13 @@ def downloading(what: str, wanted: str, places: Iterable[Path]) -> Iterator[None
 
 
 def picture(raw: bytes, mode: str) -> Image.Image:
-    """The picture in a file's bytes with 8 bits a channel. mode: "L" (grey) or "RGB"; 16 bits are scaled down.
-
-    Raises ValueError where it is damaged, no picture, or has pixels beyond 16 bits.
-    """
+    """The picture in a file's bytes. mode: "L" (grey) or "RGB". Raises ValueError where it is damaged, no picture, or
+    has other than 8 bits a channel."""
     try:
         with Image.open(io.BytesIO(raw)) as image:
             image.load()
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        struct.error,
-        zlib.error,
-        Image.DecompressionBombError,
-    ) as error:
+    except DAMAGE as error:
         raise ValueError("damaged, or no picture") from error
     if image.mode.startswith(("I", "F")):  # Pillow's own conversion of these cuts at 255
-        levels = np.asarray(image)
-        if image.mode == "F" or levels.min() < 0 or levels.max() > 65_535:
-            raise ValueError(f"neither 8 nor 16 bits a pixel (Pillow's mode {image.mode})")
-        image = Image.fromarray(((levels.astype(np.uint32) + 128) // 257).astype(np.uint8))
+        raise ValueError(f"not 8 bits a channel (Pillow's mode {image.mode})")
     return image.convert(mode)

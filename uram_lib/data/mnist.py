@@ -5,7 +5,6 @@ import zlib
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from .. import UramError
 from ..paths import relative
@@ -37,14 +36,14 @@ def find() -> Path | None:
 
 def download() -> Path:
     """Fetch MNIST with torchvision; returns its folder. Raises DataUnavailable where that cannot be."""
-    with files.downloading("MNIST", f"{next(iter(MD5))}[.gz]", files.folders(*FOLDERS)):
+    with files.downloading("MNIST", f"{next(iter(MD5))}[.gz]", *FOLDERS):
         from torchvision.datasets import MNIST
 
         return Path(MNIST(files.writable(), train=True, download=True).raw_folder)
 
 
-def read(folder: Path, name: str) -> Tensor:
-    """One idx file as a uint8 tensor. Raises UramError where it is missing, truncated or altered."""
+def read(folder: Path, name: str) -> bytes:
+    """One uncompressed idx file. Raises UramError where it is missing, truncated or altered."""
     if (path := locate(folder, name)) is None:
         raise UramError(f"{relative(folder / name)} is missing; {relative(folder)} must hold {', '.join(MD5)}")
     try:
@@ -54,14 +53,14 @@ def read(folder: Path, name: str) -> Tensor:
     except (OSError, EOFError, ValueError, zlib.error) as error:
         again = f"expected MD5 {MD5[name]}; delete it and download MNIST again"
         raise UramError(f"{relative(path)} is damaged: {error}, {again}") from error
-    shape = [int.from_bytes(raw[at : at + 4], "big") for at in range(4, 4 + 4 * raw[3], 4)]
-    return torch.frombuffer(bytearray(raw[4 + 4 * len(shape) :]), dtype=torch.uint8).view(shape)
+    return raw
 
 
 def split(folder: Path, part: str) -> Split:
     """`part`: "train" (all 60,000) or "t10k" (the test set)."""
-    images = read(folder, f"{part}-images-idx3-ubyte")[:, None]  # (N, 1, 28, 28)
-    return centred(images, read(folder, f"{part}-labels-idx1-ubyte").long())
+    images, labels = (bytearray(read(folder, f"{part}-{kind}-ubyte")) for kind in ("images-idx3", "labels-idx1"))
+    images = torch.frombuffer(images, dtype=torch.uint8, offset=16).view(-1, 1, 28, 28)
+    return centred(images, torch.frombuffer(labels, dtype=torch.uint8, offset=8).long())
 
 
 def load(name: str) -> Dataset:
@@ -70,4 +69,4 @@ def load(name: str) -> Dataset:
     test_size = len(split(folder, "t10k"))  # read once now: damage is better found before an hour of training
     train, validation = hold_out(split(folder, "train"), VALIDATION, name)
     checksum = md5("".join(MD5.values()).encode())
-    return Dataset.of(name, train, validation, lambda: split(folder, "t10k"), test_size, checksum)
+    return Dataset(name, train, validation, lambda: split(folder, "t10k"), test_size, checksum)

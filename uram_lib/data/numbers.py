@@ -11,9 +11,8 @@ from .base import Batch, Dataset, Split
 
 SIDE = 64  # side of the stored images, in pixels
 CROP = 54  # side of what a model sees
-# Images by number of digits (1 to 5) in SVHN's three parts; train has one more, of six digits. The counts add up to
-# the 33,402, 202,353 and 13,068 images and the 73,257, 531,131 and 26,032 digits that the authors state; they have not
-# been compared with the archives digit by digit yet.
+# Images by number of digits (1 to 5) in SVHN's three parts; train has one more, of six digits. They add up to the
+# images and the digits that the authors state, but have not been compared with the archives digit by digit yet.
 LENGTHS = {
     "train": (5_137, 18_130, 8_691, 1_434, 9),
     "extra": (9_385, 71_726, 106_789, 14_338, 115),
@@ -24,10 +23,8 @@ LENGTHS = {
 @dataclass(frozen=True)
 class Sequences(Split):
     """images: (N, 1, 64, 64) or, cropped, (N, 1, 54, 54) uint8; labels: (N, 6) int64, the digits from left to right,
-    then class 10 to the end; centres: (N, 5, 2), each digit's centre in pixels, x then y, NaN where there is none.
-
-    A reader takes the same number of glimpses at each of the six places, one after the other: T is 6 times that.
-    """
+    then class 10 to the end; centres: (N, 5, 2), each digit's centre in pixels, x then y, NaN where there is none. A
+    reader takes the same number of glimpses at each of the six places, one after the other: T is 6 times that."""
 
     @property
     def lengths(self) -> Tensor:
@@ -47,15 +44,12 @@ class Sequences(Split):
 
 @dataclass(frozen=True)
 class SequenceDataset(Dataset):
-    """Numbers kept at 64 x 64: training sees random 54 x 54 crops of them, validation and test the middle one.
-
-    `train` holds the whole images, `validation` and the test split what the models see.
-    """
+    """Numbers kept at 64 x 64: training sees random 54 x 54 crops of them, validation and test the middle one. `train`
+    holds the whole images, `validation` and the test split what the models see."""
 
     def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> Batch:
-        """Random crops of the images at `index`: (B, 1, 54, 54) in [0, 1], labels (B, n + 1) of numbers with at most n
-        digits, centres (B, 5, 2). n is 5; with `spread` below 1 it is `longest(spread)`, and there are as many images,
-        of which some take the places of those that are too long."""
+        """Random crops of the images at `index`: (B, 1, 54, 54) in [0, 1], labels (B, n + 1) of numbers with at most
+        n = `longest(spread)` digits, centres (B, 5, 2). Others take the places of images that are too long."""
         if (most := longest(spread)) < LONGEST:
             short = (self.train.lengths <= most).nonzero()[:, 0]
             index = short[index % len(short)]

@@ -1,17 +1,15 @@
 """SVHN full numbers (format 1): photographs of house numbers with a box around every digit (§5.3, ledger F5-F7).
 
 The three official archives are read as they are, or unpacked: each number is cut out, turned grey and resized to
-64 x 64 once, and kept in one compact file per part, which is read in seconds afterwards and renewed when its source
-changes.
+64 x 64 once, and kept in one compact file per part, which is renewed when its source changes.
 """
 
-import contextlib
 import hashlib
 import os
 import tarfile
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,7 @@ from tqdm import tqdm
 
 from .. import UramError
 from ..paths import relative, write_atomically
-from . import LONGEST, PLACES, about, files
+from . import LONGEST, files
 from .base import hold_out, join, md5
 from .numbers import LENGTHS, SIDE, SequenceDataset, Sequences, encode, middle
 
@@ -37,13 +35,21 @@ ARCHIVES = {
 }
 VALIDATION = 23_511  # images of train and extra held out, as in the paper: 212,243 are left (F5)
 ENLARGE = 1.3  # the crop against the union of the digits' boxes, along each axis (F6)
-ANNOTATIONS = "digitStruct.mat"
+FOLDERS, ANNOTATIONS = ("svhn", "SVHN"), "digitStruct.mat"
 COMPACT, LAYOUT = "{}-64.safetensors", "2"  # name and layout of a part's compact file
+FOREIGN = (
+    OSError,
+    KeyError,
+    TypeError,
+    ValueError,
+    IndexError,
+    AttributeError,
+)  # of annotations of another kind
 
 
 def find(name: str) -> list[Path]:
     """All files or folders called `name` in the folders for SVHN, in the order of the data roots."""
-    return [path for folder in files.folders("svhn", "SVHN") if (path := folder / name).exists()]
+    return [path for folder in files.folders(*FOLDERS) if (path := folder / name).exists()]
 
 
 def source(part: str) -> Path | None:
@@ -58,8 +64,7 @@ def here() -> bool:
 
 def download(part: str) -> Path:
     """Fetch an archive. Raises DataUnavailable where that fails, also because other bytes come than the known ones."""
-    places = files.folders("svhn", "SVHN")
-    with files.downloading("SVHN", f"{part}.tar.gz or {part}/{ANNOTATIONS}", places):
+    with files.downloading("SVHN", f"{part}.tar.gz or {part}/{ANNOTATIONS}", *FOLDERS):
         target = files.writable("svhn") / f"{part}.tar.gz"
         torch.hub.download_url_to_file(URL.format(part=part), str(target), ARCHIVES[part][1])
         return target
@@ -68,10 +73,9 @@ def download(part: str) -> Path:
 def check_archive(path: Path, size: int, sha256: str) -> None:
     """Raises UramError where an archive is truncated or altered."""
     with open(path, "rb") as file:
-        if (found := path.stat().st_size) == size and hashlib.file_digest(file, "sha256").hexdigest() == sha256:
-            return
-    expected = f"expected {size:,} with SHA-256 {sha256}; delete it and download SVHN again"
-    raise UramError(f"{relative(path)} is damaged: {found:,} bytes, {expected}")
+        if (found := path.stat().st_size) != size or hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            expected = f"expected {size:,} with SHA-256 {sha256}; delete it and download SVHN again"
+            raise UramError(f"{relative(path)} is damaged: {found:,} bytes, {expected}")
 
 
 def state_of(part: str, path: Path) -> str:
@@ -93,11 +97,9 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
         raise UramError(f"{relative(path)} is damaged ({error}); delete it and download SVHN again") from error
 
 
-def annotations(path: Path) -> list[tuple[str, np.ndarray | str]]:
-    """Of every image of a part its file name and `boxes_of`, or in their place what is wrong with the annotation.
-
-    Raises UramError where the annotations are missing or no MATLAB 7.3 file of the known layout.
-    """
+def annotations(path: Path, problem: Callable[[str, str], None]) -> dict[str, np.ndarray]:
+    """`boxes_of` the images of a part by file name; `problem(name, reason)` is called where an image's are malformed.
+    Raises UramError where the annotations are missing or no MATLAB 7.3 file of the known layout."""
     import h5py
 
     raw = next((raw for name, raw in members(path) if name == ANNOTATIONS), None)
@@ -105,29 +107,25 @@ def annotations(path: Path) -> list[tuple[str, np.ndarray | str]]:
         raise UramError(f"{relative(path)}/{ANNOTATIONS} is missing")
     try:
         file = h5py.File(h5py.h5f.open_file_image(raw))
-        names, boxes = file["digitStruct/name"][:, 0], file["digitStruct/bbox"][:, 0]
-        if len(names) != len(boxes):
-            raise ValueError(f"{len(names)} names and {len(boxes)} boxes")
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        listed = list(zip(file["digitStruct/name"][:, 0], file["digitStruct/bbox"][:, 0], strict=True))
+    except FOREIGN as error:
         reason = f"is damaged or no MATLAB 7.3 file with a digitStruct of names and boxes ({error})"
         raise UramError(f"{relative(path)}/{ANNOTATIONS} {reason}") from error
-    found = []
-    for i in tqdm(range(len(names)), desc=f"{path.name}: annotations", disable=None):
-        name = f"{ANNOTATIONS}, image {i + 1}"
+    found = {}
+    for i, (characters, box) in enumerate(tqdm(listed, desc=f"{path.name}: annotations", disable=None), 1):
+        name = f"{ANNOTATIONS}, image {i}"
         try:
-            name = bytes(file[names[i]][:, 0].tolist()).decode("ascii")
-            found.append((name, boxes_of(file, file[boxes[i]])))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            found.append((name, f"malformed annotation ({error})"))
+            name = bytes(file[characters][:, 0].tolist()).decode("ascii")
+            found[name] = boxes_of(file, file[box])
+        except FOREIGN as error:
+            problem(name, f"malformed annotation ({error})")
     return found
 
 
 def boxes_of(file: Mapping, group: Mapping) -> np.ndarray:
-    """The digits of an image in the order of its annotation: (n, 5), digit (0 to 9), left, top, width, height.
-
-    MATLAB stores one digit's numbers in place and several digits' as references; digit 0 has label 10.
-    Raises ValueError, or what a foreign layout leads to.
-    """
+    """The digits of an image in the order of its annotation: (n, 5), digit (0 to 9), left, top, width, height. MATLAB
+    stores one digit's numbers in place and several digits' as references; digit 0 has label 10. Raises ValueError, or
+    what a foreign layout leads to."""
     columns = []
     for values in (group[name] for name in ("label", "left", "top", "width", "height")):
         is_reference = values.dtype == object
@@ -142,27 +140,24 @@ def boxes_of(file: Mapping, group: Mapping) -> np.ndarray:
 
 
 def cut_out(image: Image.Image, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The number in a grey image as (64, 64) uint8 and its digits' centres in it, (n, 2), x then y, in pixels.
-
-    The union of the boxes, enlarged by 30 % about its centre and cut at the image's edges, resized without regard to
-    its proportions (F6). Raises ValueError where it lies outside the image.
-    """
+    """The number in a grey image as (64, 64) uint8 and its digits' centres in it, (5, 2), x then y, in pixels. The
+    union of the boxes, enlarged by 30 % about its centre and cut at the image's edges, resized without regard to its
+    proportions (F6). Raises ValueError where it lies outside the image."""
     corner, size = boxes[:, 1:3], boxes[:, 3:]
     low, high = corner.min(0), (corner + size).max(0)
     centre, half = (low + high) / 2, (high - low) / 2 * ENLARGE
     low, high = np.maximum(centre - half, 0), np.minimum(centre + half, image.size)
     if (high - low < 1).any():
         raise ValueError(f"its boxes lie outside the image of {image.width} x {image.height}")
-    window = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, (*low, *high))
-    return np.asarray(window), (corner + size / 2 - low) * SIDE / (high - low)
+    centres = np.full((LONGEST, 2), np.nan, np.float32)
+    centres[: len(boxes)] = (corner + size / 2 - low) * SIDE / (high - low)
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, (*low, *high))), centres
 
 
 def read_part(path: Path, skip_missing: bool = False) -> tuple[Sequences, list[str]]:
-    """Every number with at most five digits of an archive or folder, and what was left out, one line each.
-
-    Raises UramError at the first image that is missing or damaged or has a malformed annotation, unless
-    `skip_missing`; and where annotations or archive cannot be read at all, or nothing is left.
-    """
+    """Every number with at most five digits of an archive or folder, and what was left out, one line each. Raises
+    UramError at the first image that is missing, damaged or badly annotated, unless `skip_missing`; and where
+    annotations or archive cannot be read at all, or nothing is left."""
     problems = []
 
     def problem(name: str, reason: object) -> None:
@@ -170,104 +165,81 @@ def read_part(path: Path, skip_missing: bool = False) -> tuple[Sequences, list[s
         if not skip_missing:
             raise UramError(f"{problems[-1]}; --skip-missing leaves such images out")
 
-    listed = annotations(path)
-    wanted = {}  # file name -> place among the annotations, boxes
-    for i, (name, boxes) in enumerate(listed):
-        if isinstance(boxes, str):
-            problem(name, boxes)
-        elif len(boxes) <= LONGEST:
-            wanted[name] = i, boxes
-
-    count = len(listed)
-    images = np.zeros((count, 1, SIDE, SIDE), np.uint8)
-    labels = np.zeros((count, PLACES), np.int64)
-    centres = np.full((count, LONGEST, 2), np.nan, np.float32)
-    good = np.zeros(count, bool)
-    with tqdm(total=len(wanted), desc=f"{path.name}: images", disable=None) as bar:
-        for name, raw in members(path):
-            if name not in wanted:
-                continue
-            i, boxes = wanted.pop(name)
-            bar.update()
-            try:
-                images[i, 0], centres[i, : len(boxes)] = cut_out(files.picture(raw, "L"), boxes)
-                labels[i], good[i] = encode(boxes[:, 0].astype(int).tolist()), True
-            except ValueError as error:
-                problem(name, error)
+    wanted = {name: boxes for name, boxes in annotations(path, problem).items() if len(boxes) <= LONGEST}
+    read: dict[str, tuple[np.ndarray, np.ndarray] | None] = {}  # None: damaged
+    pictures = ((name, raw) for name, raw in members(path) if name in wanted)
+    for name, raw in tqdm(pictures, f"{path.name}: images", len(wanted), disable=None):
+        read[name] = None
+        try:
+            read[name] = cut_out(files.picture(raw, "L"), wanted[name])
+        except ValueError as error:
+            problem(name, error)
     for name in wanted:
-        problem(name, "listed in the annotations, but missing")
-    if not good.any():
+        if name not in read:
+            problem(name, "listed in the annotations, but missing")
+    good = [name for name in wanted if read.get(name)]
+    if not good:
         raise UramError(f"{relative(path)} has no number that can be read; first {(problems or ['none listed'])[0]}")
-    return Sequences(*(torch.from_numpy(values[good]) for values in (images, labels, centres))), problems
+    images, centres = (torch.from_numpy(np.stack(values)) for values in zip(*map(read.get, good), strict=True))
+    labels = torch.tensor([encode(wanted[name][:, 0].astype(int).tolist()) for name in good])
+    return Sequences(images[:, None], labels, centres), problems
 
 
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[tuple]:
-    """A compact file and its notes. Raises UramError where it cannot be read, also within the block."""
+def read_compact(part: str, path: Path, state: str | None) -> tuple[Sequences, dict[str, str]] | None:
+    """The numbers in a compact file, 64 x 64, and its notes. state: of its source, None where that is gone. Returns
+    None where it was made from another source or by another version. Raises UramError where it cannot be read or does
+    not hold as many as it should, and where another version's cannot be made anew."""
     try:
         with safetensors.safe_open(path, "pt") as file:
-            yield file, file.metadata() or {}
+            notes = file.metadata() or {}
+            if state and (notes.get("layout"), notes.get("source")) != (LAYOUT, state):
+                return None
+            if notes["layout"] != LAYOUT:
+                raise ValueError("the layout of another version")
+            images, labels, centres = (file.get_tensor(name) for name in ("images", "labels", "centres"))
+        if len(labels) + int(notes["skipped"]) != (wanted := sum(LENGTHS[part])):
+            raise ValueError(f"{len(labels):,} numbers and {notes['skipped']} left out, expected {wanted:,} together")
     except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
         raise UramError(f"{relative(path)} is damaged ({error}); delete it to make it anew") from error
+    return Sequences(images, labels.long(), centres), notes
 
 
-def prepare(part: str, skip_missing: bool = False) -> Path:
-    """The compact file of `part`: one that is there, unless its source has changed, else a new one; may download.
-
-    Raises UramError for damaged files as `read_part` does and for another number of images than the official one,
-    DataUnavailable as `download` does.
-    """
-    if (path := source(part)) is None and (made := find(COMPACT.format(part))):
-        return made[0]  # to save space, a source may be deleted
-    path = path or download(part)
-    state, wanted = state_of(part, path), sum(LENGTHS[part])
-    for made in find(COMPACT.format(part)):
-        with opened(made) as (_, notes):
-            if (notes.get("layout"), notes.get("source")) == (LAYOUT, state):
-                return made
+def prepare(part: str, skip_missing: bool = False) -> tuple[Sequences, dict[str, str]]:
+    """The numbers of `part` and the notes of its compact file: one that is there, also where the source was deleted to
+    save space, unless the source has changed; else a new one. May download. Raises UramError for damaged files and for
+    another number of images than the official one, DataUnavailable as `download` does."""
+    path, kept = source(part), find(COMPACT.format(part))
+    if path is None and not kept:
+        path = download(part)
+    state = path and state_of(part, path)
+    for made in kept:
+        if found := read_compact(part, made, state):
+            return found
     if path.is_file():
         check_archive(path, *ARCHIVES[part])
     read, problems = read_part(path, skip_missing)
-    if (found := len(read) + len(problems)) != wanted and not skip_missing:
-        raise UramError(f"{relative(path)} lists {found:,} numbers of 1 to 5 digits, expected {wanted:,}")
+    if len(read) != (wanted := sum(LENGTHS[part])) and not skip_missing:
+        raise UramError(f"{relative(path)} lists {len(read):,} numbers of 1 to 5 digits, expected {wanted:,}")
     tensors = {"images": read.images, "labels": read.labels.to(torch.uint8), "centres": read.centres}
     notes = {"layout": LAYOUT, "source": state, "skipped": str(wanted - len(read)), "first": "".join(problems[:1])}
-    target = files.writable("svhn") / COMPACT.format(part)
     # Through memory: on a full disk the library's own writer raises an error of another kind.
-    write_atomically(target, lambda to: to.write_bytes(safetensors.torch.save(tensors, notes)))
-    return target
-
-
-def read_compact(part: str, path: Path) -> tuple[Sequences, int]:
-    """The numbers in a compact file, 64 x 64, and how many are left out. Raises UramError where it cannot be read or
-    does not hold as many as it should."""
-    with opened(path) as (file, notes):
-        if notes.get("layout") != LAYOUT:
-            raise UramError(f"{relative(path)} has another layout than this version's; delete it to make it anew")
-        images, labels, centres = (file.get_tensor(name) for name in ("images", "labels", "centres"))
-        skipped, wanted = int(notes["skipped"]), sum(LENGTHS[part])
-    if len(labels) + skipped != wanted:
-        said = f"{len(labels):,} numbers and says that {skipped:,} are left out, expected {wanted:,} together"
-        raise UramError(f"{relative(path)} holds {said}; delete it to make it anew")
-    if skipped:
-        left_out = f"{skipped:,} of {wanted:,} images; first {notes.get('first', 'unknown')}"
-        warnings.warn(f"SVHN: {path.name} leaves out {left_out}", stacklevel=2)
-    return Sequences(images, labels.long(), centres), skipped
+    kept = files.writable("svhn") / COMPACT.format(part)
+    write_atomically(kept, lambda to: to.write_bytes(safetensors.torch.save(tensors, notes)))
+    return read, notes
 
 
 def load(name: str) -> SequenceDataset:
-    """SVHN: training and validation from train and extra, 212,243 and 23,511 numbers; 13,068 for test.
-
-    Raises UramError for damaged files, DataUnavailable where they are neither here nor to be downloaded (2.6 GB).
-    """
-    paths = {part: prepare(part) for part in ARCHIVES}  # the test part too: better now than after hours of training
-    read = {part: read_compact(part, path) for part, path in paths.items()}
+    """SVHN: training and validation from train and extra, 212,243 and 23,511 numbers; 13,068 for test. Raises UramError
+    for damaged files, DataUnavailable where they are neither here nor to be downloaded (2.6 GB)."""
+    read = {part: prepare(part) for part in ARCHIVES}  # the test part too: better now than after hours of training
+    skipped = sum(int(notes["skipped"]) for _, notes in read.values())
+    if skipped:
+        first = next(notes["first"] for _, notes in read.values() if notes["first"])
+        warnings.warn(f"SVHN: {skipped:,} images are left out; first {first}", stacklevel=2)
     everything = join([read["train"][0], read["extra"][0]])
     share = VALIDATION / sum(LENGTHS["train"] + LENGTHS["extra"])  # of what could be read
     train, validation = hold_out(everything, round(len(everything) * share), name)
-    test = lambda: middle(read_compact("test", paths["test"])[0])  # noqa: E731
-    skipped = sum(left_out for _, left_out in read.values())
-    title = about(name).title + (f", {skipped:,} images left out" if skipped else "")
     made_of = "".join(sha256 for _, sha256 in ARCHIVES.values()) + (f"-{skipped}" if skipped else "")
+    test = lambda: middle(prepare("test")[0])  # noqa: E731
     sizes = len(read["test"][0]), md5(made_of.encode())
-    return SequenceDataset.of(name, train, middle(validation), test, *sizes, title=title)
+    return SequenceDataset(name, train, middle(validation), test, *sizes)
