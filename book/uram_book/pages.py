@@ -4,7 +4,6 @@ the explorer's script; `--readme` renews the README's table. Here are the tables
 
 import argparse
 import functools
-import itertools
 import re
 import sys
 from pathlib import Path
@@ -143,13 +142,8 @@ class Pages(Book):
 
     @functools.cached_property
     def cells(self) -> dict[tuple[str, str, str, str], list[dict]]:
-        """Records by table, preset, data set and row, in the order in which pages show them."""
-
-        def key(r: dict) -> tuple:
-            return r["table"], PUBLISHED_PRESETS.index(r["preset"]), records.dataset_name(r), r["row"]
-
-        found = itertools.groupby(sorted(self.facts.records, key=lambda r: (*key(r), r["seed"])), key)
-        return {(table, PUBLISHED_PRESETS[p], data, row): list(group) for (table, p, data, row), group in found}
+        """Records by table, preset, data set and row."""
+        return tables.by_cell(self.facts.records)
 
     def runs(self) -> list[dict]:
         """What each published row rests on and took, for the chapters on provenance and compute."""
