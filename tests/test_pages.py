@@ -1,6 +1,7 @@
 """Numbers reach a page in one way, and a sentence that the records contradict stops the build with one line."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -61,10 +62,10 @@ def test_a_number_prints_in_one_way(value, text):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(-0.195, "−0.20"), (0.0021, "+0.002"), (7.0913, "+7.09"), (16.81, "+16.8"), (0, "0.00")]
+    ("value", "text"), [(-0.1951, "−0.20"), (0.0021, "+0.002"), (7.0913, "+7.09"), (16.81, "+16.8"), (0, "0.00")]
 )
 def test_a_difference_prints_with_its_sign(value, text):
-    assert signed(value) in (text, text.replace("20", "19")) if value == -0.195 else signed(value) == text
+    assert signed(value) == text
 
 
 def test_an_interval_has_the_decimals_of_its_mean(results):
@@ -86,12 +87,7 @@ def test_a_finding_that_records_contradict_stops_the_build_with_one_line(results
     assert text.strip() == ""
     with pytest.raises(UramError) as error:
         book.check()
-    assert str(error.value).count("\n") == 0
-    assert (
-        "page.md" in str(error.value)
-        and "not supported" in str(error.value)
-        and "now say supported" in str(error.value)
-    )
+    assert re.fullmatch("[^\n]*page.md[^\n]*not supported[^\n]*now say supported[^\n]*", str(error.value))
 
 
 def test_a_finding_without_records_is_left_out(results, render):
@@ -139,9 +135,8 @@ def test_templates_hold_with_the_published_records(tmp_path, monkeypatch):
     pages.write_pages()
     written = {path.name for path in tmp_path.glob("*.md")}
     assert written == {path.name for path in facts.CHAPTERS.glob("*.md")}
-    assert not [
-        path.name for path in tmp_path.glob("*.md") if "{%" in path.read_text(encoding="utf-8").replace("{% call", "")
-    ]
+    texts = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.md")}
+    assert not [name for name, text in texts.items() if "{%" in text.replace("{% call", "")]
 
 
 def test_what_a_template_says_of_codes_has_a_definition():
@@ -213,18 +208,9 @@ def test_nbval_turns_red_when_one_published_number_is_altered(copy_of_project, t
     )
     notebook.cells = [setup, *kept]
     nbformat.write(notebook, copy_of_project / "notebooks" / "altered.ipynb")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--nbval-lax",
-        "--nbval-current-env",
-        "notebooks/altered.ipynb",
-    ]
-    environment = {**__import__("os").environ, "PYTHONPATH": f"{copy_of_project}:{copy_of_project / 'book'}"}
+    options = "-m pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env notebooks/altered.ipynb"
+    command = [sys.executable, *options.split()]
+    environment = {**os.environ, "PYTHONPATH": f"{copy_of_project}:{copy_of_project / 'book'}"}
     ran = subprocess.run(command, cwd=copy_of_project, env=environment, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 1 and "table1.csv is what the records give" in ran.stdout + ran.stderr, ran.stdout[-2000:]
 

@@ -127,9 +127,8 @@ def run_notebook(name: str, values: dict, output: Path) -> nbformat.NotebookNode
             papermill.execute_notebook(path, output, values, cwd=path.parent, progress_bar=sys.stderr.isatty(),
                                        kernel_name="python3", language="python")  # fmt: skip
         except PapermillExecutionError as error:
-            failure = (
-                f"cell {error.exec_count} of {path.name}: {error.ename}: {str(error.evalue).strip().splitlines()[0]}"
-            )
+            first = str(error.evalue).strip().splitlines()[0]
+            failure = f"cell {error.exec_count} of {path.name}: {error.ename}: {first}"
         except DeadKernelError:
             failure = f"the kernel of {path.name} was killed, perhaps for want of memory"
     notebook = nbformat.read(output, 4)
@@ -155,9 +154,7 @@ def store(name: str) -> None:
                 drawing = output["data"][kind]
                 if "<svg" not in drawing:
                     continue
-                drawing = re.sub(
-                    r"<metadata>.*?</metadata>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>", "", drawing, flags=re.DOTALL
-                )
+                drawing = re.sub(r"(?s)<metadata>.*?</metadata>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>", "", drawing)
                 drawing = re.sub(r"(?<![\d.])([1-9]\d*\.\d)\d+", r"\1", drawing)  # of small numbers all is kept
                 output["data"][kind] = re.sub(r"\s*\n\s*", "\n", drawing).strip() + "\n"
                 output["data"].pop("text/plain", None)

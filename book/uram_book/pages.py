@@ -28,13 +28,11 @@ SPAN = 2.0  # the scoreboard reaches from -SPAN to SPAN times the claimed effect
 class Pages(Book):
     """The book's templates with tables and figures. Every public method named in TOOLS can be called by a template."""
 
-    TOOLS = (
-        "scoreboard found rows claims_table open_claims runs mutants measured ledger_summary figure alike older".split()
-    )
+    TOOLS = "scoreboard found rows claims_table open_claims runs mutants measured ledger_summary figure alike older"
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self.environment.globals.update({name: getattr(self, name) for name in self.TOOLS})
+        self.environment.globals.update({name: getattr(self, name) for name in self.TOOLS.split()})
         self.environment.globals.update(settings=SETTINGS, commit_of=commit_of, label_of=label_of, explorer=live.find)
 
     # ---- Claims
@@ -83,14 +81,11 @@ class Pages(Book):
         for claim in (c for c in paper.CLAIMS if names is None or c.claim in names):
             mine = claims[claims["claim"] == claim.claim]
             for i, (part, same) in enumerate(mine.groupby("part", sort=False)):
-                anchor = (
-                    f'<span id="{claim.claim.lower()}"></span>'
-                    if i == 0 and source == "paper" and names is None
-                    else ""
-                )
+                first = i == 0 and source == "paper" and names is None
+                anchor = f'<span id="{claim.claim.lower()}"></span>' if first else ""
+                reported = self.printed("reported_effect", claim.claim, part, same["preset"].iloc[0])
                 line = {"Claim": f"{anchor}{claim.claim} {claim.statement if i == 0 else ''}", "Part": part,
-                        "Paper": self.printed("reported_effect", claim.claim, part,
-                                              same["preset"].iloc[0])}  # fmt: skip
+                        "Paper": reported}  # fmt: skip
                 for found in same.itertuples():
                     text = self.printed("effect", claim.claim, part, found.preset)
                     line[SETTINGS[found.preset]] = f"{text} {self.badge(found.verdict)}, {count(found.n_pairs, 'pair')}"
@@ -186,9 +181,7 @@ class Pages(Book):
 
     def measured(self, code: str, where: str = "") -> str:
         """The measured sensitivity of one decision, or where it is tested, for a cell of the ledger."""
-        mine = [
-            f"{words}: {with_interval(value, signed)}" for ledger, words, value in self.differences if ledger == code
-        ]
+        mine = [f"{words}: {with_interval(v, signed)}" for ledger, words, v in self.differences if ledger == code]
         return "<br>".join([*mine, where] if where else mine) or NOT_YET
 
     def ledger_summary(self) -> str:
@@ -202,13 +195,9 @@ class Pages(Book):
 
     def alike(self, table: str, row: str, way: str) -> str:
         """Our error in percent under a rival's conditions, at strong settings: `way` is a metric of the records."""
-        found = [
-            r
-            for (t, preset, _, own), runs in self.cells.items()
-            if (t, preset, own) == (table, "strong", row)
-            for r in runs
-        ]
-        values = [r["metrics"][way] for r in found if way in r["metrics"]]
+        wanted = (table, "strong", row)
+        found = [r["metrics"] for r in self.facts.records if (r["table"], r["preset"], r["row"]) == wanted]
+        values = [metrics[way] for metrics in found if way in metrics]
         return plain(sum(values) / len(values)) if values else NOT_YET
 
     def older(self) -> int:
@@ -246,9 +235,8 @@ def draw(name: str, facts, path: Path) -> None:
             "canvas-cost": lambda: plotting.canvas_cost(facts.bench["canvas"]),
             "effects": lambda: plotting.effects(facts.frame("claims").query("claim in ('C3', 'C4')")),
             }[name]()  # fmt: skip
-    figure = made.figure
-    write_atomically(path, lambda temporary: figure.savefig(temporary, format="svg", metadata={"Date": None}))
-    plt.close(figure)
+    write_atomically(path, lambda temporary: made.figure.savefig(temporary, format="svg", metadata={"Date": None}))
+    plt.close(made.figure)
 
 
 WIDTH, LINE = 300, 18  # of the scoreboard's pictures
@@ -332,9 +320,8 @@ def write_pages() -> Pages:
     pages = Pages()
     for template in sorted(CHAPTERS.glob("*.md")):
         text = pages.render(template.name)
-        write(
-            BOOK / template.name, f"% Made by `make book` from {template.relative_to(ROOT)}: edit that file.\n\n{text}"
-        )
+        made_from = template.relative_to(ROOT)
+        write(BOOK / template.name, f"% Made by `make book` from {made_from}: edit that file.\n\n{text}")
     live.write_script(GENERATED / "static")
     pages.check()
     return pages
