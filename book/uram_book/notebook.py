@@ -73,10 +73,15 @@ def show_retest(table: str) -> None:
           + (" A few may differ by rounding on another processor." if differ else ""), flush=True)  # fmt: skip
 
 
-def open_chapter(table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str):
-    """What a table's notebook begins with: make the runs that are not there yet; returns the plan."""
+def planned(table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str):
+    """The plan of a table's runs. Raises UramError for a name or number that is not allowed."""
     named = None if rows == "all" else words_of(rows)
-    made = plan.plan(table, preset, named, seeds, device, jobs, dataset, scheduler=scheduler)
+    return plan.plan(table, preset, named, seeds, device, jobs, dataset, scheduler=scheduler)
+
+
+def open_chapter(*asked) -> plan.Plan:
+    """What a table's notebook begins with, as `planned` takes it: make the runs that are not there yet."""
+    made = planned(*asked)
     print(made.announce(), flush=True)
     made.run()
     return made
@@ -200,13 +205,13 @@ def reproduce(options: argparse.Namespace) -> None:
     if options.store:
         return store(name)
     if options.what.startswith("table"):
-        rows = options.rows or (ARGUED[options.what] if preset == "quick" else "all")
-        values = {key: getattr(options, key) for key in ("preset", "seeds", "device", "jobs", "dataset", "scheduler")}
-        values["rows"] = rows
+        keys = ("preset", "seeds", "device", "jobs", "dataset", "rows", "scheduler")
+        values = {key: getattr(options, key) for key in keys}
+        values["rows"] = options.rows or (ARGUED[options.what] if preset == "quick" else "all")
+        planned(options.what, *values.values())  # mistakes are told before anything starts
         if preset == "quick" and not options.dataset:
             show_retest(options.what)
-        open_chapter(options.what, preset, options.seeds, options.device, options.jobs, options.dataset, rows,
-                     options.scheduler)  # fmt: skip
+        open_chapter(options.what, *values.values())
         print(f"running {name}.ipynb", flush=True)
     elif options.train:
         readings = ",".join(["ram-6,ours-6,ours-6-entropy,ours-6-entropy-context", *readings_of("table2")])
