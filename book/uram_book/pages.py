@@ -81,7 +81,8 @@ class Pages(Book):
         for claim in (c for c in paper.CLAIMS if names is None or c.claim in names):
             mine = claims[claims["claim"] == claim.claim]
             for i, (part, same) in enumerate(mine.groupby("part", sort=False)):
-                first = i == 0 and source == "paper" and names is None
+                defined = source == "paper" or not any(c.source == "paper" for c in claim.contrasts)
+                first = i == 0 and defined and names is None
                 anchor = f'<span id="{claim.claim.lower()}"></span>' if first else ""
                 reported = self.printed("reported_effect", claim.claim, part, same["preset"].iloc[0])
                 line = {"Claim": f"{anchor}{claim.claim} {claim.statement if i == 0 else ''}", "Part": part,
@@ -97,9 +98,12 @@ class Pages(Book):
     def open_claims(self) -> str:
         """Parts of claims without a comparison yet."""
         done = {tuple(key) for key in self.facts.frame("claims").get(["claim", "part"], pd.DataFrame()).to_numpy()}
-        parts = [(claim, contrast) for claim in paper.CLAIMS for contrast in claim.contrasts]
-        lines = [f"- {claim.claim}, {contrast.part}" for claim, contrast in parts
-                 if not any(c == claim.claim and p.startswith(contrast.part) for c, p in done)]  # fmt: skip
+        told = {claim for claim, _ in done}
+        anchors = {c.claim: f'<span id="{c.claim.lower()}"></span>' for c in paper.CLAIMS if c.claim not in told}
+        lines = []
+        for claim, part in ((one, contrast.part) for one in paper.CLAIMS for contrast in one.contrasts):
+            if not any(name == claim.claim and told_part.startswith(part) for name, told_part in done):
+                lines.append(f"- {anchors.pop(claim.claim, '')}{claim.claim} {claim.statement}: {part}")
         return "## Not measured yet\n\n" + "\n".join(lines) if lines else ""
 
     # ---- Tables
