@@ -30,19 +30,19 @@ def seeds_by_images(seed: int, seeds: int = 4, images: int = 60, error: float = 
     return (rng.random((seeds, images)) < hard).astype(float)
 
 
-@given(trials=st.integers(1, 20_000), share=st.floats(0, 1), confidence=st.sampled_from([0.9, 0.95, 0.99]))
-def test_oracle12_wilson_agrees_with_scipy(trials, share, confidence):
+@given(trials=st.integers(1, 20_000), share=st.floats(0, 1))
+def test_oracle12_wilson_agrees_with_scipy(trials, share):
     successes = round(share * trials)
-    truth = scipy.stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
-    assert wilson(successes, trials, confidence) == pytest.approx((truth.low, truth.high), abs=1e-12)
+    truth = scipy.stats.binomtest(successes, trials).proportion_ci(method="wilson")
+    assert wilson(successes, trials) == pytest.approx((truth.low, truth.high), abs=1e-12)
 
 
-@given(seed=st.integers(0, 10_000), seeds=st.integers(2, 10), confidence=st.sampled_from([0.9, 0.95]))
-def test_oracle12_seeds_alone_give_the_t_interval(seed, seeds, confidence):
+@given(seed=st.integers(0, 10_000), seeds=st.integers(2, 10))
+def test_oracle12_seeds_alone_give_the_t_interval(seed, seeds):
     """Where all images are alike, only seeds vary: scipy's one-sample t interval is the truth."""
     means = np.random.default_rng(seed).random(seeds)
-    truth = scipy.stats.ttest_1samp(means, 0).confidence_interval(confidence)
-    found = crossed_interval(np.repeat(means[:, None], 500, 1), confidence)
+    truth = scipy.stats.ttest_1samp(means, 0).confidence_interval(0.95)
+    found = crossed_interval(np.repeat(means[:, None], 500, 1))
     assert found == pytest.approx((means.mean(), truth.low, truth.high), abs=1e-9)
 
 
@@ -55,14 +55,14 @@ def test_oracle12_images_alone_give_the_t_interval(seed, images):
     assert found == pytest.approx((values.mean(), truth.low, truth.high), abs=1e-9)
 
 
-@given(seed=st.integers(0, 10_000), confidence=st.sampled_from([0.9, 0.95]))
-def test_oracle12_both_together_add_the_squares_of_scipys_two_intervals(seed, confidence):
+@given(seed=st.integers(0, 10_000))
+def test_oracle12_both_together_add_the_squares_of_scipys_two_intervals(seed):
     """Independent truth: scipy's t intervals of the seeds' means and of the images' means."""
     values = seeds_by_images(seed)
     values[0, 0] = 0.5  # never all alike
-    spans = [scipy.stats.ttest_1samp(values.mean(axis), 0).confidence_interval(confidence) for axis in (0, 1)]
+    spans = [scipy.stats.ttest_1samp(values.mean(axis), 0).confidence_interval(0.95) for axis in (0, 1)]
     halves = [np.ptp(span) / 2 for span in spans]
-    mean, low, high = crossed_interval(values, confidence)
+    mean, low, high = crossed_interval(values)
     assert mean == pytest.approx(values.mean())
     assert (high - low) / 2 == pytest.approx(np.hypot(*halves), rel=1e-9)
     assert high - mean == pytest.approx(mean - low)
@@ -96,17 +96,6 @@ def test_oracle12_coverage_of_the_crossed_interval_does_not_fall_short(seeds, mo
     """95 %, within three standard errors (1.7) of 1,500 simulations; in 3,000 it was 94.3 to 96.2 % with ten seeds, and
     95.0 to 98.0 % with three: too wide rather than too narrow where both sources count alike."""
     assert 0.933 < simulated_coverage(seeds, seed_sd, image_sd, noise_sd=0.1) < most
-
-
-def test_oracle12_coverage_ignoring_one_source_would_be_far_off():
-    """The reason for the crossed interval: seeds alone miss the variation between test sets."""
-    rng = np.random.default_rng(3)
-    hits = 0
-    for _ in range(400):
-        values = 5 + rng.normal(0, 0.02, (10, 1)) + rng.normal(0, 1, (1, 80))
-        seeds_alone = scipy.stats.ttest_1samp(values.mean(1), 5).confidence_interval(0.95)
-        hits += seeds_alone.low <= 5 <= seeds_alone.high
-    assert hits / 400 < 0.3
 
 
 def test_crossed_interval_needs_two_seeds_and_allows_no_variation():

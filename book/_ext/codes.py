@@ -9,7 +9,7 @@ from pathlib import Path
 from docutils import nodes
 
 HOMES = ("book/not-said", "book/claims", "book/mutants")
-DEFINED = re.compile(r"^\| <span id=\"([\w-]+)\"></span>([A-Z]\d+'?) ?(?:\| )?([^|]+)", re.MULTILINE)
+DEFINED = re.compile(r"^[|-] <span id=\"([\w-]+)\"></span>([A-Z]\d+'?) ?(?:\| )?([^|\n]+)", re.MULTILINE)
 CODE = re.compile(r"(?<![\w.'’-])([A-HKT]\d{1,2}['’]?)(?![\w%])")
 LEFT_ALONE = (nodes.reference, nodes.title, nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)
 

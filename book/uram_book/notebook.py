@@ -73,18 +73,15 @@ def show_retest(table: str) -> None:
           + (" A few may differ by rounding on another processor." if differ else ""), flush=True)  # fmt: skip
 
 
-def plan_of(table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str):
-    """The plan of what was asked for; rows: names with commas between them, or `all`."""
+def planned(table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str):
+    """The plan of a table's runs. Raises UramError for a name or number that is not allowed."""
     named = None if rows == "all" else words_of(rows)
     return plan.plan(table, preset, named, seeds, device, jobs, dataset, scheduler=scheduler)
 
 
 def open_chapter(*asked) -> plan.Plan:
-    """What a table's notebook begins with: `plan_of` what was asked, and make the runs that are not there yet."""
-    return carry_out(plan_of(*asked))
-
-
-def carry_out(made: plan.Plan) -> plan.Plan:
+    """What a table's notebook begins with, as `planned` takes it: make the runs that are not there yet."""
+    made = planned(*asked)
     print(made.announce(), flush=True)
     made.run()
     return made
@@ -135,9 +132,8 @@ def run_notebook(name: str, values: dict, output: Path) -> nbformat.NotebookNode
             papermill.execute_notebook(path, output, values, cwd=path.parent, progress_bar=sys.stderr.isatty(),
                                        kernel_name="python3", language="python")  # fmt: skip
         except PapermillExecutionError as error:
-            failure = (
-                f"cell {error.exec_count} of {path.name}: {error.ename}: {str(error.evalue).strip().splitlines()[0]}"
-            )
+            first = str(error.evalue).strip().splitlines()[0]
+            failure = f"cell {error.exec_count} of {path.name}: {error.ename}: {first}"
         except DeadKernelError:
             failure = f"the kernel of {path.name} was killed, perhaps for want of memory"
     notebook = nbformat.read(output, 4)
@@ -163,9 +159,7 @@ def store(name: str) -> None:
                 drawing = output["data"][kind]
                 if "<svg" not in drawing:
                     continue
-                drawing = re.sub(
-                    r"<metadata>.*?</metadata>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>", "", drawing, flags=re.DOTALL
-                )
+                drawing = re.sub(r"(?s)<metadata>.*?</metadata>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>", "", drawing)
                 drawing = re.sub(r"(?<![\d.])([1-9]\d*\.\d)\d+", r"\1", drawing)  # of small numbers all is kept
                 output["data"][kind] = re.sub(r"\s*\n\s*", "\n", drawing).strip() + "\n"
                 output["data"].pop("text/plain", None)
@@ -211,13 +205,13 @@ def reproduce(options: argparse.Namespace) -> None:
     if options.store:
         return store(name)
     if options.what.startswith("table"):
-        rows = options.rows or (ARGUED[options.what] if preset == "quick" else "all")
-        values = {key: getattr(options, key) for key in ("preset", "seeds", "device", "jobs", "dataset", "scheduler")}
-        values["rows"] = rows
-        made = plan_of(options.what, **values)  # a mistake is told before anything starts
+        keys = ("preset", "seeds", "device", "jobs", "dataset", "rows", "scheduler")
+        values = {key: getattr(options, key) for key in keys}
+        values["rows"] = options.rows or (ARGUED[options.what] if preset == "quick" else "all")
+        planned(options.what, *values.values())  # mistakes are told before anything starts
         if preset == "quick" and not options.dataset:
             show_retest(options.what)
-        carry_out(made)
+        open_chapter(options.what, *values.values())
         print(f"running {name}.ipynb", flush=True)
     elif options.train:
         readings = ",".join(["ram-6,ours-6,ours-6-entropy,ours-6-entropy-context", *readings_of("table2")])

@@ -4,7 +4,6 @@ the explorer's script; `--readme` renews the README's table. Here are the tables
 
 import argparse
 import functools
-import itertools
 import re
 import sys
 from pathlib import Path
@@ -29,13 +28,11 @@ SPAN = 2.0  # the scoreboard reaches from -SPAN to SPAN times the claimed effect
 class Pages(Book):
     """The book's templates with tables and figures. Every public method named in TOOLS can be called by a template."""
 
-    TOOLS = (
-        "scoreboard found rows claims_table open_claims runs mutants measured ledger_summary figure alike older".split()
-    )
+    TOOLS = "scoreboard found rows claims_table open_claims runs mutants measured ledger_summary figure alike older"
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self.environment.globals.update({name: getattr(self, name) for name in self.TOOLS})
+        self.environment.globals.update({name: getattr(self, name) for name in self.TOOLS.split()})
         self.environment.globals.update(settings=SETTINGS, commit_of=commit_of, label_of=label_of, explorer=live.find)
 
     # ---- Claims
@@ -80,16 +77,16 @@ class Pages(Book):
         claims, lines = self.facts.frame("claims"), []
         if not len(claims):
             return "No claim is measured yet.\n"
-        said = set(claims.loc[claims["source"] == "paper", "claim"])
         claims = claims[claims["source"] == source]
         for claim in (c for c in paper.CLAIMS if names is None or c.claim in names):
             mine = claims[claims["claim"] == claim.claim]
             for i, (part, same) in enumerate(mine.groupby("part", sort=False)):
-                first = i == 0 and names is None and (source == "paper" or claim.claim not in said)
-                anchor = anchor_of(claim.claim) if first else ""
+                defined = source == "paper" or not any(c.source == "paper" for c in claim.contrasts)
+                first = i == 0 and defined and names is None
+                anchor = f'<span id="{claim.claim.lower()}"></span>' if first else ""
+                reported = self.printed("reported_effect", claim.claim, part, same["preset"].iloc[0])
                 line = {"Claim": f"{anchor}{claim.claim} {claim.statement if i == 0 else ''}", "Part": part,
-                        "Paper": self.printed("reported_effect", claim.claim, part,
-                                              same["preset"].iloc[0])}  # fmt: skip
+                        "Paper": reported}  # fmt: skip
                 for found in same.itertuples():
                     text = self.printed("effect", claim.claim, part, found.preset)
                     line[SETTINGS[found.preset]] = f"{text} {self.badge(found.verdict)}, {count(found.n_pairs, 'pair')}"
@@ -101,14 +98,13 @@ class Pages(Book):
     def open_claims(self) -> str:
         """Parts of claims without a comparison yet."""
         done = {tuple(key) for key in self.facts.frame("claims").get(["claim", "part"], pd.DataFrame()).to_numpy()}
-        known = {claim for claim, _ in done}
-        parts = [(claim, contrast) for claim in paper.CLAIMS for contrast in claim.contrasts]
-        lines = [{"Claim": f"{'' if claim.claim in known else anchor_of(claim.claim)}{claim.claim} {claim.statement}",
-                  "Part": contrast.part} for claim, contrast in parts
-                 if not any(c == claim.claim and p.startswith(contrast.part) for c, p in done)]  # fmt: skip
-        if not lines:
-            return ""
-        return "## Not measured yet\n\n" + table_of(pd.DataFrame(lines), "Parts without enough runs.", "numbers")
+        told = {claim for claim, _ in done}
+        anchors = {c.claim: f'<span id="{c.claim.lower()}"></span>' for c in paper.CLAIMS if c.claim not in told}
+        lines = []
+        for claim, part in ((one, contrast.part) for one in paper.CLAIMS for contrast in one.contrasts):
+            if not any(name == claim.claim and told_part.startswith(part) for name, told_part in done):
+                lines.append(f"- {anchors.pop(claim.claim, '')}{claim.claim} {claim.statement}: {part}")
+        return "## Not measured yet\n\n" + "\n".join(lines) if lines else ""
 
     # ---- Tables
 
@@ -145,13 +141,8 @@ class Pages(Book):
 
     @functools.cached_property
     def cells(self) -> dict[tuple[str, str, str, str], list[dict]]:
-        """Records by table, preset, data set and row, in the order in which pages show them."""
-
-        def key(r: dict) -> tuple:
-            return r["table"], PUBLISHED_PRESETS.index(r["preset"]), records.dataset_name(r), r["row"]
-
-        found = itertools.groupby(sorted(self.facts.records, key=lambda r: (*key(r), r["seed"])), key)
-        return {(table, PUBLISHED_PRESETS[p], data, row): list(group) for (table, p, data, row), group in found}
+        """Records by table, preset, data set and row."""
+        return tables.by_cell(self.facts.records)
 
     def runs(self) -> list[dict]:
         """What each published row rests on and took, for the chapters on provenance and compute."""
@@ -194,9 +185,7 @@ class Pages(Book):
 
     def measured(self, code: str, where: str = "") -> str:
         """The measured sensitivity of one decision, or where it is tested, for a cell of the ledger."""
-        mine = [
-            f"{words}: {with_interval(value, signed)}" for ledger, words, value in self.differences if ledger == code
-        ]
+        mine = [f"{words}: {with_interval(v, signed)}" for ledger, words, v in self.differences if ledger == code]
         return "<br>".join([*mine, where] if where else mine) or NOT_YET
 
     def ledger_summary(self) -> str:
@@ -210,13 +199,9 @@ class Pages(Book):
 
     def alike(self, table: str, row: str, way: str) -> str:
         """Our error in percent under a rival's conditions, at strong settings: `way` is a metric of the records."""
-        found = [
-            r
-            for (t, preset, _, own), runs in self.cells.items()
-            if (t, preset, own) == (table, "strong", row)
-            for r in runs
-        ]
-        values = [r["metrics"][way] for r in found if way in r["metrics"]]
+        wanted = (table, "strong", row)
+        found = [r["metrics"] for r in self.facts.records if (r["table"], r["preset"], r["row"]) == wanted]
+        values = [metrics[way] for metrics in found if way in metrics]
         return plain(sum(values) / len(values)) if values else NOT_YET
 
     def older(self) -> int:
@@ -254,14 +239,8 @@ def draw(name: str, facts, path: Path) -> None:
             "canvas-cost": lambda: plotting.canvas_cost(facts.bench["canvas"]),
             "effects": lambda: plotting.effects(facts.frame("claims").query("claim in ('C3', 'C4')")),
             }[name]()  # fmt: skip
-    figure = made.figure
-    write_atomically(path, lambda temporary: figure.savefig(temporary, format="svg", metadata={"Date": None}))
-    plt.close(figure)
-
-
-def anchor_of(code: str) -> str:
-    """What the links of a code lead to."""
-    return f'<span id="{code.lower()}"></span>'
+    write_atomically(path, lambda temporary: made.figure.savefig(temporary, format="svg", metadata={"Date": None}))
+    plt.close(made.figure)
 
 
 WIDTH, LINE = 300, 18  # of the scoreboard's pictures
@@ -345,9 +324,8 @@ def write_pages() -> Pages:
     pages = Pages()
     for template in sorted(CHAPTERS.glob("*.md")):
         text = pages.render(template.name)
-        write(
-            BOOK / template.name, f"% Made by `make book` from {template.relative_to(ROOT)}: edit that file.\n\n{text}"
-        )
+        made_from = template.relative_to(ROOT)
+        write(BOOK / template.name, f"% Made by `make book` from {made_from}: edit that file.\n\n{text}")
     live.write_script(GENERATED / "static")
     pages.check()
     return pages

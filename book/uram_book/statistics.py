@@ -13,9 +13,7 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
-FLAT = (
-    0.1  # exponent below which a cost counts as not growing: a hundredfold size then costs less than 1.6 times as much
-)
+FLAT = 0.1  # exponent below which a cost counts as not growing: a hundredfold size then costs less than 1.6-fold
 FEWEST = 3  # pairs of runs that a verdict takes: two that happen to agree make a narrow interval of next to nothing
 
 
@@ -29,16 +27,16 @@ class Estimate:
     n: int
 
 
-def wilson(successes: float, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def wilson(successes: float, trials: int) -> tuple[float, float]:
     """Wilson's interval of a proportion, as fractions of 1."""
-    z = stats.norm.ppf(0.5 + confidence / 2)
+    z = stats.norm.ppf(0.5 + CONFIDENCE / 2)
     p = successes / trials
     centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
     return centre - half, centre + half
 
 
-def crossed_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+def crossed_interval(values: np.ndarray) -> tuple[float, float, float]:
     """Mean and interval of values (seeds, images), both seen as samples. At least two seeds.
 
     The half-width is the root of the sum of two squares: that of the t interval over the seeds' means, and that of the
@@ -50,13 +48,13 @@ def crossed_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tupl
     if seeds < 2:
         raise ValueError("an interval over seeds needs at least two")
     mean = values.mean()
-    half = math.hypot(t_half_width(values.mean(1), confidence), t_half_width(values.mean(0), confidence))
+    half = math.hypot(t_half_width(values.mean(1)), t_half_width(values.mean(0)))
     return mean, mean - half, mean + half
 
 
-def t_half_width(values: np.ndarray, confidence: float = CONFIDENCE) -> float:
+def t_half_width(values: np.ndarray) -> float:
     """Half the width of the t interval of a mean. At least two values."""
-    return stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * stats.sem(values)
+    return stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * stats.sem(values)
 
 
 def estimate(wrong: np.ndarray) -> Estimate:

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 from collections.abc import Iterable
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,8 @@ CLAIM_COLUMNS = (
 READING_COLUMNS = "effect,reading,budget,n_pairs,effect_mean,ci_low,ci_high,paper_effect,note".split(",")
 # What a quantity of `details` can be, by a word in its name; the first that fits. Others are from 0 on.
 BOUNDS = {"q_value": (-np.inf, np.inf), "bits": (0, 1), "percent": (0, 100), "error": (0, 100), "accuracy": (0, 100)}
+# A table's own data set, and what stands in for it.
+HOMES = {table: (own, *data.STAND_INS.get(own, ())) for table, own in paper.DATASETS.items()}
 BENCHMARK = "bench"  # what stands for a preset where `make bench` measured
 PUBLISHED_AT = ("strong", "paper")  # presets of published records, those that a reader's own resemble first
 # P-value of Bartlett's test below which standard deviations are not pooled. Where readings spread alike this costs
@@ -43,8 +44,15 @@ EARLY = 7  # the epoch of the short budget at paper settings
 
 def by_cell(records: list[dict]) -> dict[tuple[str, str, str, str], list[dict]]:
     """Records grouped by (table, preset, data set, row), each group ordered by seed."""
-    key = lambda r: (r["table"], r["preset"], dataset_name(r), r["row"])  # noqa: E731
-    return {cell: sorted(group, key=lambda r: r["seed"]) for cell, group in groupby(sorted(records, key=key), key)}
+    cells = {}
+    for r in records:
+        cells.setdefault((r["table"], r["preset"], dataset_name(r), r["row"]), []).append(r)
+    return {cell: sorted(group, key=lambda r: r["seed"]) for cell, group in sorted(cells.items())}
+
+
+def cells_of(name: str, records: list[dict]) -> dict[tuple[str, str, str], list[dict]]:
+    """Records of one table, grouped by (preset, data set, row)."""
+    return {cell[1:]: group for cell, group in by_cell(records).items() if cell[0] == name}
 
 
 def with_header(frame: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -60,8 +68,7 @@ def outcomes(records: list[dict]) -> np.ndarray:
 
 def published_on(table: str, present: set[str]) -> str:
     """The data set that a table is published on, of those `present`: the paper's own, or else what stands in for it."""
-    own = paper.DATASETS[table]
-    return next((name for name in (own, *data.STAND_INS.get(own, ())) if name in present), own)
+    return next((name for name in HOMES[table] if name in present), paper.DATASETS[table])
 
 
 def table(name: str, records: list[dict]) -> pd.DataFrame:
@@ -70,9 +77,7 @@ def table(name: str, records: list[dict]) -> pd.DataFrame:
     The paper's value, and so the verdict, is given for results on the paper's own data set alone.
     """
     lines = []
-    for (owner, preset, dataset, row), group in by_cell(records).items():
-        if owner != name:
-            continue
+    for (preset, dataset, row), group in cells_of(name, records).items():
         reported, metric = paper.row(name, row), paper.metric(name)
         ours = statistics.estimate(outcomes(group))
         comparable = reported is not None and dataset == paper.DATASETS[name]
@@ -99,8 +104,8 @@ def ways_of_testing(name: str, records: list[dict]) -> pd.DataFrame:
         "averaged over 10": "test_error_averaged", "averaged over 5": "test_error_monte_carlo",
     }  # fmt: skip
     lines = []
-    for (owner, preset, dataset, row), group in by_cell(records).items():
-        if owner != name or "@" in row or not any(way in group[0]["metrics"] for way in list(ways.values())[1:]):
+    for (preset, dataset, row), group in cells_of(name, records).items():
+        if "@" in row or not any(way in group[0]["metrics"] for way in list(ways.values())[1:]):
             continue
         found = {way: [r["metrics"][key] for r in group if key in r["metrics"]] for way, key in ways.items()}
         means = {way: round(float(np.mean(values)), 2) if values else None for way, values in found.items()}
@@ -113,9 +118,7 @@ def details(name: str, records: list[dict]) -> pd.DataFrame:
     """What else the records of a table hold, in long form; columns `DETAIL_COLUMNS`. Intervals are over seeds alone and
     end where the quantity does."""
     lines = []
-    for (owner, preset, dataset, row), group in by_cell(records).items():
-        if owner != name:
-            continue
+    for (preset, dataset, row), group in cells_of(name, records).items():
         series = [series_of(r) for r in group]
         for quantity in series[0]:
             values = [numbers[quantity] for numbers in series]
@@ -263,8 +266,8 @@ def judged(contrast: paper.Contrast, preset: str, cells: dict) -> dict | None:
     own = paper.DATASETS[contrast.table]
     present = {name for table, at, name, _ in cells if (table, at) == (contrast.table, preset)}
     main = published_on(contrast.table, present)
-    suffixes = BESIDE.get(contrast.measure, ("",))
-    ours = MEASURES[contrast.measure](*paired_groups(cells, contrast, preset, main, suffixes))
+    groups = paired_groups(cells, contrast, preset, main)
+    ours = MEASURES[contrast.measure](*groups) if groups[0] else None
     if ours is None:
         return None
     effect, verdict = None, statistics.direction_verdict(ours)
@@ -284,21 +287,20 @@ def judged(contrast: paper.Contrast, preset: str, cells: dict) -> dict | None:
 
 def deciding_attacks(cells: dict, contrast: paper.Contrast, preset: str, dataset: str) -> str:
     """For rows that are attacked, which attacks broke the most images of each; else nothing."""
-    decided = {
-        row: sorted({r["metrics"]["decided_by"] for r in cells[contrast.table, preset, dataset, row]})
-        for row in (contrast.worse, contrast.better)
-        if contrast.table == "table4"
-    }
-    return "".join(f"; {row} broken most by {' or '.join(names)}" for row, names in decided.items())
+    if contrast.table != "table4":
+        return ""
+    text = ""
+    for row in (contrast.worse, contrast.better):
+        names = sorted({r["metrics"]["decided_by"] for r in cells[contrast.table, preset, dataset, row]})
+        text += f"; {row} broken most by {' or '.join(names)}"
+    return text
 
 
-def paired_groups(
-    cells: dict, contrast: paper.Contrast, preset: str, dataset: str, suffixes: Iterable[str]
-) -> list[list[dict]]:
-    """The records of the better and the worse row, and of their readings named by `suffixes`, for the seeds that all of
-    them have."""
+def paired_groups(cells: dict, contrast: paper.Contrast, preset: str, dataset: str) -> list[list[dict]]:
+    """The records of the better and the worse row, and of the readings that the measure needs beside them, for the
+    seeds that all of them have."""
     groups = []
-    for suffix, row in itertools.product(suffixes, (contrast.better, contrast.worse)):
+    for suffix, row in itertools.product(BESIDE.get(contrast.measure, ("",)), (contrast.better, contrast.worse)):
         on = READINGS[suffix[1:]].changes["dataset"] if suffix else dataset
         groups.append(cells.get((contrast.table, preset, on, row + suffix), []))
     return compared(*groups)
@@ -333,43 +335,41 @@ def paired_curves(better: list[dict], worse: list[dict]) -> np.ndarray:
     return np.array([np.subtract(ours[seed][:epochs], theirs[seed][:epochs]) for seed in sorted(ours)])
 
 
-# What a contrast may be measured in. Each function takes the records of the better and the worse row, paired by seed,
-# and returns the effect, or None where they are too few to tell.
+# What a contrast may be measured in. Each function takes the records of the better and the worse row, at least one pair
+# by seed, and returns the effect, or None where they are too few to tell.
 
 
-def effect_on_outcome(better: list[dict], worse: list[dict]) -> statistics.Estimate | None:
+def effect_on_outcome(better: list[dict], worse: list[dict]) -> Estimate:
     """The difference of the table's metric, in percentage points, paired by seed and test image."""
-    return statistics.paired_difference(outcomes(better), outcomes(worse)) if better else None
+    return statistics.paired_difference(outcomes(better), outcomes(worse))
 
 
-def effect_on_spread(better: list[dict], worse: list[dict]) -> statistics.Estimate | None:
+def effect_on_spread(better: list[dict], worse: list[dict]) -> Estimate | None:
     """The change of the standard deviation of the test error over seeds, in percent."""
     errors = [[r["metrics"]["test_error"] for r in group] for group in (better, worse)]
     return statistics.spread_change(*errors) if len(better) > 1 and np.ptp(errors[1]) > 0 else None
 
 
-def effect_on_dependence(better: list[dict], worse: list[dict]) -> statistics.Estimate | None:
+def effect_on_dependence(better: list[dict], worse: list[dict]) -> Estimate:
     """The difference of the share of images whose answer hangs on the start, in percentage points."""
-    return statistics.paired_difference(hang_on_start(better), hang_on_start(worse)) if better else None
+    return statistics.paired_difference(hang_on_start(better), hang_on_start(worse))
 
 
-def effect_on_blanks(better: list[dict], worse: list[dict]) -> statistics.Estimate | None:
-    """The difference of the share of blank patches among those that the policy chose, in percentage points. Records
-    hold its mean over images, so the interval is over seeds alone."""
-    pairs = zip(better, worse, strict=True)
-    differences = [blank_percent(one) - blank_percent(other) for one, other in pairs]
-    return statistics.mean_over_seeds(differences) if len(differences) > 1 else None
+def effect_on_blanks(better: list[dict], worse: list[dict]) -> Estimate | None:
+    """The difference of the share of blank patches (none of whose pixels differ when binarised) among those that the
+    policy chose, so without the start, in percentage points. Records hold its mean over images, so the interval is over
+    seeds alone."""
+    blanks = [[float(np.mean(r["metrics"]["blank_patch_percent"][1:])) for r in group] for group in (better, worse)]
+    return statistics.mean_over_seeds(np.subtract(*blanks)) if len(better) > 1 else None
 
 
 def effect_on_harm(
     better: list[dict], worse: list[dict], better_fewer: list[dict], worse_fewer: list[dict]
-) -> statistics.Estimate | None:
+) -> Estimate:
     """The difference of what the table's clutter adds to the error over fewer pieces, in percentage points, paired by
     seed and test digit: the test sets hold the same digits in the same order, at other places."""
-    if not better:
-        return None
-    harm = lambda more, fewer: outcomes(more) - outcomes(fewer)  # noqa: E731
-    return statistics.paired_difference(harm(better, better_fewer), harm(worse, worse_fewer))
+    ours, theirs = outcomes(better) - outcomes(better_fewer), outcomes(worse) - outcomes(worse_fewer)
+    return statistics.paired_difference(ours, theirs)
 
 
 MEASURES = {
@@ -389,12 +389,6 @@ def hang_on_start(records: list[dict]) -> np.ndarray:
     return ((shares > 0) & (shares < 1)).astype(float)
 
 
-def blank_percent(record: dict) -> float:
-    """Percent of blank patches, none of whose pixels differ when binarised, among all but the one at the start, which
-    no action led to."""
-    return float(np.mean(record["metrics"]["blank_patch_percent"][1:]))
-
-
 # ---- Readings
 
 # The paper's effects on Table 2 at 6 glimpses: (row with, row without).
@@ -409,7 +403,7 @@ MAIN = "main reading"
 
 def rows_under(reading: str, effect: str) -> tuple[str, str] | None:
     """The two rows whose difference is `effect` under a reading, the reading's own row where it has one; None where it
-    changes neither, or where the start is bounded and not chosen (it then counts as a chooser's row)."""
+    leaves the row with the effect as it is. A start that is bounded and not chosen counts as a chooser's row."""
     better, worse = EFFECTS[effect]
     if reading == MAIN:
         return better, worse
@@ -418,8 +412,6 @@ def rows_under(reading: str, effect: str) -> tuple[str, str] | None:
         return None
     if effect == "top-down" and "start" in known.changes:  # what a perfect or blind chooser would gain
         return f"ram-6@{reading}", worse
-    if not {better, worse} & set(known.rows):
-        return None
     if better not in known.rows:  # a change of the row without alone says nothing of the effect
         return None
     # The row without is read alike as far as the reading says something of it: `early` pays a chooser that RAM lacks.
@@ -482,27 +474,22 @@ def factorial(records: list[dict], preset: str) -> pd.DataFrame:
     cells = {row: group for (table, at, on, row), group in by_cell(records).items()
              if at == preset and is_home(table, on, row)}  # fmt: skip
     factors = ("top-down", "entropy", "context")
-    names = {
-        levels: "-".join(
-            ("ours-6" if levels[0] else "ram-6", *[f for f, on in zip(factors[1:], levels[1:], strict=True) if on])
-        )
-        for levels in itertools.product((False, True), repeat=3)
-    }
+    names = {}  # (top-down, entropy, context) -> row
+    for top_down, *others in itertools.product((False, True), repeat=3):
+        ideas = itertools.compress(factors[1:], others)
+        names[top_down, *others] = "-".join(("ours-6" if top_down else "ram-6", *ideas))
     lines = [
-        {"row": row, **dict(zip(factors, ["yes" if on else "–" for on in levels], strict=True)),
+        {"row": row, **{factor: "yes" if on else "–" for factor, on in zip(factors, levels, strict=True)},
          "error (%)": interval_text(statistics.estimate(outcomes(cells[row]))) if row in cells else "not measured"}
         for levels, row in names.items()
     ]  # fmt: skip
     for i, factor in enumerate(factors):
-        pairs = [(names[k], names[tuple(False if j == i else on for j, on in enumerate(k))]) for k in names if k[i]]
+        pairs = [(row, names[*levels[:i], False, *levels[i + 1 :]]) for levels, row in names.items() if levels[i]]
         groups = compared(*(cells.get(row, []) for pair in pairs for row in pair))
         text = "not measured"
         if groups[0]:
-            shares = np.stack(
-                [outcomes(group) for group in groups]
-            )  # (2 pairs, seeds, images), with and without in turn
-            found = statistics.paired_difference(shares[::2].mean(0), shares[1::2].mean(0))
-            text = interval_text(found)
+            shares = np.stack([outcomes(group) for group in groups])  # (2 pairs, seeds, images), with, without in turn
+            text = interval_text(statistics.paired_difference(shares[::2].mean(0), shares[1::2].mean(0)))
         lines.append({"row": f"main effect of {factor}", **dict.fromkeys(factors, ""), "error (%)": text})
     return with_header(pd.DataFrame(lines), "row")
 
@@ -519,19 +506,11 @@ def shared_settings(chosen: dict[str, list[Experiment]]) -> pd.DataFrame:
     columns = {}
     for at, of in chosen.items():
         settings = [dataclasses.asdict(made.get((e.table, e.preset, e.row), e.config)) for e in of]
-        columns[at] = {
-            name: str(settings[0][name]) if all(s[name] == settings[0][name] for s in settings) else "by row"
-            for name in defaults
-        }
+        values = {name: {str(one[name]) for one in settings} for name in defaults}
+        columns[at] = {name: found.pop() if len(found) == 1 else "by row" for name, found in values.items()}
     frame = pd.DataFrame(columns)
-    told = [
-        name for name in frame.index if any(value not in (str(defaults[name]), "by row") for value in frame.loc[name])
-    ]
+    told = [name for name in frame.index if not set(frame.loc[name]) <= {str(defaults[name]), "by row"}]
     return frame.loc[told].rename_axis(columns="setting")
-
-
-# A table's own data set, and what stands in for it.
-HOMES = {table: (own, *data.STAND_INS.get(own, ())) for table, own in paper.DATASETS.items()}
 
 
 def of_older_recipe(records: list[dict]) -> list[str]:
@@ -631,10 +610,5 @@ def interval_text(estimate: Estimate) -> str:
     return f"{estimate.mean:.2f} [{estimate.low:.2f}, {estimate.high:.2f}], {seeds}".replace("-", "−")
 
 
-def main() -> None:
-    """Rewrite all files; `make tables`."""
-    print(*write_tables(), sep="\n")
-
-
 if __name__ == "__main__":
-    main()
+    print(*write_tables(), sep="\n")
