@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from uram_lib.attacks import LOSSES, fgsm, frozen, literal_pgd, look, margin, pgd, pgd_path, sign_noise, square
+from uram_lib.attacks import LOSSES, fgsm, frozen, literal_pgd, look, margin, pgd, sign_noise, square
 from uram_lib.seeding import initialise
 
 SHAPE = (2, 4, 4)
@@ -54,6 +54,11 @@ def linear(seed: int, batch: int = 200):
     return model, images, (model.margin(images) > 0).long()
 
 
+def uphill(model: Linear, labels: Tensor) -> Tensor:
+    """The sign of the loss's gradient in each image, (B, C, H, W)."""
+    return (1 - 2 * labels).view(-1, 1, 1, 1) * model.weight.detach().sign().view(1, *SHAPE)
+
+
 def all_attacks(epsilon: float, seed: int = 0, steps: int = 5):
     """Every attack of the module, as functions of (model, images, labels)."""
     g = torch.Generator().manual_seed(seed)
@@ -77,14 +82,13 @@ def test_oracle11_the_optimum_of_a_linear_model_is_x_plus_epsilon_sign_w(name, e
     epsilon |w|_1, and the robust accuracy is the share of images with a clean margin above that.
 
     Equality with a public implementation was checked once, outside the project: PGD of torchattacks (repository
-    Harry24k/adversarial-attacks-pytorch, commit 005d51c, without its random start) against the last point of
-    `pgd_path`, on 4 networks of two layers x 50 images in double precision, with (epsilon, step, steps) of
+    Harry24k/adversarial-attacks-pytorch, commit 005d51c, without its random start) against the last point that `pgd`
+    visits, on 4 networks of two layers x 50 images in double precision, with (epsilon, step, steps) of
     (8/255, 2/255, 10), (0.3, 0.025, 30) and (0.1, 0.1, 1): no value differs by more than 6.0e-8, which is `ROUNDING`.
     """
     model, images, labels = linear(3)
-    sign = (1 - 2 * labels).view(-1, 1, 1, 1) * model.weight.detach().sign().view(1, *SHAPE)
     adversarial = all_attacks(epsilon, steps=20)[name](model, images, labels)
-    torch.testing.assert_close(adversarial, images + epsilon * sign, rtol=0, atol=2e-7)
+    torch.testing.assert_close(adversarial, images + epsilon * uphill(model, labels), rtol=0, atol=2e-7)
     reach = epsilon * model.weight.detach().abs().sum()
     truth = model.margin(images).detach().abs() > reach
     assert (model(adversarial).argmax(-1) == labels).tolist() == truth.tolist()
@@ -97,9 +101,9 @@ def test_oracle11_clipped_to_the_images_range(name):
     model, _, _ = linear(3)
     images = torch.rand(50, *SHAPE, generator=torch.Generator().manual_seed(0)).round(decimals=1)
     labels = (model.margin(images) > 0).long()
-    sign = (1 - 2 * labels).view(-1, 1, 1, 1) * model.weight.detach().sign().view(1, *SHAPE)
-    optimum = (images + 0.3 * sign).clamp(0, 1)
-    assert (optimum != images + 0.3 * sign).any()
+    beyond = images + 0.3 * uphill(model, labels)
+    optimum = beyond.clamp(0, 1)
+    assert (optimum != beyond).any()
     found = all_attacks(0.3, steps=10)[name](model, images, labels)
     torch.testing.assert_close(found, optimum, rtol=0, atol=2e-7)
 
@@ -176,30 +180,38 @@ def test_equation_15_with_its_gradient_at_x_is_fgsm(seed, epsilon, steps):
     assert torch.equal(literal_pgd(network, images, labels, epsilon, steps), fgsm(network, images, labels, epsilon))
 
 
+def watched(model, asked: list[Tensor]):
+    """The model, which notes in `asked` what it is asked about."""
+    return lambda x: asked.append(x.detach().clone()) or model(x)
+
+
 @given(seed=st.integers(0, 10**6), steps=st.integers(1, 8))
 def test_equation_15_with_its_gradient_at_x_t_takes_full_steps(seed, steps):
     """It is PGD with steps of epsilon, its last point and not its best; one step is FGSM; no value lies between
     x - epsilon, x and x + epsilon where [0, 1] cuts nothing."""
     network, images, labels = draw(seed, batch=3)
-    images = 0.3 + 0.4 * images
+    images, path = 0.3 + 0.4 * images, []
     found = literal_pgd(network, images, labels, 0.2, steps, "x^t")
-    *_, last = pgd_path(network, images, labels, 0.2, steps, step_size=0.2)
-    assert torch.equal(found, last.images)
+    pgd(watched(network, path), images, labels, 0.2, steps, step_size=0.2)
+    assert torch.equal(found, path[-1]) and len(path) == steps + 1
     assert steps > 1 or torch.equal(found, fgsm(network, images, labels, 0.2))
     moved = (found - images).abs()
     assert ((moved < 1e-6) | ((moved - 0.2).abs() < 1e-6)).all()
 
 
+def parabola(x):
+    """The margin is -2 (x - 0.6)^2 in one value."""
+    return two_sided(-((x.flatten(1) - 0.6) ** 2))  # (1, 2)
+
+
+IMAGE, LABEL = torch.full((1, 1, 1, 1), 0.5), torch.tensor([0])
+
+
 def test_equation_15_with_its_gradient_at_x_t_by_hand():
-    """A parabola in one value, loss -(x - 0.6)^2, epsilon 0.3, from 0.5: past the top to 0.8, back, to 0.8 ..."""
-
-    def model(x):
-        return two_sided(-((x.flatten(1) - 0.6) ** 2))
-
-    image, label = torch.full((1, 1, 1, 1), 0.5), torch.tensor([0])
-    places = [literal_pgd(model, image, label, 0.3, steps, "x^t").item() for steps in (1, 2, 3)]
+    """With epsilon 0.3 from 0.5: past the top to 0.8, back, to 0.8 ..."""
+    places = [literal_pgd(parabola, IMAGE, LABEL, 0.3, steps, "x^t").item() for steps in (1, 2, 3)]
     assert places == pytest.approx([0.8, 0.5, 0.8], abs=1e-6)
-    assert literal_pgd(model, image, label, 0.3, 2).item() == pytest.approx(0.8)
+    assert literal_pgd(parabola, IMAGE, LABEL, 0.3, 2).item() == pytest.approx(0.8)
 
 
 def test_many_steps_find_what_one_cannot():
@@ -210,28 +222,22 @@ def test_many_steps_find_what_one_cannot():
         gain = 0.05 - (height - 0.05).abs()  # (B, 1), largest at a height of 0.05, 0 at 0 and at 0.1
         return torch.cat((-gain + 0.06, gain), -1)
 
-    image, label = torch.full((1, 1, 1, 1), 0.5), torch.tensor([0])
-    before, one, many = (margin(model(x), label).item() for x in
-                         (image, fgsm(model, image, label, 0.1), pgd(model, image, label, 0.1)))  # fmt: skip
+    points = IMAGE, fgsm(model, IMAGE, LABEL, 0.1), pgd(model, IMAGE, LABEL, 0.1)
+    before, one, many = (margin(model(x), LABEL).item() for x in points)
     assert before == pytest.approx(-0.06, abs=1e-6) == one and many == pytest.approx(0.04, abs=0.01)
 
 
-def test_pgd_path_by_hand():
-    """A parabola in one value: loss -(x - 0.6)^2, from 0.5 with steps of 0.04 to 0.54, 0.58, 0.62 and back to 0.58."""
-
-    def model(x):
-        return two_sided(-((x.flatten(1) - 0.6) ** 2))  # (1, 2)
-
-    image, label = torch.full((1, 1, 1, 1), 0.5), torch.tensor([0])
-    path = list(pgd_path(model, image, label, 0.3, 4, step_size=0.04, loss="margin"))
-    places = [0.5, 0.54, 0.58, 0.62, 0.58]
-    assert [p.images.item() for p in path] == pytest.approx(places)
-    assert [p.margin.item() for p in path] == pytest.approx([-2 * (x - 0.6) ** 2 for x in places], abs=1e-7)
-    assert [p.loss.item() for p in path] == [p.margin.item() for p in path]
-    # The best point is kept, wherever on the path it lies; the default step is 2.5 epsilon / steps.
-    assert pgd(model, image, label, 0.3, 1, step_size=0.3).item() == 0.5
-    second = list(pgd_path(model, image, label, 0.1, 25, loss="margin"))[1]
-    assert second.images.item() == pytest.approx(0.51)
+def test_pgd_by_hand():
+    """From 0.5 with steps of 0.04 to 0.54, 0.58, 0.62 and back to 0.58. The best point is kept, wherever on the path it
+    lies; the default step is 2.5 epsilon / steps."""
+    path = []
+    best = pgd(watched(parabola, path), IMAGE, LABEL, 0.3, 4, step_size=0.04, loss="margin")
+    assert [x.item() for x in path] == pytest.approx([0.5, 0.54, 0.58, 0.62, 0.58])
+    assert best.item() == pytest.approx(0.58)
+    assert pgd(parabola, IMAGE, LABEL, 0.3, 1, step_size=0.3).item() == 0.5
+    path.clear()
+    pgd(watched(parabola, path), IMAGE, LABEL, 0.1, 25, loss="margin")
+    assert path[1].item() == pytest.approx(0.51)
 
 
 def test_saturated_logits_hide_from_cross_entropy_but_not_from_the_margin():
@@ -244,7 +250,7 @@ def test_saturated_logits_hide_from_cross_entropy_but_not_from_the_margin():
     def masked(x):
         return 1000 * model(x)
 
-    assert look(masked, images, labels)[0].loss.max() == 0
+    assert not look(masked, images, labels)[1].any()
     assert torch.equal(pgd(masked, images, labels, 0.1, 10), images)
     reach = 0.1 * model.weight.detach().abs().sum()
     broken = masked(pgd(masked, images, labels, 0.1, 10, loss="margin")).argmax(-1) != labels
@@ -272,18 +278,9 @@ def test_eot_breaks_a_randomised_model_that_one_draw_does_not(loss):
         torch.testing.assert_close(found, images - 0.1, rtol=0, atol=2e-7)
         assert not any(model(found).argmax(-1).any() for model in single)
     assert torch.equal(fgsm(under(1, -1), images, labels, 0.1), found)
-    (together, gradient), apart = (
-        look(both, images, labels, loss, True),
-        [look(m, images, labels, loss, True) for m in single],
-    )
-    torch.testing.assert_close(gradient, sum(g for _, g in apart) / 2)
-    for of_all, *of_each in zip(together[1:], *(point[1:] for point, _ in apart), strict=True):  # loss and margin
-        torch.testing.assert_close(of_all, sum(of_each) / 2)
-
-
-def blind(model):
-    """The same without gradients."""
-    return torch.no_grad()(model)
+    together, *apart = (torch.cat([part.flatten() for part in look(model, images, labels, loss)])
+                        for model in (both, *single))  # fmt: skip
+    torch.testing.assert_close(together, sum(apart) / 2)
 
 
 def test_square_attack_reaches_the_linear_closed_form_without_gradients():
@@ -291,7 +288,7 @@ def test_square_attack_reaches_the_linear_closed_form_without_gradients():
     model, images, labels = linear(6)
     epsilon = 0.1
     share = model.margin(images).detach().abs() / (epsilon * model.weight.detach().abs().sum())
-    unseen = blind(lambda x: model(x))
+    unseen = torch.no_grad()(model.forward)
     found = square(unseen, images, labels, epsilon, torch.Generator().manual_seed(0), queries=300)
     broken = unseen(found).argmax(-1) != labels
     assert not broken[share > 1].any() and (share > 1).sum() > 20
@@ -307,11 +304,7 @@ def test_squares_shrink_as_the_queries_go_and_asking_stops_when_all_are_broken()
     """By hand for 100 queries on 8x8 pixels: 0.8 of 64 is halved after 0.1, 0.5, 2, 5, 10 ... queries, so sides are
     sqrt(12.8), sqrt(6.4), sqrt(3.2), then about 1. A model that no query improves shows each candidate's square."""
     asked = []
-
-    def model(x):
-        asked.append(x)
-        return torch.tensor([[1.0, 0.0]]).expand(len(x), -1)
-
+    model = watched(lambda x: torch.tensor([[1.0, 0.0]]).expand(len(x), -1), asked)
     images, labels = torch.full((60, 1, 8, 8), 0.5), torch.zeros(60, dtype=torch.long)
     square(model, images, labels, 0.1, torch.Generator().manual_seed(0), queries=100)
     rows = [(candidate != asked[0]).any(-1)[:, 0].long().sum(-1).max().item() for candidate in asked[1:]]
@@ -360,22 +353,16 @@ def test_attacks_work_where_gradients_are_off():
 
 
 @pytest.mark.parametrize("name", list(all_attacks(0.1)))
-@pytest.mark.parametrize(
-    "epsilon, change, message",
-    [
-        (8.0, lambda x: x, "epsilon must be from 0 to 1, in units of the images' range, got 8.0"),
-        (-0.1, lambda x: x, "epsilon must be from 0 to 1"),
-        (math.nan, lambda x: x, "epsilon must be from 0 to 1"),
-        (0.1, lambda x: x - 1, r"images must be floats in \[0, 1\]"),
-        (0.1, lambda x: 255 * x, r"images must be floats in \[0, 1\]"),
-        (0.1, lambda x: x.round().to(torch.uint8), r"images must be floats in \[0, 1\]"),
-        (0.1, lambda x: x[:0], "there is no image to attack"),
-    ],
-)
-def test_attacks_refuse_a_bad_epsilon_and_bad_images(name, epsilon, change, message):
+def test_attacks_refuse_a_bad_epsilon_and_bad_images(name):
     network, images, labels = draw(0)
-    with pytest.raises(ValueError, match=message):
-        all_attacks(epsilon)[name](network, change(images), labels)
+    for epsilon in (8.0, -0.1, math.nan):
+        with pytest.raises(ValueError, match="epsilon must be from 0 to 1, in units of the images' range, got"):
+            all_attacks(epsilon)[name](network, images, labels)
+    for bad in (images - 1, 255 * images, images.round().to(torch.uint8)):
+        with pytest.raises(ValueError, match=r"images must be floats in \[0, 1\]"):
+            all_attacks(0.1)[name](network, bad, labels)
+    with pytest.raises(ValueError, match="there is no image to attack"):
+        all_attacks(0.1)[name](network, images[:0], labels)
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,10 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from .config import ATTACK_RADIUS, Config
 from .data.base import Split
@@ -61,14 +60,15 @@ LOSSES = {"cross-entropy": partial(F.cross_entropy, reduction="none"), "margin":
 def frozen(model: Classifier) -> Iterator[None]:
     """Evaluation mode and no gradients for parameters, if `model` is a module; afterwards all is as it was."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    before = [(module, "training", module.training) for module in modules]
-    before += [(p, "requires_grad", p.requires_grad) for module in modules for p in module.parameters(recurse=False)]
+    flags = [(module, "training") for module in modules]
+    flags += [(p, "requires_grad") for module in modules for p in module.parameters(recurse=False)]
+    before = [getattr(*flag) for flag in flags]
     try:
-        for owner, name, _ in before:
+        for owner, name in flags:
             setattr(owner, name, False)
         yield
     finally:
-        for owner, name, was in before:
+        for (owner, name), was in zip(flags, before, strict=True):
             setattr(owner, name, was)
 
 
@@ -91,18 +91,11 @@ def ball(images: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     return (images - radius).clamp_min(0), (images + radius).clamp_max(1)
 
 
-class Point(NamedTuple):
-    """Where an attack stands: the images, (B, C, H, W), and there, averaged over draws, loss and margin, each (B,)."""
-
-    images: Tensor
-    loss: Tensor
-    margin: Tensor
-
-
 def look(
-    model: Classifier, images: Tensor, labels: Tensor, loss: str = "cross-entropy", ascend: bool = False
-) -> tuple[Point, Tensor | None]:
-    """What the model makes of the images, and with `ascend` the gradient of the loss in them, (B, C, H, W)."""
+    model: Classifier, images: Tensor, labels: Tensor, loss: str = "cross-entropy", ascend: bool = True
+) -> tuple[Tensor, Tensor | None]:
+    """The margin at the images, (B,), and with `ascend` the gradient of the loss in them, (B, C, H, W); both averaged
+    over draws."""
     if loss not in LOSSES:
         raise ValueError(f"unknown loss {loss!r}; one of: {', '.join(LOSSES)}")
     with frozen(model), torch.set_grad_enabled(ascend):
@@ -110,27 +103,30 @@ def look(
         logits = model(point)  # (B, K) or (S, B, K)
         draws = logits.numel() // (len(labels) * logits.shape[-1])  # S
         flat, repeated = logits.reshape(-1, logits.shape[-1]), labels.repeat(draws)  # (S * B, K), (S * B,)
-        losses = LOSSES[loss](flat, repeated).view(draws, -1).mean(0)  # (B,)
-        gradient = torch.autograd.grad(losses.sum(), point)[0] if ascend else None
-    margins = margin(flat.detach(), repeated).view(draws, -1).mean(0)
-    return Point(images, losses.detach(), margins), gradient
+        gradient = None
+        if ascend:
+            losses = LOSSES[loss](flat, repeated).view(draws, -1).mean(0)  # (B,)
+            (gradient,) = torch.autograd.grad(losses.sum(), point)
+    return margin(flat.detach(), repeated).view(draws, -1).mean(0), gradient
 
 
-def uniform_in_ball(images: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+def uniform_in_ball(images: Tensor, epsilon: float, generator: Generator) -> Tensor:
     """A uniform place around each of the images, (B, C, H, W), not yet clipped to [0, 1]."""
     uniform = torch.rand(images.shape, generator=generator, device=generator.device).to(images)
     return images + epsilon * (2 * uniform - 1)
 
 
 def fgsm(
-    model: Classifier, images: Tensor, labels: Tensor, epsilon: float, generator: torch.Generator | None = None
+    model: Classifier, images: Tensor, labels: Tensor, epsilon: float, generator: Generator | None = None
 ) -> Tensor:
     """One step of epsilon along the sign of the gradient (Goodfellow et al., 2015). With a generator it begins at a
     uniform place of the ball and is longer, as in fast adversarial training (Wong et al., 2020)."""
     low, high = ball(images, epsilon)
-    start = images if generator is None else uniform_in_ball(images, epsilon, generator).clamp(low, high)
-    _, gradient = look(model, start, labels, ascend=True)
-    return (start + (epsilon if generator is None else FAST_STEP * epsilon) * gradient.sign()).clamp(low, high)
+    start, size = images, epsilon
+    if generator is not None:
+        start, size = uniform_in_ball(images, epsilon, generator).clamp(low, high), FAST_STEP * epsilon
+    _, gradient = look(model, start, labels)
+    return (start + size * gradient.sign()).clamp(low, high)
 
 
 def literal_pgd(
@@ -139,9 +135,8 @@ def literal_pgd(
     """Paper Eq. 15 with its own step size: x^{t+1} = Pi_{x+S}(x^t + epsilon sign(grad l)), the last x (ledger H1).
 
     gradient_at: "x", as printed, or "x^t", as Madry et al. (2018) mean the same shorthand. At the clean x all steps
-    have one direction: the first reaches the border of the ball or of [0, 1], the others push against it, and the
-    result is FGSM's. At x^t a step crosses half the ball, so a pixel stays at x - epsilon, x or x + epsilon. Of Eq. 14,
-    the paper's l, the loss is the first term: what changes the prediction.
+    have one direction, the first reaches the border, and the result is FGSM's. At x^t a step crosses half the ball, so
+    a pixel stays at x - epsilon, x or x + epsilon. Of Eq. 14, the paper's l, the loss is the first term.
     """
     if gradient_at not in ("x", "x^t"):
         raise ValueError(f"unknown place of the gradient {gradient_at!r}; one of: x, x^t")
@@ -150,32 +145,9 @@ def literal_pgd(
     point = images
     for step in range(steps):
         if step == 0 or gradient_at == "x^t":
-            _, gradient = look(model, point, labels, ascend=True)
+            _, gradient = look(model, point, labels)
         point = (point + epsilon * gradient.sign()).clamp(low, high)
     return point
-
-
-def pgd_path(
-    model: Classifier,
-    images: Tensor,
-    labels: Tensor,
-    epsilon: float,
-    steps: int = PGD_STEPS,
-    step_size: float | None = None,
-    loss: str = "cross-entropy",
-    start: Tensor | None = None,
-) -> Iterator[Point]:
-    """The steps + 1 points of one run of `pgd`, from `start` (default: the clean images) on, to be watched. step_size:
-    default 2.5 epsilon / steps. loss: "cross-entropy" or "margin"."""
-    at_least_one(steps=steps)
-    low, high = ball(images, epsilon)
-    step_size = 2.5 * epsilon / steps if step_size is None else step_size
-    images = images if start is None else start.clamp(low, high)
-    for _ in range(steps):
-        point, gradient = look(model, images, labels, loss, ascend=True)
-        yield point
-        images = (images + step_size * gradient.sign()).clamp(low, high)
-    yield look(model, images, labels, loss)[0]
 
 
 def pgd(
@@ -185,34 +157,39 @@ def pgd(
     epsilon: float,
     steps: int = PGD_STEPS,
     restarts: int = 1,
-    generator: torch.Generator | None = None,
-    **options,
+    generator: Generator | None = None,
+    step_size: float | None = None,
+    loss: str = "cross-entropy",
 ) -> Tensor:
     """Projected gradient ascent (Madry et al., 2018), what Eq. 15 intends: gradient at x^t, small steps (ledger H1).
 
     generator: each restart begins at a uniform place of the ball, drawn from it; without one, the single run begins at
-    the clean images. options: step_size and loss of `pgd_path`. Returns for each image the point of the largest margin
-    among all points of all restarts: an image is broken if any point breaks it.
+    the clean images. step_size: default 2.5 epsilon / steps. Returns for each image the point of the largest margin
+    among the steps + 1 points of all restarts: an image is broken if any point breaks it.
     """
-    at_least_one(restarts=restarts)
+    at_least_one(steps=steps, restarts=restarts)
     if restarts > 1 and generator is None:
         raise ValueError(f"several restarts need a generator, got {restarts} without one")
-    ball(images, epsilon)  # refuses what cannot be attacked
+    low, high = ball(images, epsilon)
+    step_size = 2.5 * epsilon / steps if step_size is None else step_size
     best, best_margin = images, images.new_full((len(images),), -math.inf)
     for _ in range(restarts):
-        start = None if generator is None else uniform_in_ball(images, epsilon, generator)
-        for point in pgd_path(model, images, labels, epsilon, steps, start=start, **options):
-            better = point.margin > best_margin  # (B,)
-            best = torch.where(better[:, None, None, None], point.images, best)
-            best_margin = torch.where(better, point.margin, best_margin)
+        point = images if generator is None else uniform_in_ball(images, epsilon, generator).clamp(low, high)
+        for step in range(steps + 1):
+            found, gradient = look(model, point, labels, loss, ascend=step < steps)
+            better = found > best_margin  # (B,)
+            best = torch.where(better[:, None, None, None], point, best)
+            best_margin = torch.where(better, found, best_margin)
+            if step < steps:
+                point = (point + step_size * gradient.sign()).clamp(low, high)
     return best
 
 
-def random_signs(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+def random_signs(shape: tuple[int, ...], like: Tensor, generator: Generator) -> Tensor:
     return torch.randint(2, shape, generator=generator, device=generator.device).to(like) * 2 - 1
 
 
-def sign_noise(model, images: Tensor, labels, epsilon: float, generator: torch.Generator) -> Tensor:
+def sign_noise(model, images: Tensor, labels, epsilon: float, generator: Generator) -> Tensor:
     """The control that asks no model: each value moved by +epsilon or -epsilon at random."""
     low, high = ball(images, epsilon)
     return (images + epsilon * random_signs(images.shape, images, generator)).clamp(low, high)
@@ -223,7 +200,7 @@ HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
 
 def square(
-    model: Classifier, images: Tensor, labels: Tensor, epsilon: float, generator: torch.Generator, queries: int = 1000
+    model: Classifier, images: Tensor, labels: Tensor, epsilon: float, generator: Generator, queries: int = 1000
 ) -> Tensor:
     """Square attack (Andriushchenko et al., 2020): random search on the margin, blind to gradients.
 
@@ -236,7 +213,7 @@ def square(
     rows = torch.arange(height, device=images.device)[:, None]  # (H, 1)
     columns = torch.arange(width, device=images.device)  # (W,)
     best = (images + epsilon * random_signs((batch, channels, 1, width), images, generator)).clamp(low, high)
-    best_margin = look(model, best, labels)[0].margin  # (B,)
+    best_margin = look(model, best, labels, ascend=False)[0]  # (B,)
     for query in range(1, queries):
         if (best_margin > 0).all():
             break
@@ -247,24 +224,23 @@ def square(
         inside = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)  # (B, 1, H, W)
         moved = (images + epsilon * random_signs((batch, channels, 1, 1), images, generator)).clamp(low, high)
         candidate = torch.where(inside, moved, best)
-        found = look(model, candidate, labels)[0].margin
+        found = look(model, candidate, labels, ascend=False)[0]
         better = found > best_margin
         best = torch.where(better[:, None, None, None], candidate, best)
         best_margin = torch.where(better, found, best_margin)
     return best
 
 
-def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
+def augmented(images: Tensor, generator: Generator) -> Tensor:
     """Images (B, C, H, W) shifted by up to `SHIFT` pixels along each axis, black coming in, half of them mirrored."""
-    (batch, channels, height, width), device = images.shape, images.device
-    corner = torch.randint(2 * SHIFT + 1, (batch, 2, 1), generator=generator, device=device)
-    mirror = torch.randint(2, (batch, 1), generator=generator, device=device).bool()
-    column = torch.arange(width, device=device)
-    x = corner[:, 0] + torch.where(mirror, width - 1 - column, column)  # (B, W)
-    y = corner[:, 1] + torch.arange(height, device=device)  # (B, H)
-    image = torch.arange(batch, device=device).view(-1, 1, 1, 1)
-    channel = torch.arange(channels, device=device).view(1, -1, 1, 1)
-    return F.pad(images, [SHIFT] * 4)[image, channel, y[:, None, :, None], x[:, None, None, :]]
+    batch, _, height, width = images.shape
+    arange = partial(torch.arange, device=images.device)
+    corner = torch.randint(2 * SHIFT + 1, (batch, 2, 1), generator=generator, device=images.device)
+    mirror = torch.randint(2, (batch, 1), generator=generator, device=images.device).bool()
+    x = corner[:, 0] + torch.where(mirror, width - 1 - arange(width), arange(width))  # (B, W)
+    y = corner[:, 1] + arange(height)  # (B, H)
+    shifted = F.pad(images, [SHIFT] * 4).movedim(1, -1)[arange(batch)[:, None, None], y[:, :, None], x[:, None]]
+    return shifted.movedim(-1, 1).contiguous()
 
 
 def prepared(
@@ -273,14 +249,13 @@ def prepared(
     images: Tensor,
     labels: Tensor,
     draws: dict[str, Tensor],
-    streams: dict[str, torch.Generator],
+    streams: dict[str, Generator],
 ) -> Tensor:
     """Training images (B, C, H, W), augmented and attacked as `config`, that of the epoch, says.
 
     The streams `augment` and `attack` do not depend on the model, so rows of one seed share shifts and starts. draws:
-    those of the training step: the attack goes through what the step will see. It raises the last prediction's cross
-    entropy, the first term of Eq. 14. The model is `frozen`: the attack leaves running statistics alone, and an image's
-    perturbation does not depend on its neighbours.
+    those of the training step: the attack goes through what the step will see. The model is `frozen`: running
+    statistics stay, and an image's perturbation does not depend on its neighbours.
     """
     if config.augment:
         images = augmented(images, streams["augment"])

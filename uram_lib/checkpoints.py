@@ -13,13 +13,6 @@ from .config import Config
 from .models import Model, build
 from .paths import relative, write_atomically
 
-LARGEST = 4_000_000  # bytes of weights that are published; of a larger network the records alone are
-
-
-def small_enough(model: Model) -> bool:
-    """Whether the model's weights may be published."""
-    return sum(value.nbytes for value in model.state_dict().values()) <= LARGEST
-
 
 def save(path: Path, model: Model, config: Config, seed: int) -> None:
     """Write the model's weights with its configuration and seed, whole or not at all."""

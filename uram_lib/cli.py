@@ -41,13 +41,12 @@ def command_run(options: argparse.Namespace) -> None:
 
 
 def command_read(options: argparse.Namespace) -> None:
-    from . import pictures, runs
+    from . import pictures
 
     table, _, row = options.model.partition("/")
     if not row:
         raise UramError(f"--model takes TABLE/ROW, as in table2/ours-8, got {options.model!r}")
-    model = runs.load(table, row, options.preset, options.seed)
-    for line in pictures.read_all(model, options.picture, options.png):
+    for line in pictures.read_all(options.picture, table, row, options.preset, options.seed, options.png):
         print(line)
 
 

@@ -24,6 +24,18 @@ def local() -> Path:
     return _named_by("URAM_LOCAL") or RESULTS / "local"
 
 
+def published_weights(table: str, row: str, preset: str, seed: int, dataset: str | None = None) -> Path:
+    """The published checkpoint of a row. Raises UramError where there is none, listing the rows that have one."""
+    folder = CHECKPOINTS / table / preset
+    found = sorted(folder.glob(f"{dataset or '*'}/{row}/seed-{seed}.safetensors"))
+    if not found:
+        have = sorted({path.parent.name for path in folder.glob("*/*/seed-*.safetensors")}) or ["none"]
+        raise UramError(
+            f"no weights of {table}/{row}, {preset}, seed {seed} are published; rows that have: {', '.join(have)}"
+        )
+    return found[0]
+
+
 def data_roots() -> list[Path]:
     """Folders that are searched for data sets, in order: `URAM_DATA` (a relative one counts from the project's root,
     so that notebooks find it too), then `data/`. Raises UramError where `URAM_DATA` is no folder."""

@@ -1,37 +1,56 @@
-"""Reading a person's own pictures with a published model: what `uram read` does. Every conversion is said."""
+"""Reading a person's own pictures with a published model: what `uram read` does. Every conversion is said.
 
+PyTorch is imported when a picture and a model were found, so that a mistake answers at once.
+"""
+
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image, UnidentifiedImageError
-from torch import Tensor
+from PIL import Image
 
 from . import UramError
-from .data import TERMINAL
-from .glimpse import location_to_pixel
-from .models import Model, Reading
-from .paths import relative, write_atomically
+from .experiments import experiment
+from .paths import published_weights, relative, write_atomically
 
 KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm")
+# What Pillow raises for damaged files of one kind or another.
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
-def read_all(model: Model, places: list[Path], png: Path | None = None) -> Iterator[str]:
-    """Lines on each picture at `places`, files or folders: what was converted, the label, its probability, and
-    where the model looked. png: where the glimpse path of a single picture is drawn.
+def read_all(
+    places: list[Path], table: str, row: str, preset: str, seed: int, png: Path | None = None
+) -> Iterator[str]:
+    """A line on each picture at `places`, files or folders: the label, its probability, and what was converted. png:
+    where the glimpse path of a single picture is drawn.
 
-    Raises UramError for what is no picture, a folder without pictures, or several pictures with `png`.
+    Raises UramError for what is no picture, for a folder without any, for an unknown model, and for several pictures
+    with `png`.
     """
     files = [file for place in places for file in pictures_in(place)]
     if png is not None and len(files) != 1:
         raise UramError(f"--png draws the path of one picture, got {len(files)}")
+    if png is not None and png.suffix.lower() != ".png":
+        raise UramError(f"--png takes a file that ends in .png, got {png}")
+    experiment(table, row, preset)  # refuses unknown names
+    weights = published_weights(table, row, preset, seed)
     for file in files:
-        image, said = picture(file, model.image_shape)
-        reading = model.read(image)
-        yield f"{relative(file.resolve())}: {answer(reading)}" + (f" ({'; '.join(said)})" if said else "")
+        opened(file)
+
+    import torch
+
+    from . import checkpoints
+
+    model, _ = checkpoints.load(weights)
+    for file in files:
+        image, said = opened(file)
+        canvas, fitting = fitted(image, *model.image_shape[1:])
+        reading = model.read(torch.from_numpy(canvas)[None, None])
+        notes = f" ({'; '.join(said + fitting)})" if said + fitting else ""
+        yield f"{relative(file.resolve())}: {answer(reading)}{notes}"
         if png is not None:
-            draw(image, reading, model, png)
+            draw(canvas, reading, model, png)
             yield f"glimpse path: {relative(png.resolve())}"
 
 
@@ -47,50 +66,71 @@ def pictures_in(place: Path) -> list[Path]:
     return [place]
 
 
-def picture(file: Path, shape: tuple[int, int, int]) -> tuple[Tensor, list[str]]:
-    """A picture file as a model of `shape`, (C, H, W), takes it, (1, C, H, W) in [0, 1], and what was done to it.
-
-    Colours are averaged for a grey model, dark on light is inverted for the digits' models (their digits are light on
-    black), a picture larger than the canvas is scaled down to fit, and a smaller one is put in the middle of it.
-    """
-    channels, height, width = shape
+def opened(file: Path) -> tuple[Image.Image, list[str]]:
+    """The picture in a file as RGB with 8 bits a channel, and what was done to it. Raises UramError where it is damaged
+    or none."""
     try:
-        with Image.open(file) as opened:
-            opened.load()
-            deep = opened.mode.startswith("I") or opened.mode == "F"
-            pixels = np.asarray(opened if deep else opened.convert("RGB"), np.float32)
-    except (OSError, UnidentifiedImageError, ValueError) as error:
+        with Image.open(file) as image:
+            frames = getattr(image, "n_frames", 1)
+            said = [f"the first of {frames} frames"] * (frames > 1)
+            if image.mode.startswith("I") or any(";16" in str(tile.args) for tile in image.tile):
+                said.append("16 bits scaled to 8")
+            image.load()
+            if image.mode.startswith(("I", "F")):  # Pillow's own conversion of these cuts at 255
+                image = eight_bits(image)
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                if image.getextrema()[3][0] < 255:
+                    said.append("transparency put on white")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            return image.convert("RGB"), said
+    except DAMAGE as error:
         raise UramError(f"{file} cannot be read as a picture: {error}") from error
-    said = []
-    if deep:
-        said.append("16 bits scaled to [0, 1]")
-        pixels = np.repeat((pixels / 65_535).clip(0, 1)[..., None], 3, 2)
-    else:
-        pixels = pixels / 255
-    image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]  # (1, 3, h, w)
-    if channels == 1:
-        if (image[:, :1] != image).any():
-            said.append("colours averaged to grey")
-        image = image.mean(1, keepdim=True)
-        edge = torch.cat((image[..., 0, :], image[..., -1, :], image[..., 0], image[..., -1]), -1)
-        if edge.median() > 0.5:
-            said.append("dark on light inverted")
-            image = 1 - image
-    h, w = image.shape[-2:]
-    shrink = min(height / h, width / w)
-    if shrink < 1:
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """A grey picture of 16 bits as one of 8, transparent where it was. Raises ValueError for a wider range."""
+    import numpy as np
+
+    levels = np.asarray(image)
+    if image.mode == "F" or levels.min() < 0 or levels.max() > 65_535:
+        raise ValueError(f"neither 8 nor 16 bits a channel (Pillow's mode {image.mode})")
+    alpha = np.where(levels == image.info.get("transparency", -1), 0, 255)
+    grey = (levels.astype(np.uint32) + 128) // 257
+    return Image.fromarray(np.stack((grey, alpha), -1).astype(np.uint8))  # mode LA
+
+
+def fitted(image: Image.Image, height: int, width: int):
+    """A picture as the models of digits take it, an array (height, width) in [0, 1], and what was done to it.
+
+    Colours are averaged, dark on light is inverted (their digits are light on black), a picture larger than the canvas
+    is scaled down to fit, and a smaller one is put in the middle of it.
+    """
+    import numpy as np
+
+    colours, said = np.asarray(image, np.float32) / 255, []  # (h, w, 3)
+    grey = colours.mean(-1)
+    if (colours != colours[..., :1]).any():
+        said.append("colours averaged to grey")
+    if np.median(np.concatenate((grey[0], grey[-1], grey[:, 0], grey[:, -1]))) > 0.5:
+        said.append("dark on light inverted")
+        grey = 1 - grey
+    h, w = grey.shape
+    if (shrink := min(height / h, width / w)) < 1:
         h, w = max(1, round(h * shrink)), max(1, round(w * shrink))
         said.append(f"scaled down to {w} x {h} px")
-        image = torch.nn.functional.interpolate(image, (h, w), mode="bilinear", antialias=True, align_corners=False)
+        grey = np.array(Image.fromarray(grey).resize((w, h), Image.Resampling.BILINEAR))
     if (h, w) != (height, width):
         said.append(f"put in the middle of {width} x {height} px")
-        left, top = (width - w) // 2, (height - h) // 2
-        image = torch.nn.functional.pad(image, (left, width - w - left, top, height - h - top))
-    return image.clamp(0, 1), said
+        top, left = (height - h) // 2, (width - w) // 2
+        grey = np.pad(grey, ((top, height - h - top), (left, width - w - left)))
+    return grey.clip(0, 1), said
 
 
-def answer(reading: Reading) -> str:
-    """As in `7, probability 0.98`; of a number its digits."""
+def answer(reading) -> str:
+    """As in `7, probability 0.98`; of a number its digits. reading: what `Model.read` returns for one picture."""
+    from .data import TERMINAL
+
     label, probabilities = reading.labels[0], reading.probabilities[0]
     if label.ndim == 0:
         return f"{label.item()}, probability {probabilities.max().item():.2f}"
@@ -99,24 +139,23 @@ def answer(reading: Reading) -> str:
     return f"{''.join(map(str, digits)) or 'no digit'}, probability {best:.2f}"
 
 
-def draw(image: Tensor, reading: Reading, model: Model, png: Path) -> None:
-    """Draw the picture with the path of the glimpses and their finest patches. Raises UramError for another suffix."""
+def draw(canvas, reading, model, png: Path) -> None:
+    """Draw the picture, (H, W), with the path of the glimpses and their finest patches."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    if png.suffix.lower() != ".png":
-        raise UramError(f"--png takes a file that ends in .png, got {png}")
+    from .glimpse import location_to_pixel
+
+    height, width = canvas.shape
     figure = Figure((4, 4), layout="constrained")
     axes = figure.add_subplot()
-    height, width = image.shape[-2:]
-    axes.imshow(image[0].permute(1, 2, 0).squeeze(-1), cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
+    axes.imshow(canvas, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
     path = location_to_pixel(reading.locations[0], height, width)
     axes.plot(*path.T, "-", color="tab:orange", lw=1.5)
-    side = getattr(getattr(model, "ram", model), "sensor", None)
+    sensor = getattr(getattr(model, "ram", model), "sensor", None)
     for t, (x, y) in enumerate(path.tolist()):
         axes.text(x, y, str(t + 1), color="tab:orange", ha="center", va="center", fontsize=9)
-        if side is not None:
-            corner = (x - side.size / 2, y - side.size / 2)
-            axes.add_patch(Rectangle(corner, side.size, side.size, fill=False, ec="tab:orange", lw=0.8))
+        corner = (x - sensor.size / 2, y - sensor.size / 2)
+        axes.add_patch(Rectangle(corner, sensor.size, sensor.size, fill=False, ec="tab:orange", lw=0.8))
     axes.set(title=answer(reading), xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
     write_atomically(png.resolve(), lambda temporary: figure.savefig(temporary, format="png", dpi=150))

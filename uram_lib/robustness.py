@@ -1,16 +1,16 @@
 """Table 4's evaluation (ledger H): every attack on a trained network, the worst case image by image, and warnings.
 
 The network is attacked as it is tested: in evaluation mode, with the mean policy and one uniform start per image (the
-control with random glimpses: with random places). All attacks but the blind ones have the network and its gradients.
-"PGD" also knows each image's start; "EOT-PGD" knows only how starts are drawn, and averages over rollouts. Robust
-accuracy is the share of images that no attack breaks, those that know the start included: randomness is no shelter.
-A network that glimpses meets four gradient attacks more than others: compare rows by `FACED_BY_ALL`, too.
+control with random glimpses: with random places). "PGD" knows the network, its gradients and each image's start;
+"EOT-PGD" knows only how starts are drawn, and averages over rollouts. Robust accuracy is the share of images that no
+attack breaks, those that know the start included: randomness is no shelter. A network that glimpses meets four gradient
+attacks more than others: compare rows by `FACED_BY_ALL`, too.
 """
 
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -35,6 +35,11 @@ EOT, EOT_MARGIN, SQUARE, NOISE = "EOT-PGD", "EOT-PGD, margin loss", "Square atta
 ANY_IMAGE = "PGD, any image"
 FACED_BY_ALL = (LITERAL, FULL_STEPS, PGD, MARGIN, SQUARE, NOISE)  # whatever is in the network
 CURVE = (LITERAL, FULL_STEPS, PGD)  # tried at every epsilon
+
+
+def parts(index: Tensor, rollouts: int = 1) -> tuple[Tensor, ...]:
+    """`index` in pieces of as many images as are rolled out at a time."""
+    return index.split(max(1, ROLLOUTS.get(index.device.type, OTHER_ROLLOUTS) // rollouts))
 
 
 class Target:
@@ -99,11 +104,12 @@ class Attack:
         return found
 
 
-def attacks_on(target: Target, p: Protocol, sources: Mapping[str, Model]) -> dict[str, Attack]:
+def attacks_on(target: Target, p: Protocol, sources: dict[str, Model]) -> dict[str, Attack]:
     """All attacks by name, those whose worst case is the robust accuracy first. sources: to transfer from, by row."""
     climb, margin = (partial(pgd, steps=p.steps, loss=loss) for loss in ("cross-entropy", "margin"))
     printed, moving = (partial(literal_pgd, steps=p.steps, gradient_at=place) for place in ("x", "x^t"))
     attack = partial(Attack, epsilon=p.epsilon, restarts=p.restarts)
+    study = partial(Attack, epsilon=p.epsilon, restarts=1, images=p.fewer, study=True)
     found = {LITERAL: Attack(printed, p.epsilon), FULL_STEPS: Attack(moving, p.epsilon)}
     found |= {PGD: attack(climb), MARGIN: attack(margin)}
     if target.draws:
@@ -114,7 +120,6 @@ def attacks_on(target: Target, p: Protocol, sources: Mapping[str, Model]) -> dic
         found[f"transfer from {row}"] = attack(climb, source=Target(source, target.split))
     found[SQUARE] = attack(partial(square, queries=p.queries), restarts=1, images=p.fewer)
     found[NOISE] = attack(sign_noise, restarts=1)
-    study = partial(Attack, epsilon=p.epsilon, restarts=1, images=p.fewer, study=True)
     found |= {f"{PGD}, {steps} steps": study(partial(pgd, steps=steps)) for steps in p.steps_studied}
     for epsilon in {*p.epsilons, normalised_epsilon(target.model)}:
         for name, method in zip(CURVE, (printed, moving, climb), strict=True):
@@ -131,13 +136,11 @@ def normalised_epsilon(model: Model) -> float:
 
 def outcome(target: Target, clean: Tensor, name: str, attack: Attack) -> Tensor:
     """Which of the images that `attack` is tried on are right by themselves, `clean`, and after all its runs, (n,)."""
-    device = target.images.device
-    correct = clean[: attack.images or None].to(device, copy=True)
-    size = max(1, ROLLOUTS.get(device.type, OTHER_ROLLOUTS) // max(1, attack.rollouts))
-    for restart in range(max(1, attack.restarts)):
-        generator = stream(EVALUATION_SEED, "attack", name, restart, device=device)
-        for index in correct.nonzero()[:, 0].split(size):  # those that still stand
-            if len(index):
+    correct = clean[: attack.images or None].to(target.images.device, copy=True)
+    for restart in range(attack.restarts or 1):
+        generator = stream(EVALUATION_SEED, "attack", name, restart, device=correct.device)
+        if correct.any():
+            for index in parts(correct.nonzero()[:, 0], attack.rollouts or 1):  # those that still stand
                 correct[index] = target.right(attack(target, index, restart, generator), index)
     return correct.cpu()
 
@@ -162,67 +165,68 @@ class Robustness:
         """(1, N) bool: what the record's robust accuracy is the mean of."""
         return self.worst[None]
 
-    def accuracy(self, name: str, images: int = 0) -> float:
+    def accuracy(self, name: str, images: int | None = None) -> float:
         """Percent right under an attack, on the first `images` of those it was tried on."""
-        return percent(self.outcomes[name][: images or None])
-
-    def studied(self, name: str, efforts: tuple[int, ...], unit: str) -> dict[int, float]:
-        """Accuracy by effort, least first; empty where the network is not studied so."""
-        names = {effort: f"{name}, {effort} {unit}" for effort in sorted(efforts)}
-        return {effort: self.accuracy(name) for effort, name in names.items() if name in self.outcomes}
+        return percent(self.outcomes[name][:images])
 
     @property
     def by_draws(self) -> dict[int, float]:
-        return self.studied(EOT, self.protocol.draws_studied, "rollouts")
+        """Accuracy under EOT by its rollouts, least first; empty where nothing is drawn."""
+        names = {count: f"{EOT}, {count} rollouts" for count in sorted(self.protocol.draws_studied)}
+        return {count: self.accuracy(name) for count, name in names.items() if name in self.outcomes}
 
     @property
     def by_steps(self) -> dict[int, float]:
-        return self.studied(PGD, self.protocol.steps_studied, "steps")
+        """Accuracy under PGD by its steps, least first."""
+        return {count: self.accuracy(f"{PGD}, {count} steps") for count in sorted(self.protocol.steps_studied)}
 
     @property
     def flags(self) -> list[str]:
         """Signs that these attacks are too weak to be believed (ledger H7), one sentence each; none is no proof."""
         black = [name for name in self.names if name.startswith("transfer")] + [NOISE, SQUARE]
         white = [name for name in (PGD, MARGIN, FEATURES, LOCATIONS, EOT, EOT_MARGIN) if name in self.outcomes]
-        one_step, many_steps, left = map(self.accuracy, (LITERAL, PGD, ANY_IMAGE))
-        # What must not be lower, what must not be higher, on how many images, and what it means if they are.
+        found = []
+
+        def compare(low: float, high: float, images: int, text: str) -> None:
+            # Accuracies within one point, or two images where they are few, count as equal.
+            if low < high - max(1.0, 200 / images):
+                found.append(text.format(low, high))
+
         text = "One step beats many: accuracy is {:.1f} % under FGSM and {:.1f} % under PGD."
-        pairs = [(one_step, many_steps, len(self.worst), text)]
+        compare(self.accuracy(LITERAL), self.accuracy(PGD), len(self.worst), text)
         for name in black:
             tried = len(self.outcomes[name])
-            strongest = min(self.accuracy(own, tried) for own in white)
             text = f"Black box beats white box: accuracy is {{:.1f}} % under {name}, {{:.1f}} % under gradient attacks."
-            pairs.append((self.accuracy(name), strongest, tried, text))
+            compare(self.accuracy(name), min(self.accuracy(own, tried) for own in white), tried, text)
         for what, efforts in (("rollouts of EOT", self.by_draws), ("steps", self.by_steps)):
             if len(efforts) > 1:
                 (less, before), (more, after) = [*efforts.items()][-2:]
                 text = f"More {what} keep lowering accuracy: {{1:.1f}} % with {less}, {{0:.1f}} % with {more}."
-                pairs.append((after, before, len(self.outcomes[SQUARE]), text))
-        painted = f"An attack that may paint any image (epsilon = 1) leaves accuracy at {left:.1f} %."
-        # Accuracies within one point, or two images where they are few, count as equal.
-        weak = [text.format(low, high) for low, high, images, text in pairs if low < high - max(1.0, 200 / images)]
-        return weak + [painted] * (left > 0)
+                compare(after, before, len(self.outcomes[SQUARE]), text)
+        if left := self.accuracy(ANY_IMAGE):
+            found.append(f"An attack that may paint any image (epsilon = 1) leaves accuracy at {left:.1f} %.")
+        return found
 
     def metrics(self) -> dict:
         """The record's entries."""
-
+        under = {name: self.accuracy(name) for name in self.names}
         whole = [name for name in self.names if len(self.outcomes[name]) == len(self.worst)]
         epsilons = sorted({*self.protocol.epsilons, self.normalised})
+        shown = {"clean": self.outcomes["clean"], **{name: self.outcomes[name] for name in self.names}}
         return {
             "robust_accuracy": percent(self.worst),
             "robust_accuracy_start_unknown": percent(self.secret),
             "clean_accuracy": 100 - self.clean.error,
             "clean_accuracy_attacked_images": self.accuracy("clean"),
             "test": f"worst case of {len(self.names)} attacks, image by image, on {len(self.worst)} test images",
-            "decided_by": min(whole, key=self.accuracy),
+            "decided_by": min(whole, key=under.get),
             "flags": self.flags,
-            "accuracy_under": {name: self.accuracy(name) for name in self.names},
+            "accuracy_under": under,
             "by_epsilon": [{"epsilon": e, **{n: self.accuracy(f"{n}, {e:.4f}") for n in CURVE}} for e in epsilons],
             "normalised_epsilon": self.normalised,
             "by_draws": [{"draws": draws, "accuracy": accuracy} for draws, accuracy in self.by_draws.items()],
             "by_steps": [{"steps": steps, "accuracy": accuracy} for steps, accuracy in self.by_steps.items()],
-            "outcomes": {name: pack(self.outcomes[name]) for name in ("clean", *self.names)}
-            | {"start unknown": pack(self.secret)},
+            "outcomes": {name: pack(right) for name, right in (shown | {"start unknown": self.secret}).items()},
             "protocol": dataclasses.asdict(self.protocol),
             **self.clean.glimpses(),
         }
@@ -241,35 +245,32 @@ def evaluate_robustness(
     model: Model,
     split: Split,
     protocol: Protocol,
-    sources: Mapping[str, Model],
+    sources: dict[str, Model],
     kept: dict | None = None,
     save: Callable[[dict], None] = lambda kept: None,
-    on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Robustness:
-    """Attack `model`, one of VGG16 with or without attention, with everything, on the protocol's choice of `split`.
+    """Attack `model`, of the VGG16 family, with everything, on the protocol's choice of `split`.
 
     sources: networks of other rows, by row, to transfer attacks from. save(kept): called after each attack with what
-    must be given as `kept` to go on from there; of other weights or another protocol it is not used. on_step(done,
-    total): called after each attack. Raises ValueError for counts below 1 and for an epsilon outside [0, 1].
+    must be given as `kept` to go on from there; of other weights or another protocol it is not used. Raises ValueError
+    for counts below 1 and for an epsilon outside [0, 1].
     """
     at_least_one(**{name: getattr(protocol, name) for name in ("steps", "restarts", "draws", "queries", "fewer")})
     target = Target(model.eval(), split.at(stratified(split.labels, protocol.images)))
     every = attacks_on(target, protocol, sources)
     settings = repr((protocol, digest(model), {row: digest(sources[row]) for row in sorted(sources)}))
     if kept is None or kept.get("settings") != settings:
-        size = ROLLOUTS.get(target.images.device.type, OTHER_ROLLOUTS)
-        parts = torch.arange(len(target.split), device=target.images.device).split(size)
-        clean = torch.cat([target.right(target.images[part], part) for part in parts]).cpu()
+        pieces = parts(torch.arange(len(target.split), device=target.images.device))
+        clean = torch.cat([target.right(target.images[piece], piece) for piece in pieces]).cpu()
         kept = {"settings": settings, "outcomes": {"clean": clean}, "seconds": {}}
     outcomes, seconds = kept["outcomes"], kept["seconds"]
     worst, secret = outcomes["clean"].clone(), outcomes["clean"].clone()
-    for done, (name, attack) in enumerate(every.items(), 1):
+    for name, attack in every.items():
         if name not in outcomes:
             began = time.perf_counter()
             outcomes[name] = outcome(target, outcomes["clean"], name, attack)
             seconds[name] = round(time.perf_counter() - began, 2)
             save(kept)
-        on_step(done, len(every))
         if not attack.study:
             worst[: len(outcomes[name])] &= outcomes[name]
             if not (attack.knows_draws and target.draws):

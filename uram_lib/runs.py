@@ -15,7 +15,7 @@ from typing import TextIO
 
 from . import UramError, data, records
 from .experiments import TRANSFER_FROM, Experiment, experiment
-from .paths import CHECKPOINTS, relative, write_atomically
+from .paths import published_weights, relative, write_atomically
 
 CHECKPOINT_SEED = 0  # the weights of this seed's runs are kept
 LARGEST = 4_000_000  # bytes of weights that are published; of a larger network the records alone are
@@ -211,12 +211,5 @@ def load(table: str, row: str, preset: str = "strong", seed: int = 0, dataset: s
     """
     from . import checkpoints
 
-    e = experiment(table, row, preset, dataset)
-    folder = CHECKPOINTS / table / preset
-    found = sorted(folder.glob(f"{dataset or '*'}/{row}/seed-{seed}.safetensors"))
-    if not found:
-        have = sorted({path.parent.name for path in folder.glob("*/*/seed-*.safetensors")}) or ["none"]
-        raise UramError(
-            f"no weights of {e.table}/{row}, {preset}, seed {seed} are published; rows that have: {', '.join(have)}"
-        )
-    return checkpoints.load(found[0])[0]
+    experiment(table, row, preset, dataset)
+    return checkpoints.load(published_weights(table, row, preset, seed, dataset))[0]
