@@ -122,6 +122,14 @@ def test_slopes_join_the_runs_of_one_seed():
     assert sorted(tuple(line.get_ydata()) for line in first.lines) == [(31, 31), (32, 34)] and len(second.lines) == 3
 
 
+def test_paths_of_many_readings_lie_over_one_another_with_their_mean(ax):
+    paths = torch.linspace(-1, 1, 4 * 18 * 2).view(4, 18, 2)
+    plotting.scan_paths(paths, 54, ax)
+    *lines, mean = ax.lines
+    assert len(lines) == 4 * plotting.PLACES
+    np.testing.assert_allclose(mean.get_xydata(), (paths.mean(0) + 1) * 27, rtol=1e-5)
+
+
 def test_a_start_is_drawn_at_its_distance_and_error():
     groups = {"ram-6": [run(0, [30.0]), run(1, [31.0])], "ram-6@true-centre": [run(0, [3.0])]}
     assert list(map(points, plotting.start_distance(groups).lines)) == [[(40, 30), (41, 31)], [(40, 3)]]
@@ -130,11 +138,11 @@ def test_a_start_is_drawn_at_its_distance_and_error():
     assert list(map(points, plotting.by_distance(lines).lines)) == [[(5, 4), (15, 20)], [(5, 3)]]
 
 
-def test_a_leak_is_a_panel_per_model_and_starts_are_seen_from_the_digit():
-    matrices = {"label": 100 * np.eye(10), "none": np.full((10, 10), 10.0)}
-    for ax, matrix in zip(plotting.leak_matrix(matrices), matrices.values(), strict=True):
-        np.testing.assert_allclose(ax.images[0].get_array(), matrix)
-        assert ax.images[0].get_clim() == (0, 100)
+def test_a_leak_has_a_row_per_label_told_and_starts_are_seen_from_the_digit():
+    drawn = plotting.leak_matrix(np.diag([96.0, 0.3, 100.0]) + 2 * np.eye(3, k=1), "URAM")
+    shown = [[cell.text for cell in row.iter("td")] for row in xml.fromstring(drawn).iter("tr")]
+    assert shown[1:] == [["96", "2", None], [None, None, "2"], [None, None, "100"]]
+    assert drawn.count("tabindex='0'") == 3 and "--share: 96%" in drawn
     (ax,) = plotting.map_of_starts({"URAM": np.array([[-60.0, 0.0]] * 3 + [[20.0, 40.0]])})
     assert ax.collections[0].get_array().sum() == 4 and ax.yaxis_inverted()  # y grows downwards
     assert (*ax.patches[0].get_xy(), ax.patches[0].get_width()) == (-14, -14, 28)

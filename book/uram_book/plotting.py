@@ -142,6 +142,21 @@ def glimpse_path(
     return ax
 
 
+def scan_paths(locations: Tensor, side: int, ax: Axes) -> Axes:
+    """Draw the paths of many readings over one another, one colour per place of the number, and their mean in black.
+
+    locations: (N, T, 2), x then y, in [-1, 1]; side: of the images, in pixels.
+    """
+    pixels = (locations.numpy() + 1) / 2 * side
+    each = pixels.shape[1] // PLACES
+    for place in range(PLACES):
+        part = pixels[:, max(place * each - 1, 0) : (place + 1) * each]
+        ax.plot(*part.transpose(2, 1, 0), color=READING[place % len(READING)], lw=0.5, alpha=0.15, rasterized=True)
+    ax.plot(*pixels.mean(0).T, color="black", lw=1.2, marker="o", ms=2.5)
+    ax.set(xlim=(0, side), ylim=(side, 0), aspect="equal", xlabel="x (px)", ylabel="y (px)")
+    return ax
+
+
 def reading_path(image: Tensor, locations: Tensor, said: Sequence[int], ax: Axes) -> Axes:
     """Draw how a number was read: the glimpses at each of its places as dots on a line, one colour per place, and what
     the model then said. The line of a place begins where the one before it ended.
@@ -488,19 +503,22 @@ def map_of_starts(groups: dict[str, np.ndarray]) -> Sequence[Axes]:
     return axes[0]
 
 
-def leak_matrix(groups: dict[str, np.ndarray]) -> Sequence[Axes]:
-    """Draw which label Z of Eq. 11 answers for each label it is told, in percent of the canvases, one panel per model.
+def leak_matrix(matrix: np.ndarray, name: str) -> str:
+    """Which label Z of Eq. 11 answers for each label that it is told, in percent of the canvases: an HTML table whose
+    rows can be picked with the pointer, a finger or the tab key.
 
-    groups: name -> (K, K), label told x label answered.
+    matrix: (K, K), label told x label answered; name: whose it is.
     """
-    figure, axes = plt.subplots(1, len(groups), figsize=(7.2, 3.6), squeeze=False)
-    for ax, (name, matrix) in zip(axes[0], groups.items(), strict=True):
-        shown = ax.imshow(matrix, cmap="Blues", vmin=0, vmax=100)
-        ax.set(title=name, xlabel="label answered", xticks=range(len(matrix)), yticks=range(len(matrix)))
-        ax.tick_params(length=0)
-    axes[0][0].set_ylabel("label told")
-    figure.colorbar(shown, ax=axes[0], label="canvases (%)", shrink=0.8)
-    return axes[0]
+    labels = range(len(matrix))
+    head = "".join(f"<th scope='col'>{answered}</th>" for answered in labels)
+    rows = ""
+    for told, shares in enumerate(matrix):
+        cells = "".join(
+            f"<td style='--share: {share:.0f}%'>{f'{share:.0f}' if share >= 0.5 else ''}</td>" for share in shares
+        )
+        rows += f"<tr tabindex='0'><th scope='row'>{told}</th>{cells}</tr>"
+    return (f"<table class='leak'><caption>{name}: label told (rows), label answered (columns), percent</caption>"
+            f"<tr><th></th>{head}</tr>{rows}</table>")  # fmt: skip
 
 
 HOLDS = {  # what an interval holds: the paper's effect, 0 -> words, colour, mark
