@@ -53,6 +53,11 @@ def test_page_in_the_browser(built, opened, page):
                 if (["auto", "scroll"].includes(getComputedStyle(box).overflowX)) return false;
               return true;
             }).map((one) => one.outerHTML.slice(0, 200))""", width) == [], where  # fmt: skip
+        if width == WIDE:  # no formula under its own number
+            assert seen.evaluate("""[...document.querySelectorAll("div.math")].filter((one) => {
+              const [number, formula] = [one.querySelector(".eqno"), one.querySelector("mjx-math")];
+              return number && formula && formula.getBoundingClientRect().right > number.getBoundingClientRect().left;
+            }).map((one) => one.id)""") == [], where  # fmt: skip
         too_dim = seen.evaluate(CONTRAST)
         assert too_dim == [], where
         if theme == "light":
