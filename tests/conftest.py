@@ -67,10 +67,9 @@ def uram(local):
 
     def run(*words: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "uram_lib.cli", *words]
+        environment = os.environ | environment
         # With -m the working directory comes first on the path, so `cwd` chooses which copy of the library runs.
-        return subprocess.run(
-            command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=300
-        )
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
     return run
 
@@ -138,10 +137,9 @@ def small_ram():
 
 @pytest.fixture
 def gradients():
-    """A function for the gradients of one part of a model."""
+    """gradients(model, loss, part): those of one part's parameters after a fresh backward pass; zeros where none."""
 
     def compute(model, loss, part: str) -> list[torch.Tensor]:
-        """The gradients of one part's parameters after a fresh backward pass; zeros where there is none."""
         model.zero_grad(set_to_none=True)
         loss.backward(retain_graph=True)
         parameters = list(getattr(model, part).parameters())
@@ -155,11 +153,11 @@ def gradients():
 def rollout_inputs(generator):
     """(images, start, noise, labels) for `small_ram`."""
 
-    def draw(batch: int = 9, glimpses: int = 4):
-        images = torch.rand(batch, 3, 31, 45, generator=generator)
-        start = torch.rand(batch, 2, generator=generator) * 2 - 1
-        noise = torch.randn(batch, glimpses - 1, 2, generator=generator)
-        return images, start, noise, torch.randint(11, (batch,), generator=generator)
+    def draw():
+        images = torch.rand(9, 3, 31, 45, generator=generator)
+        start = torch.rand(9, 2, generator=generator) * 2 - 1
+        noise = torch.randn(9, 3, 2, generator=generator)
+        return images, start, noise, torch.randint(11, (9,), generator=generator)
 
     return draw
 
@@ -169,18 +167,10 @@ def made_record():
     """A record made by the library from outcomes (S, N) of bool, as a finished run would be. measured: fields of
     `Evaluation` in place of the plain ones."""
 
-    def make(
-        row: str,
-        seed: int,
-        correct: torch.Tensor,
-        preset: str = "strong",
-        dataset: str = "mnist",
-        table: str = "table1",
-        **measured,
-    ) -> dict:
+    def make(row, seed, correct, preset="strong", dataset="mnist", table="table1", **measured) -> dict:
         experiment = experiments.experiment(table, row, preset, dataset)
         glimpses = experiment.config.glimpses
-        per_glimpse = [float(t) for t in range(glimpses)]
+        per_glimpse = [*map(float, range(glimpses))]
         trained = Trained(None, 2, {"val_error": [3.0, 2.0 + seed]}, seconds=120.0, rollouts=1200)
         sampled = (correct[0], correct[-1]) if glimpses else (None, None)
         test = Evaluation(correct, *sampled, per_glimpse, per_glimpse, per_glimpse)
@@ -203,9 +193,9 @@ def write_made(made_record):
         paths = []
         for (row, seed), correct in outcomes.items():
             record = made_record(row, seed, correct, **details)
-            place = Path(record["table"], record["preset"], records.dataset_name(record), row, f"seed-{seed}.json")
-            records.write_record(root / place, record)
-            paths.append(root / place)
+            folder = root / record["table"] / record["preset"] / records.dataset_name(record) / row
+            paths.append(folder / f"seed-{seed}.json")
+            records.write_record(paths[-1], record)
         return paths
 
     return write

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from drawing import equal_weights
 from torch import nn
 
 from uram_lib import attacks, data, training
@@ -100,12 +101,11 @@ def test_an_images_perturbation_does_not_depend_on_its_neighbours(colours):
     model = training.new_model(c, 0, colours).double().train()
     images, labels = colours.train.floats()[:8].double(), colours.train.labels[:8]
     draws = {name: value.double() for name, value in draws_in_testing(model, images, sampled=True).items()}
-    together, alone = (
-        prepared(model, c, images[:n], labels[:n], {name: value[:n] for name, value in draws.items()},
-                 {"attack": stream(0, "attack")})
-        for n in (8, 3)
-    )  # fmt: skip
-    torch.testing.assert_close(together[:3], alone, rtol=0, atol=1e-12)
+    found = []
+    for count in (8, 3):
+        own, start = {name: value[:count] for name, value in draws.items()}, {"attack": stream(0, "attack")}
+        found.append(prepared(model, c, images[:count], labels[:count], own, start))
+    torch.testing.assert_close(found[0][:3], found[1], rtol=0, atol=1e-12)
 
 
 def test_the_attack_meets_the_policy_of_the_epoch(colours, monkeypatch):
@@ -138,20 +138,13 @@ def test_rows_of_one_seed_share_images_shifts_and_the_attacks_start(colours, wat
 
 
 @pytest.mark.parametrize("model", ["vgg16", "vgg16-attention"])
-def test_resuming_gives_the_same_bits(colours, tmp_path, model):
+def test_resuming_gives_the_same_bits(colours, tmp_path, stopped_after, model):
     """Running statistics and the streams of augmentation and attack are part of what must come back."""
     c, place = config(model), tmp_path / "state.pt"
     whole = training.train(c, 0, colours)
-
-    def stop(done: int, total: int, error: float | None) -> None:
-        if done == 3:  # in the second epoch
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        training.train(c, 0, colours, state_path=place, on_step=stop)
+    stopped_after(1, c, 0, colours, state_path=place)
     resumed = training.train(c, 0, colours, state_path=place)
-    ours, theirs = whole.model.state_dict(), resumed.model.state_dict()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours) and whole.curves == resumed.curves
+    assert equal_weights(whole.model, resumed.model) and whole.curves == resumed.curves
 
 
 def test_the_epoch_is_chosen_by_the_error_under_attack(colours, monkeypatch):

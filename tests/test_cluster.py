@@ -1,7 +1,5 @@
 """A plan on a real Dask cluster, one of whose workers, or all of which, is killed in mid-run."""
 
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -23,9 +21,9 @@ def wait_for(condition, what: str) -> None:
         time.sleep(0.02)
 
 
-def answers(host: str, port: int) -> bool:
+def answers(port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex((host, port)) == 0
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
@@ -33,38 +31,32 @@ def cluster(tmp_path, local):
     """Address of a scheduler with two workers, and the processes, the scheduler's last; all ended afterwards."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    environment = os.environ | {"URAM_LOCAL": str(local), "URAM_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    log = open(tmp_path / "cluster.log", "w")
+        port = free.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    with open(tmp_path / "cluster.log", "w") as log:
 
-    def spawn(*words: str) -> subprocess.Popen:
-        return subprocess.Popen([sys.executable, "-m", *words], env=environment, stdout=log, stderr=log, cwd=tmp_path)
+        def spawn(name: str, *words: str) -> subprocess.Popen:
+            command = [sys.executable, "-m", f"distributed.cli.dask_{name}", *words, "--no-dashboard"]
+            return subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path)
 
-    host, port = address.removeprefix("tcp://").split(":")
-    scheduler = spawn("distributed.cli.dask_scheduler", "--host", host, "--port", port, "--no-dashboard")
-    worker = ("distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
-    workers = [spawn(*worker) for _ in range(2)]
-    wait_for(lambda: answers(host, int(port)), "the scheduler's start")
-    processes = [*workers, scheduler]
-    yield address, processes
-    for process in processes:
-        process.kill()
-        process.wait()
-    log.close()
+        scheduler = spawn("scheduler", "--host", "127.0.0.1", "--port", str(port))
+        workers = [spawn("worker", address, "--nthreads", "1", "--no-nanny") for _ in range(2)]
+        try:
+            wait_for(lambda: answers(port), "the scheduler's start")
+            yield address, [*workers, scheduler]
+        finally:
+            for process in (*workers, scheduler):
+                process.kill()
+                process.wait()
 
 
-def begin(address: str, local) -> subprocess.Popen:
+def begin(address: str, local: Path) -> subprocess.Popen:
     """A sweep on the cluster, one of whose runs is under way: a state file is there, so what is killed now dies between
     epochs or within one."""
     words = ["run", "table1", "--preset", "smoke", "--rows", "ram-6,fc", "--seeds", "2", "--scheduler", address]
-    runner = subprocess.Popen(
-        [sys.executable, "-m", "uram_lib.cli", *words],
-        env=os.environ | {"URAM_LOCAL": str(local), "URAM_OFFLINE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for(lambda: list(Path(local).glob("state/*.pt")) or runner.poll() is not None, "a first epoch")
+    command, pipe = [sys.executable, "-m", "uram_lib.cli", *words], subprocess.PIPE
+    runner = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+    wait_for(lambda: list(local.glob("state/*.pt")) or runner.poll() is not None, "a first epoch")
     assert runner.poll() is None, runner.stderr.read()
     return runner
 
@@ -72,16 +64,16 @@ def begin(address: str, local) -> subprocess.Popen:
 def test_a_killed_worker_loses_and_doubles_no_run(cluster, local):
     address, processes = cluster
     runner = begin(address, local)
-    processes[0].send_signal(signal.SIGKILL)
+    processes[0].kill()
     out, said = runner.communicate(timeout=PATIENCE_S)
     assert runner.returncode == 0, said
     made_plan = plan.plan("table1", "smoke", ["ram-6", "fc"], 2)
     assert made_plan.waiting == []
-    made = sorted(Path(local).glob("runs/**/*.json"))
+    made = sorted(local.glob("runs/**/*.json"))
     assert made == sorted(run.record for run in made_plan.runs)
     for path in made:  # each is whole, and of this configuration
         assert records.read_record(path)["metrics"]["best_epoch"] >= 1
-    assert not list(Path(local).glob("state/*.pt")), "a finished run leaves no state behind"
+    assert not list(local.glob("state/*.pt")), "a finished run leaves no state behind"
 
 
 def test_runs_made_on_a_cluster_equal_runs_made_here(cluster, local, tmp_path, monkeypatch):
@@ -98,10 +90,10 @@ def test_a_cluster_that_dies_is_no_success(cluster, local):
     address, processes = cluster
     runner = begin(address, local)
     for process in reversed(processes):  # the scheduler first
-        process.send_signal(signal.SIGKILL)
+        process.kill()
     _, said = runner.communicate(timeout=PATIENCE_S)
-    assert runner.returncode == 1 and "uram: error: " in said.strip().splitlines()[-1]
     last = said.strip().splitlines()[-1]
+    assert runner.returncode == 1 and "uram: error: " in last
     assert "ram-6 seed 0: " in last and "start the same command again" in last and "Traceback" not in last
 
 

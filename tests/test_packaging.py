@@ -11,11 +11,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from uram_lib import __version__, cli, experiments
+import uram_lib
+from uram_lib import cli, experiments
+from uram_lib.models import build
 from uram_lib.paths import ROOT
 
 
@@ -45,34 +48,27 @@ def pin(requirement: Requirement) -> str:
     return exact.version
 
 
-def test_lock_pins_every_declared_package_within_its_range():
+def here(requirement: Requirement) -> bool:
+    """Whether it is wanted on this machine."""
+    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+
+
+def test_lock_pins_every_declared_package_within_its_range_and_names_no_address():
     pins = locked()
     for requirement in declared(*EXTRAS):
         assert pin(pins[canonicalize_name(requirement.name)]) in requirement.specifier, requirement
+    assert all(map(pin, pins.values())) and not re.search(r"://|@|^\s*-", LOCK, re.MULTILINE)
 
 
-def test_lock_is_complete_and_consistent_for_this_machine():
+def test_lock_is_complete_consistent_and_installed_on_this_machine():
     """Every dependency of every locked package is locked too, within the range that the package asks for."""
-    pins = {name: r for name, r in locked().items() if r.marker is None or r.marker.evaluate()}
-    for name in pins:
-        for text in importlib.metadata.requires(name) or []:
-            needed = Requirement(text)
-            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
-                found = pins.get(canonicalize_name(needed.name))
-                assert found is not None, f"{name} needs {needed.name}, which is not locked"
-                assert needed.specifier.contains(pin(found), prereleases=True), f"{name} needs {needed}"
-
-
-def test_installed_versions_are_the_locked_ones():
-    for name, requirement in locked().items():
-        if requirement.marker is None or requirement.marker.evaluate():
-            assert importlib.metadata.version(name) == pin(requirement), name
-
-
-def test_lock_names_no_address_and_only_exact_pins():
-    assert not re.search(r"://|@|^\s*-", LOCK, re.MULTILINE)
-    for requirement in locked().values():
-        pin(requirement)
+    pins = {name: pin(requirement) for name, requirement in locked().items() if here(requirement)}
+    for name, version in pins.items():
+        assert importlib.metadata.version(name) == version, name
+        for needed in filter(here, map(Requirement, importlib.metadata.requires(name) or [])):
+            found = pins.get(canonicalize_name(needed.name))
+            assert found is not None, f"{name} needs {needed.name}, which is not locked"
+            assert needed.specifier.contains(found, prereleases=True), f"{name} needs {needed}"
 
 
 def test_cuda_wheels_are_asked_for_on_linux_alone():
@@ -128,21 +124,21 @@ def test_a_readers_runs_and_data_are_ignored_by_git():
     assert {"/results/local/", "/data/", "/_build/", "/book/_generated/", ".venv/"} <= set(ignored)
 
 
-def targets() -> list[str]:
-    return re.findall(r"^([a-z0-9-]+):(?!=)", MAKEFILE, re.MULTILINE)
+def make(*words: str, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(["make", *words], cwd=cwd, capture_output=True, text=True, timeout=30, **options)
 
 
-def test_make_help_lists_every_target_with_a_line():
-    for command in (["make", "help"], ["make"]):
-        said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30).stdout
-        for target in targets():
-            assert re.search(rf"^  {target} +\S.{{10,}}", said, re.MULTILINE), f"make help says nothing of {target}"
+TARGETS = re.findall(r"^([a-z0-9-]+):(?!=)", MAKEFILE, re.MULTILINE)
 
 
-def test_every_target_that_is_no_file_has_a_rule():
+def test_every_target_has_a_rule_and_a_line_of_help():
     """Make says that there is nothing to be done for a phony target without a rule, and calls that a success."""
     (phony,) = re.findall(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)
-    assert sorted(phony.split()) == sorted(targets())
+    assert sorted(phony.split()) == sorted(TARGETS)
+    said = make().stdout
+    assert said == make("help").stdout
+    for target in TARGETS:
+        assert re.search(rf"^  {target} +\S.{{10,}}", said, re.MULTILINE), f"make help says nothing of {target}"
 
 
 # What stands in code is meant: prose says "make one row again", too.
@@ -157,7 +153,7 @@ COMMANDS = {
 
 def test_every_make_command_of_readme_and_book_is_a_real_one():
     named = {word for _, line in COMMANDS if line.startswith("make ") for word in line.split()[1:] if "=" not in word}
-    assert {"reproduce-table2", "test", "lab"} <= named <= {*targets(), "TARGET"}
+    assert {"reproduce-table2", "test", "lab"} <= named <= {*TARGETS, "TARGET"}
 
 
 @pytest.mark.parametrize(("page", "command"), sorted(pair for pair in COMMANDS if not pair[1].startswith("make ")))
@@ -184,21 +180,21 @@ def fresh(tmp_path) -> Path:
 def test_a_target_builds_the_environment_first(fresh):
     """In a clone without .venv the first thing that make does is to make one, and it says what that takes."""
     for target in ("reproduce-table1", "reproduce-table2", "reproduce-table4", "test", "book", "tables", "lab"):
-        plan = subprocess.run(["make", "-n", target], cwd=fresh, capture_output=True, text=True, timeout=30).stdout
+        plan = make("-n", target, cwd=fresh).stdout
         places = [plan.index(part) for part in ("-m venv", "7 GB", "environment.yml", "pip install")]
         assert places == sorted(places) and places[-1] < plan.rindex(".venv/bin/"), target
 
 
 @pytest.mark.parametrize("words", [["preset=paper"], ["reproduce-table2", "SEED=3"], ["help", "rows=ram-6"]])
 def test_a_variable_that_would_be_ignored_is_refused(words, fresh):
-    ran = subprocess.run(["make", *words], cwd=fresh, capture_output=True, text=True, timeout=30)
+    ran = make(*words, cwd=fresh)
     assert ran.returncode != 0 and not ran.stdout
     assert ran.stderr.count("\n") == 1 and f"unknown variable {words[-1].split('=')[0]}; one of: PRESET," in ran.stderr
 
 
 def test_known_variables_reach_the_command(fresh):
     words = "PRESET=paper SEEDS=4-9 ROWS=ram-6,ours-6 DEVICE=cpu JOBS=3 DATASET=digits SCHEDULER=tcp://x:1".split()
-    plan = subprocess.run(["make", "-n", "reproduce-table2", *words], cwd=fresh, capture_output=True, text=True).stdout
+    plan = make("-n", "reproduce-table2", *words, cwd=fresh).stdout
     for word in words:
         name, value = word.split("=")
         assert f"--{name.lower()} '{value}'" in plan
@@ -210,9 +206,7 @@ def test_setup_says_in_one_line_that_python_is_missing(fresh):
     tools.mkdir()
     for tool in ("sh", "make", "getconf", "touch", "sed", "awk"):
         (tools / tool).symlink_to(shutil.which(tool))
-    ran = subprocess.run(
-        ["make", "setup"], cwd=fresh, env={"PATH": str(tools)}, capture_output=True, text=True, timeout=30
-    )
+    ran = make("setup", cwd=fresh, env={"PATH": str(tools)})
     said = [line for line in (ran.stdout + ran.stderr).splitlines() if not line.startswith("make:")]
     assert ran.returncode != 0 and len(said) == 1 and "no Python 3.11.5 or newer" in said[0]
     assert not (fresh / ".venv").exists()
@@ -224,25 +218,17 @@ def test_links_of_the_readme_lead_somewhere():
 
 
 def test_the_python_of_the_readme_names_what_exists():
-    """Its lines are run with small things in place of trained ones."""
-    import torch
-
-    import uram_lib
-
+    """Its lines are run with an untrained model in place of a trained one."""
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    ast.parse(code)
-    for table, row in re.findall(r'load\("(\w+)", "([\w-]+)"\)', code):
-        e = experiments.experiment(table, row, "strong")
-    from uram_lib.models import build
-
-    channels, height, width = map(int, re.search(r"\(B, (\d+), (\d+), (\d+)\)", code).groups())
-    model = build(e.config, (channels, height, width), 10).eval()
-    reading = model.read(torch.rand(2, channels, height, width))
-    for name in re.findall(r"reading\.(\w+)", code):
-        assert len(getattr(reading, name)) == 2
+    ((table, row),) = re.findall(r'load\("(\w+)", "([\w-]+)"\)', code)
+    shape = tuple(map(int, re.search(r"\(B, (\d+), (\d+), (\d+)\)", code).groups()))
+    model = build(experiments.experiment(table, row, "strong").config, shape, 10).eval()
+    reading = model.read(torch.rand(2, *shape))
+    names = re.findall(r"reading\.(\w+)", code)
+    assert names and all(len(getattr(reading, name)) == 2 for name in names)
     assert callable(uram_lib.load) and callable(uram_lib.run)
-    for table, rows in re.findall(r'run\("(\w+)", rows=\["([\w-]+)"\]\)', code):
-        assert rows in experiments.rows_of(table)
+    for table, row in re.findall(r'run\("(\w+)", rows=\["([\w-]+)"\]\)', code):
+        assert row in experiments.rows_of(table)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.name)
@@ -259,5 +245,5 @@ def test_workflows_call_what_a_reader_calls(path):
 def test_licence_version_and_citation_agree_with_the_project():
     citation = yaml.safe_load(text_of("CITATION.cff"))
     assert (citation["license"], citation["version"]) == (PROJECT["license"], PROJECT["version"])
-    assert __version__ == PROJECT["version"]
+    assert uram_lib.__version__ == PROJECT["version"]
     assert text_of("LICENSE").startswith("MIT License")

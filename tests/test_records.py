@@ -30,11 +30,12 @@ def test_packed_outcomes_of_a_whole_test_set_are_small():
 
 
 def test_write_atomically_replaces_whole_files_and_leaves_nothing_else(tmp_path):
-    path = tmp_path / "new" / "folder" / "file.txt"
+    path, plain = tmp_path / "new" / "folder" / "file.txt", tmp_path / "plain.txt"
+    plain.write_text("what the umask makes of it")
     for text in ("one", "two"):
         write_atomically(path, lambda temporary, text=text: temporary.write_text(text))
         assert path.read_text() == text
-    assert list(path.parent.iterdir()) == [path] and oct(path.stat().st_mode)[-3:] == "644"
+    assert list(path.parent.iterdir()) == [path] and path.stat().st_mode == plain.stat().st_mode
 
 
 def test_write_atomically_keeps_the_old_file_when_the_writer_fails(tmp_path):

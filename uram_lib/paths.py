@@ -19,8 +19,7 @@ BENCH = RESULTS / "bench.json"
 
 
 def local() -> Path:
-    """Where a reader's own runs go: `results/local`, or `URAM_LOCAL` (tests point it at a temporary folder), of which a
-    relative one counts from the project's root, too."""
+    """Where a reader's own runs go: `URAM_LOCAL` (if relative, from the project's root), else `results/local`."""
     return _named_by("URAM_LOCAL") or RESULTS / "local"
 
 
@@ -37,8 +36,8 @@ def published_weights(table: str, row: str, preset: str, seed: int, dataset: str
 
 
 def data_roots() -> list[Path]:
-    """Folders that are searched for data sets, in order: `URAM_DATA` (a relative one counts from the project's root,
-    so that notebooks find it too), then `data/`. Raises UramError where `URAM_DATA` is no folder."""
+    """Folders that are searched for data sets: `URAM_DATA` (if relative, from the project's root), then `data/`. Raises
+    UramError where `URAM_DATA` is no folder."""
     own = _named_by("URAM_DATA")
     if own is not None and not own.is_dir():
         raise UramError(f"URAM_DATA names {own}, which is no folder")
@@ -78,24 +77,17 @@ def read_json(path: Path, *keys: str) -> dict | None:
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write(temporary)`, flush it to disk and move it to `path`: a reader sees the old file or the whole new one.
 
-    The temporary name is unique, so two writers of one path cannot mix their bytes; the last one wins.
+    Each writer has a temporary file of its own, so two of one path cannot mix their bytes; the last one wins.
     Raises UramError when the folder cannot be written or the disk is full; nothing is left behind.
     """
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
-        write(temporary)
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+            temporary = Path(folder, "new")
+            write(temporary)
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
     except OSError as error:
-        raise UramError(
-            f"cannot write {relative(path)}: {error.strerror or error}; results folder unchanged"
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        why = error.strerror or error
+        raise UramError(f"cannot write {relative(path)}: {why}; results folder unchanged") from error

@@ -28,13 +28,13 @@ def read_all(
     Raises UramError for what is no picture, for a folder without any, for an unknown model, and for several pictures
     with `png`.
     """
+    experiment(table, row, preset)  # refuses unknown names
+    weights = published_weights(table, row, preset, seed)
     files = [file for place in places for file in pictures_in(place)]
     if png is not None and len(files) != 1:
         raise UramError(f"--png draws the path of one picture, got {len(files)}")
     if png is not None and png.suffix.lower() != ".png":
         raise UramError(f"--png takes a file that ends in .png, got {png}")
-    experiment(table, row, preset)  # refuses unknown names
-    weights = published_weights(table, row, preset, seed)
     for file in files:
         opened(file)
 
