@@ -64,7 +64,7 @@ WRONG = {
     f"{RUN} --dataset mnits": ("unknown data set 'mnits'", "digits", "mnist"),
     f"{RUN} --dataset digits-composed": ("table1 reads single digits",),
     "run table3 --preset smoke --dataset digits": ("table3 reads whole numbers",),
-    "run table4 --preset smoke --dataset digits": ("colour pictures of 32 x 32",),
+    "run table4 --preset smoke --dataset digits": ("table4 reads colour pictures, and digits holds grey ones",),
     f"{RUN} --jobs 0": ("jobs must be a whole number from 1", "0"),
     f"{RUN} --jobs 100000": ("jobs must be a whole number from 1 to 1000",),
     f"{RUN} --scheduler localhost": ("scheduler must be an address such as tcp://host:8786",),
@@ -120,29 +120,6 @@ def test_words_that_are_no_command_show_the_usage(capsys):
             cli.main(words)
         assert stopped.value.code == 2
         assert "error:" in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_pictures_that_are_none_are_refused_and_conversions_are_said(tmp_path, capsys):
-    from PIL import Image
-
-    words = ["read", "--model", "table2/ram-6", "--preset", "paper"]
-    (tmp_path / "text.png").write_text("no picture")
-    (tmp_path / "empty").mkdir()
-    for place, said in (
-        (tmp_path / "text.png", "cannot be read as a picture"),
-        (tmp_path / "empty", "holds no picture"),
-    ):
-        assert cli.main([*words, str(place)]) == 1
-        assert said in capsys.readouterr().err
-    dark = Image.new("RGB", (300, 200), (250, 240, 255))
-    dark.paste((0, 0, 0), (140, 50, 160, 150))
-    dark.save(tmp_path / "one.png")
-    assert cli.main([*words, str(tmp_path / "one.png"), "--png", str(tmp_path / "path.png")]) == 0
-    out = capsys.readouterr().out
-    for said in ("averaged to grey", "dark on light inverted", "scaled down to 100 x 67 px", "middle of 100 x 100 px"):
-        assert said in out
-    assert Image.open(tmp_path / "path.png").size[0] > 100
-    assert cli.main([*words, str(tmp_path / "one.png"), str(tmp_path / "one.png"), "--png", "x.png"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`uram read`: pictures of every kind become what the models take, each conversion is said, and mistakes answer at
 once."""
 
+import re
 import struct
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from uram_lib import UramError, cli, pictures
-from uram_lib.paths import ROOT
+from uram_lib.paths import ROOT, published_weights
 
 WORDS = ["read", "--model", "table2/ram-6", "--preset", "paper"]
 INK = np.zeros((40, 30), np.uint8)  # light on black, as the models know it
@@ -129,3 +130,11 @@ def test_a_picture_is_read_and_its_path_drawn(tmp_path, capsys):
     assert second.startswith("glimpse path: ") and Image.open(tmp_path / "path.png").size == (600, 600)
     assert cli.main([*WORDS, str(tmp_path)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_the_readmes_model_is_published(tmp_path, capsys):
+    """`uram read` with nothing said but a picture, and the model that the README loads."""
+    png(tmp_path / "digit.png", INK)
+    assert cli.main(["read", str(tmp_path / "digit.png")]) == 0, capsys.readouterr().err
+    (named,) = re.findall(r'uram_lib.load\("(\w+)", "([\w-]+)"\)', (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert published_weights(*named, "strong", 0).exists()

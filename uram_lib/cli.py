@@ -45,7 +45,7 @@ def command_read(options: argparse.Namespace) -> None:
 
     table, _, row = options.model.partition("/")
     if not row:
-        raise UramError(f"--model takes TABLE/ROW, as in table2/ours-8, got {options.model!r}")
+        raise UramError(f"--model takes TABLE/ROW, as in table2/ours-6, got {options.model!r}")
     for line in pictures.read_all(options.picture, table, row, options.preset, options.seed, options.png):
         print(line)
 
@@ -110,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
     read = commands.add_parser("read", help="read pictures with a published model")
     read.set_defaults(act=command_read)
     read.add_argument("picture", nargs="+", type=Path, help="picture files, or a folder of them")
-    read.add_argument("--model", default="table2/ours-8", help="TABLE/ROW (default: table2/ours-8)")
+    read.add_argument("--model", default="table2/ours-6", help="TABLE/ROW (default: table2/ours-6)")
     read.add_argument("--preset", default="strong", help="paper or strong (default: strong)")
     read.add_argument("--seed", type=int, default=0, help="of the published run (default: 0)")
     read.add_argument("--png", type=Path, help="draw the glimpse path of one picture there")
