@@ -1,4 +1,5 @@
-"""Links every code (A8, T5, C3) in a page's or a notebook's text to its definition, with its meaning as a tooltip.
+"""Links every code (A8, T5, C3) in a page's or a notebook's text to its definition, with its meaning as a tooltip, and
+takes the marks of nbval out of the code that readers see.
 
 A definition is an HTML anchor in a table of the chapters below, as in `| <span id="a8"></span>A8 | meaning | ...`.
 """
@@ -11,6 +12,7 @@ from docutils import nodes
 HOMES = ("book/not-said", "book/claims", "book/mutants")
 DEFINED = re.compile(r"^[|-] <span id=\"([\w-]+)\"></span>([A-Z]\d+'?) ?(?:\| )?([^|\n]+)", re.MULTILINE)
 CODE = re.compile(r"(?<![\w.'’-])([A-HKT]\d{1,2}['’]?)(?![\w%])")
+MARK = "# NBVAL_CHECK_OUTPUT"
 LEFT_ALONE = (nodes.reference, nodes.title, nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)
 
 
@@ -27,6 +29,10 @@ def definitions(source: Path) -> dict[str, tuple[str, str, str]]:
 def link(app, doctree: nodes.document, page: str) -> None:
     """Replace the codes in the text of `page`, but for those in titles, links, code and formulas."""
     known = definitions(Path(app.srcdir))
+    for block in list(doctree.findall(nodes.literal_block)):  # nbval's marks are for nbval
+        if block.rawsource.startswith(MARK) or block.astext().startswith(MARK):
+            text = block.astext().removeprefix(MARK).lstrip("\n")
+            block.replace_self(nodes.literal_block(text, text, **block.attributes))
     for text in list(doctree.findall(nodes.Text)):
         above = text.parent
         while above is not None and not isinstance(above, LEFT_ALONE):
