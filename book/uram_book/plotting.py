@@ -513,9 +513,10 @@ def leak_matrix(matrix: np.ndarray, name: str) -> str:
     head = "".join(f"<th scope='col'>{answered}</th>" for answered in labels)
     rows = ""
     for told, shares in enumerate(matrix):
-        cells = "".join(
-            f"<td style='--share: {share:.0f}%'>{f'{share:.0f}' if share >= 0.5 else ''}</td>" for share in shares
-        )
+        cells = ""
+        for share in shares:
+            text, look = f"{share:.0f}" if share >= 0.5 else "", " class='most'" if share > 50 else ""
+            cells += f"<td{look} style='--share: {share:.0f}%'>{text}</td>"
         rows += f"<tr tabindex='0'><th scope='row'>{told}</th>{cells}</tr>"
     return (f"<table class='leak'><caption>{name}: label told (rows), label answered (columns), percent</caption>"
             f"<tr><th></th>{head}</tr>{rows}</table>")  # fmt: skip
