@@ -8,10 +8,13 @@ import time
 from typing import TextIO
 
 from . import data
+from .config import Protocol
 
 QUIET = 30  # seconds between two lines of progress where no terminal watches
 STEPS, WARM_UP = 6, 2
 SLACK = 1.15  # testing after every epoch and at the end, reading data, starting processes
+# What all attacks on one image cost, in training images: about what the published runs took, without and with glimpses.
+ATTACKED = {False: 300, True: 800}
 
 
 class Progress:
@@ -85,39 +88,48 @@ def seconds_of(runs, device: str, jobs: int) -> float:
     prepare_process(chosen)
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // jobs))
-    per_epoch: dict = {}
+    measured: dict = {}
     total, longest = 0.0, 0.0
     for run in runs:
         config = run.experiment.config
         key = dataclasses.replace(config, epochs=1, curriculum_epochs=0, explore_epochs=0, last_sigma=0.0)
-        if key not in per_epoch:
-            per_epoch[key] = seconds_per_epoch(config, chosen)
+        if key not in measured:
+            measured[key] = seconds_per_image(config, chosen)
+        dataset = data.load(config.dataset)
+        images = config.epochs * len(dataset.train)
         done, steps, _ = run.steps if run.state.exists() else (0, 1, None)
-        seconds = SLACK * per_epoch[key] * config.epochs * (1 - done / steps)
+        images *= 1 - done / steps
+        if protocol := run.experiment.protocol:
+            attacked = protocol.images or dataset.test_size
+            images += attacked * ATTACKED[bool(config.glimpses)] * protocol.restarts / Protocol.restarts
+        seconds = SLACK * measured[key] * images
         total, longest = total + seconds, max(longest, seconds)
     torch.set_num_threads(threads)
     return max(longest, total / min(jobs, len(runs)))
 
 
-def seconds_per_epoch(config, device) -> float:
-    """The median time of a training step, after some that warm up, times the steps of an epoch."""
+def seconds_per_image(config, device) -> float:
+    """The median time of a training step, after some that warm up, per image."""
     import torch
 
-    from .training import new_model
+    from .training import STREAMS, new_model, prepared
 
     dataset = data.load(config.dataset).to(device)
     model = new_model(config, 0, dataset).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
-    streams = {name: torch.Generator(device=device) for name in ("data", "start", "policy", "explore")}
+    streams = {name: torch.Generator(device=device) for name in STREAMS}
     times = []
     for i in range(WARM_UP + STEPS):
         began = time.perf_counter()
         index = torch.arange(config.batch_size, device=device) + i * config.batch_size
         images, labels, centres = dataset.training_batch(index % len(dataset.train), streams["data"])
-        loss, _ = model.loss(images, labels, model.draws(len(images), streams, centres), config)
+        draws = model.draws(len(images), streams, centres)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            images = prepared(model, config, images, labels, draws, streams)
+            loss, _ = model.loss(images, labels, draws, config)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         loss.item()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[WARM_UP:]) * math.ceil(len(dataset.train) / config.batch_size)
+        times.append((time.perf_counter() - began) / len(index))
+    return statistics.median(times[WARM_UP:])
