@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -33,12 +34,11 @@ YOURS = "yours"  # tag of the cells that show a reader's own runs: hidden in the
 
 
 @torch.no_grad()
-def retest(table: str) -> list[tuple]:
+def retest(table: str) -> Iterator[tuple]:
     """Test every published checkpoint of a table on the first test images, image by image against its record.
 
-    Returns (row, preset, images, error here, error in the record, answers that differ) for each.
+    Yields (row, preset, images, error here, error in the record, answers that differ) for each.
     """
-    found = []
     for path in sorted(CHECKPOINTS.glob(f"{table}/*/*/*/seed-*.safetensors")):
         preset, dataset, row = path.parts[-4:-1]
         seed = int(path.stem.removeprefix("seed-"))
@@ -55,20 +55,20 @@ def retest(table: str) -> list[tuple]:
         here = ~evaluation.match(answers, few.labels).numpy()
         record = records.read_record(records.record_path(experiment(table, row, preset, dataset), seed, published=True))
         there = ~records.unpack(record["test_correct"])[0, : len(few)]
-        found.append((row, preset, len(few), 100 * here.mean(), 100 * there.mean(), int((here != there).sum())))
-    return found
+        yield row, preset, len(few), 100 * here.mean(), 100 * there.mean(), int((here != there).sum())
 
 
 def show_retest(table: str) -> None:
     """Print what `retest` found."""
     print(f"Published models, tested again on this machine (first {RETESTED:,} test images):")
-    print(f"{'':52}{'paper':>8}{'published':>11}{'here':>8}{'answers that differ':>21}")
-    lines = retest(table)
-    for row, preset, _, here, there, differ in lines:
+    print(f"{'':62}{'paper':>7}{'published':>11}{'here':>8}{'answers that differ':>21}", flush=True)
+    differ = asked = 0
+    for row, preset, images, here, there, others in retest(table):
         reported = paper.row(table, row.partition("@")[0])
         name = f"{label_of(table, row)} ({preset})"
-        print(f"{name:52.52}{f'{reported.value:g}' if reported else '–':>8}{there:>10.1f}%{here:>7.1f}%{differ:>21}")
-    differ, asked = sum(line[5] for line in lines), sum(line[2] for line in lines)
+        value = f"{reported.value:g}" if reported else "–"
+        print(f"{name:62.62}{value:>7}{there:>10.1f}%{here:>7.1f}%{others:>21}", flush=True)
+        differ, asked = differ + others, asked + images
     print(f"{differ} of {asked:,} answers differ from the records."
           + (" A few may differ by rounding on another processor." if differ else ""), flush=True)  # fmt: skip
 
