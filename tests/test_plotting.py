@@ -51,7 +51,7 @@ def test_a_quantity_by_glimpse_has_one_colour_per_row_and_glimpses_in_their_plac
     plotting.by_glimpse(frame, "glimpse_distance_px", ["ram-8", "ram-6", "ours-6"], ax)
     ram, ours = (container.lines[0] for container in ax.containers)
     assert points(ram) == [(0, 40), (1, 20), (10, 5)] and points(ours) == [(0, 30)]
-    assert (ram.get_color(), ours.get_color()) == plotting.COLOURS[1:3]  # by place in the list, present or not
+    assert (ram.get_color(), ours.get_color()) == (plotting.BLUE, plotting.ORANGE)  # as on every page
 
 
 def test_choices_of_each_run_fill_its_line_and_have_their_values():

@@ -32,9 +32,16 @@ from .tables import paired_curves
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#222222",
 )  # fmt: skip
-COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK)
-READING = (YELLOW, SKY, ORANGE, GREEN, PURPLE, VERMILION)  # on a dark outline over a grey image
 GREY = "#767676"  # reference lines and lesser text; 4.5:1 on white
+COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK)
+# One colour per row on every page; rows that play the same part in two tables share it.
+ROW_COLOURS = {
+    "ram-6": BLUE, "ram-7": SKY, "ram-8": SKY, "ours-6": ORANGE, "ours-8": YELLOW, "dram": BLUE,
+    "entropy-6": GREEN, "ours-6-entropy": GREEN, "entropy": GREEN,
+    "entropy-context-6": VERMILION, "ours-6-entropy-context": VERMILION, "entropy-context": VERMILION,
+    "fc": GREY, "cnn2": PURPLE, "cnn5": PURPLE, "cnn11": PURPLE, "cnn10": BLACK,
+}  # fmt: skip
+READING = (YELLOW, SKY, ORANGE, GREEN, PURPLE, VERMILION)  # on a dark outline over a grey image
 OUTLINE = [effects_of_paths.withStroke(linewidth=2.5, foreground="black")]  # of what is drawn over an image
 
 STYLE = {
@@ -253,7 +260,7 @@ def learning_curves(groups: dict[str, list[dict]], quantity: str = "val_error", 
         values = np.array([record["curves"][quantity][:epochs] for record in records], float)  # (seeds, epochs)
         x = np.arange(1, epochs + 1)
         seeds = f", {len(records)} seeds" if len(records) > 1 else ""
-        (line,) = ax.plot(x, values.mean(0), label=f"{label}{seeds}")
+        (line,) = ax.plot(x, values.mean(0), label=f"{label}{seeds}", color=ROW_COLOURS.get(label))
         ax.fill_between(x, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, lw=0)
     ax.set(xlabel="epoch", ylabel=QUANTITIES.get(quantity, quantity.replace("_", " ")))
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -282,15 +289,16 @@ def by_glimpse(details: pd.DataFrame, quantity: str, rows: Sequence[str], ax: Ax
     """Draw a quantity glimpse by glimpse: one line per row with its 95 % interval over seeds, where there are several.
 
     details: lines of a `results/tables/tableN_details.csv`, of one preset and data set; quantity: what its `quantity`
-    says before `, glimpse`. Rows without it are left out; a row has its colour by its place in `rows`.
+    says before `, glimpse`. Rows without it are left out.
     """
-    for row, colour in zip(rows, COLOURS, strict=False):
+    for row in rows:
         part = details[(details["row"] == row) & details["quantity"].str.startswith(f"{quantity}, glimpse ")]
         if len(part):
             glimpse = part["quantity"].str.extract(r"(\d+)$")[0].astype(int)
             spread = part[["ci_low", "ci_high"]].astype(float).sub(part["value"], axis=0).abs()
             ends = None if spread.isna().all(axis=None) else spread.fillna(0).to_numpy().T
-            ax.errorbar(glimpse, part["value"], yerr=ends, label=row, color=colour, marker="o", ms=4, capsize=2)
+            ax.errorbar(glimpse, part["value"], yerr=ends, label=row, color=ROW_COLOURS.get(row), marker="o", ms=4,
+                        capsize=2)  # fmt: skip
     ax.set(xlabel="glimpse t", ylabel=QUANTITIES.get(quantity, quantity))
     ax.xaxis.get_major_locator().set_params(integer=True)
     return ax
