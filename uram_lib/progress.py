@@ -52,7 +52,8 @@ class Progress:
 
     def show(self) -> None:
         """Look at every run's notes and show where all are."""
-        states = {run: (1, 1, None) if run.finished else run.steps for run in self.runs}
+        finished = {run for run in self.runs if run.finished}
+        states = {run: (1, 1, None) if run in finished else run.steps for run in self.runs}
         if self.first is None:  # the notes are those of an earlier command, which may have kept no epoch
             states = {run: noted if run.state.exists() else (0, 1, None) for run, noted in states.items()}
         share = sum(done / total for done, total, _ in states.values()) / len(states)
@@ -63,10 +64,11 @@ class Progress:
                     self.say(
                         f"{run.name}: goes on from {100 * done / total:.0f} % of its steps, to its last whole epoch"
                     )
-        running = [
-            f"{run.name} {100 * done / total:.0f} %" + ("" if error is None else f", validation error {error:.1f} %")
-            for run, (done, total, error) in states.items() if 0 < done < total
-        ]  # fmt: skip
+        running = []
+        for run, (done, total, error) in states.items():
+            if done and run not in finished:
+                far = "is being tested" if done == total else f"{100 * done / total:.0f} %"
+                running.append(f"{run.name} {far}" + ("" if error is None else f", validation error {error:.1f} %"))
         if not self.silent:
             self.bar.set_postfix_str("; " + "; ".join(running) if running else "", refresh=False)
             self.bar.n = 100 * share
@@ -74,7 +76,11 @@ class Progress:
         elif time.monotonic() - self.said > QUIET:
             self.said = time.monotonic()
             passed, gained = self.said - self.began, share - self.first
-            left = f", about {math.ceil(passed * (1 - share) / gained / 60)} min left" if gained > 0.01 else ""
+            left = (
+                f", about {math.ceil(passed * (1 - share) / gained / 60)} min left"
+                if gained > 0.01 and share < 1
+                else ""
+            )
             self.say(f"{100 * share:.0f} %, {passed / 60:.1f} min gone{left}; " + "; ".join(running))
 
 
