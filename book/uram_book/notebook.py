@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import torch
 import yaml
 
@@ -98,7 +99,8 @@ def show_yours(made: plan.Plan) -> None:
     here, first = [records.read_record(run.record) for run in made.runs], made.experiments[0]
     display(say("yours", preset=first.preset, table=first.table, epochs=first.config.epochs, runs=len(here),
                 banner=data.BANNER if made.embedded else ""))  # fmt: skip
-    display(tables.compare(list(made.experiments), records.load_records(table=first.table), here, first.preset))
+    with pd.option_context("display.max_colwidth", None):
+        display(tables.compare(list(made.experiments), records.load_records(table=first.table), here, first.preset))
     groups = {e.row: [r for r in here if r["row"] == e.row] for e in made.experiments}
     plotting.learning_curves(groups).set_title("Your learning curves")
     plt.show()
