@@ -3,8 +3,6 @@ Typed in here and nowhere else."""
 
 from dataclasses import dataclass
 
-TITLE = "Unifying Top-down and Bottom-up Recurrent Attention Model for Visual Recognition"
-
 # §5, "Experiments", and the appendix.
 LEARNING_RATE = 3e-4
 BATCH_SIZE = 128

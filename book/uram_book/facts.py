@@ -22,6 +22,8 @@ from uram_lib import UramError, paper, records
 from uram_lib.experiments import READINGS
 from uram_lib.paths import RESULTS, ROOT, read_json
 
+from .tables import of_older_recipe
+
 CHAPTERS = ROOT / "book" / "chapters"
 PUBLISHED_PRESETS = ("paper", "strong")
 SPACE, MINUS, NOT_YET = "\u00a0", "−", "not measured"
@@ -160,6 +162,11 @@ class Facts:
                 return NAMED[names[0]][1](found.mean)
         return with_interval(found, signed)
 
+    def unsure(self, effect: str, reading: str, budget: str = "paper") -> bool:
+        """Whether the interval of an effect under a reading holds 0."""
+        found = self.under(effect, reading, budget)
+        return found.low <= 0 <= found.high
+
     def answer(self, effect: str, budget: str = "paper") -> dict[str, int]:
         """Of an effect's readings, without the bounds (starts that know the digit): how many there are, in how many the
         paper's size is reached, and in how many the sign agrees."""
@@ -193,6 +200,16 @@ def _chosen(facts: Facts, preset: str) -> list[float]:
     return found
 
 
+def _averaged(facts: Facts, row: str) -> float:
+    """The error of a row of Table 2 at paper settings, the probabilities of five sampled passes averaged: the mean over
+    seeds."""
+    found = [r["metrics"]["test_error_monte_carlo"] for r in facts.records
+             if (r["table"], r["preset"], r["row"]) == ("table2", "paper", row)]  # fmt: skip
+    if not found:
+        raise Missing(f"no runs of {row} at paper settings")
+    return float(np.mean(found))
+
+
 def _leak(facts: Facts, preset: str, form: str) -> float:
     """How often Z repeats a wrong label that it is told, in percent of the canvases (`uram_book.looks`)."""
     return facts.line("tables/looks", what="repeats", row="ours-6-entropy-context", preset=preset, form=form)["value"]
@@ -200,13 +217,22 @@ def _leak(facts: Facts, preset: str, form: str) -> float:
 
 # Numbers that are no row and no claim: name -> how it is computed, and how it prints.
 _PERCENT = functools.partial(whole, unit="%")
+
+
+def _percent(value: float) -> str:
+    return f"{plain(value)}{SPACE}%"
+
+
 NAMED = {
     "runs": (lambda facts: len(facts.records), whole),
     "core-hours": (_hours, whole),
     "chosen quadrant, runs": (lambda facts: len(_chosen(facts, "strong")), whole),
-    "chosen quadrant, median": (lambda facts: float(np.median(_chosen(facts, "strong"))), _PERCENT),
+    "chosen quadrant, away": (lambda facts: sum(share < 5 for share in _chosen(facts, "strong")), whole),
     "chosen quadrant, paper": (lambda facts: float(np.mean(_chosen(facts, "paper"))), _PERCENT),
     "leak, paper": (lambda facts: _leak(facts, "paper", "attended"), _PERCENT),
+    "averaged, RAM": (lambda facts: _averaged(facts, "ram-6"), _percent),
+    "averaged, URAM": (lambda facts: _averaged(facts, "ours-6"), _percent),
+    "older rows": (lambda facts: len(of_older_recipe(facts.records)), whole),
     "leak without labels": (lambda facts: _leak(facts, "strong", "confidence"), _PERCENT),
 }
 
@@ -225,7 +251,7 @@ class Book:
         self.environment.globals.update(
             {kind: functools.partial(self.printed, kind) for kind in Facts.KINDS}, facts=self.facts, paper=paper,
             value=lambda *of: self.facts.value(*of).mean,
-            answer=self.facts.answer, finding=self.finding, given=self.given,
+            answer=self.facts.answer, unsure=self.facts.unsure, finding=self.finding, given=self.given,
         )  # fmt: skip
 
     def printed(self, kind: str, *names: str) -> str:

@@ -28,7 +28,7 @@ SPAN = 2.0  # the scoreboard reaches from -SPAN to SPAN times the claimed effect
 class Pages(Book):
     """The book's templates with tables and figures. Every public method named in TOOLS can be called by a template."""
 
-    TOOLS = "scoreboard found rows claims_table open_claims runs mutants measured ledger_summary figure alike older"
+    TOOLS = "scoreboard found rows claims_table open_claims runs mutants measured ledger_summary figure alike"
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
@@ -91,8 +91,13 @@ class Pages(Book):
                     line[SETTINGS[found.preset]] = f"{text} {self.badge(found.verdict)}, {count(found.n_pairs, 'pair')}"
                 lines.append(line)
         frame = pd.DataFrame(lines).fillna("–")
-        return table_of(frame, "Effects in percentage points (a change of spread: in percent; of cost: an exponent), "
-                        "with 95 % intervals and the number of pairs.", "numbers")  # fmt: skip
+        frame = frame[[name for name in ("Claim", "Part", "Paper", *SETTINGS.values()) if name in frame]]
+        caption = (
+            "Effects in percentage points, with 95 % intervals and the number of pairs; of errors, negative is better."
+        )
+        if frame["Claim"].str.contains("C9|C10").any():
+            caption += " A change of spread (C10) is in percent, a growth of cost (C9) is an exponent."
+        return table_of(frame, caption, "numbers")
 
     def open_claims(self) -> str:
         """Parts of claims without a comparison yet."""
@@ -128,7 +133,8 @@ class Pages(Book):
             lines.append(line)
         what = "accuracy under attack" if table == "table4" else "test error"
         where = "" if home == paper.DATASETS[table] else f" on {home}, which is not the paper's data"
-        caption = f"Table {table[-1]}, {paper.CAPTIONS[table]}: {what} in percent, ours with 95 % intervals{where}."
+        name = f"The paper's Table {table[-1]}, {paper.CAPTIONS[table]}"
+        caption = f"{name}: {what} in percent, ours with 95 % intervals{where}."
         return table_of(pd.DataFrame(lines), caption, "numbers") + self.made(table)
 
     def made(self, *tables: str) -> str:
@@ -202,10 +208,6 @@ class Pages(Book):
         found = [r["metrics"] for r in self.facts.records if (r["table"], r["preset"], r["row"]) == wanted]
         values = [metrics[way] for metrics in found if way in metrics]
         return plain(sum(values) / len(values)) if values else NOT_YET
-
-    def older(self) -> int:
-        """How many rows at strong settings were made with an older recipe than today's."""
-        return len(tables.of_older_recipe(self.facts.records))
 
     def mutants(self) -> list[dict]:
         """Which bug is noticed by which test; the one that is named after the bug stands for all that fail."""
