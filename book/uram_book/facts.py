@@ -251,7 +251,7 @@ class Book:
         self.environment.globals.update(
             {kind: functools.partial(self.printed, kind) for kind in Facts.KINDS}, facts=self.facts, paper=paper,
             value=lambda *of: self.facts.value(*of).mean,
-            answer=self.facts.answer, unsure=self.facts.unsure, finding=self.finding, given=self.given,
+            count=count, answer=self.facts.answer, unsure=self.facts.unsure, finding=self.finding, given=self.given,
         )  # fmt: skip
 
     def printed(self, kind: str, *names: str) -> str:
