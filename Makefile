@@ -112,10 +112,10 @@ lint: $(INSTALLED) ## check style
 	@$(BIN)/ruff format --check .
 
 pytest: $(INSTALLED) ## run the tests alone
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 nbval: $(INSTALLED) ## run every notebook and compare its checked cells
-	@$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 900 notebooks
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 900 -n $(JOBS) --dist loadfile notebooks
 
 mutants: $(INSTALLED) ## put known bugs into copies of the library and show which test notices each (minutes)
 	@$(BIN)/python tests/mutants.py --jobs $(JOBS)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from uram_lib.paths import RESULTS, ROOT
+from uram_lib.runs import only_one
 
 EXECUTABLE = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
@@ -33,15 +34,21 @@ def sources() -> list[Path]:
 def built() -> Path:
     """The strict build, reused where it is newer than all that it is made from."""
     strict = ROOT / "_build" / ".strict"  # left by a build without a warning
-    if not strict.exists() or strict.stat().st_mtime < max(path.stat().st_mtime for path in sources()):
-        made = subprocess.run([sys.executable, "-m", "uram_book.pages"], cwd=ROOT, capture_output=True, text=True)
-        assert made.returncode == 0, made.stdout + made.stderr
-        command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "--all", "-n", "-W", "--keep-going"]
-        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-        warnings = [line for line in (ran.stdout + ran.stderr).splitlines() if "WARNING" in line or "ERROR" in line]
-        assert ran.returncode == 0, "\n".join(warnings or [ran.stdout[-2000:], ran.stderr[-2000:]])
-        strict.touch()
+    with only_one(ROOT / "_build" / ".lock", wait=True):  # tests run in several processes
+        if not strict.exists() or strict.stat().st_mtime < max(path.stat().st_mtime for path in sources()):
+            build(strict)
     return ROOT / "_build" / "html"
+
+
+def build(strict: Path) -> None:
+    """Make the pages and build the book, every warning an error; `strict` is touched when that worked."""
+    made = subprocess.run([sys.executable, "-m", "uram_book.pages"], cwd=ROOT, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "--all", "-n", "-W", "--keep-going"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    warnings = [line for line in (ran.stdout + ran.stderr).splitlines() if "WARNING" in line or "ERROR" in line]
+    assert ran.returncode == 0, "\n".join(warnings or [ran.stdout[-2000:], ran.stderr[-2000:]])
+    strict.touch()
 
 
 @pytest.fixture(scope="module")
