@@ -15,10 +15,11 @@ import pytest
 import torch
 
 import uram_lib
-from uram_lib import UramError, checkpoints, cli, experiments, paths, records, training
+from uram_lib import UramError, checkpoints, cli, experiments, paths, training
 from uram_lib.config import Config
 from uram_lib.data import mnist as mnist_module
 from uram_lib.models import build
+from uram_lib.runs import Run
 
 SMOKE = ("run", "table1", "--preset", "smoke", "--rows", "ram-6", "--device", "cpu")
 
@@ -182,7 +183,7 @@ def test_a_results_folder_that_cannot_be_made_is_named(uram, tmp_path):
 def state_of(experiment: experiments.Experiment, seed: int, dataset) -> bytes:
     """A true training state of one epoch, at the place where another run expects its own."""
     short = training.train(dataclasses.replace(experiment.config, epochs=1), seed, dataset)
-    path = records.state_path(experiment, 0)
+    path = Run(experiment, 0).state
     training.save_state(path, experiment.config, seed, {"epoch": 1, "model": short.model.state_dict()})
     return path.read_bytes()
 
@@ -191,11 +192,11 @@ def test_the_training_state_of_another_run_is_refused(uram, existing, few_digits
     experiment = experiments.experiment("table1", "ram-6", "smoke")
     before = state_of(experiment, 1, few_digits)  # seed 1's state under seed 0's name
     refused(uram(*SMOKE), "is the state of another run", "delete it to start afresh")
-    assert records.state_path(experiment, 0).read_bytes() == before and existing()
+    assert Run(experiment, 0).state.read_bytes() == before and existing()
 
 
 def test_a_damaged_training_state_is_refused(uram, existing, local):
-    path = records.state_path(experiments.experiment("table1", "ram-6", "smoke"), 0)
+    path = Run(experiments.experiment("table1", "ram-6", "smoke"), 0).state
     path.parent.mkdir(parents=True)
     path.write_bytes(b"garbage")
     refused(uram(*SMOKE), path.name, "cannot be read as a training state", "delete it")
@@ -204,7 +205,7 @@ def test_a_damaged_training_state_is_refused(uram, existing, local):
 
 @pytest.mark.parametrize("content, said", [('{"schema": 99}', "schema 99"), ("{ cut", "is not a run record")])
 def test_a_record_from_elsewhere_in_a_runs_place_stops_it_and_is_kept(uram, local, content, said):
-    path = records.record_path(experiments.experiment("table1", "ram-6", "smoke"), 0, published=False)
+    path = Run(experiments.experiment("table1", "ram-6", "smoke"), 0).record
     path.parent.mkdir(parents=True)
     path.write_text(content)
     refused(uram(*SMOKE), "seed-0.json", said)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from uram_lib import UramError, config, experiments, paper, records
 from uram_lib.config import Config
 from uram_lib.paths import PUBLISHED, ROOT, relative, write_atomically
+from uram_lib.runs import Run
 
 
 @given(seeds=st.integers(1, 6), images=st.integers(1, 70), seed=st.integers(0, 2**31))
@@ -144,12 +145,12 @@ def test_a_record_that_is_not_whole_is_named(made_record, tmp_path, change, said
 def test_a_copy_of_a_record_is_no_further_seed(made_record, local):
     experiment = experiments.experiment("table1", "ram-6", "strong", "mnist")
     record = made_record("ram-6", 0, torch.ones(5, 40, dtype=torch.bool))
-    records.write_record(records.record_path(experiment, 7, published=False), record)
+    records.write_record(Run(experiment, 7).record, record)
     said = r"seed-7.json holds the record of table1/strong/mnist/ram-6/seed-0.json; records keep their place"
     with pytest.raises(UramError, match=said):
         records.load_records(local / "runs")
     with pytest.raises(UramError, match=said):
-        records.finished(experiment, 7, published=False)
+        Run(experiment, 7).finished  # noqa: B018
 
 
 def test_records_of_different_test_sets_are_not_averaged(made_record):
@@ -162,15 +163,15 @@ def test_a_record_reads_back_as_it_was_and_is_found_by_its_configuration(made_re
     experiment = experiments.experiment("table1", "ram-6", "strong", "mnist")
     correct = torch.rand(5, 40, generator=torch.Generator().manual_seed(1)) < 0.7
     record = made_record("ram-6", 2, correct)
-    path = records.record_path(experiment, 2, published=False)
+    path = Run(experiment, 2).record
     assert path == local / "runs" / "table1" / "strong" / "mnist" / "ram-6" / "seed-2.json"
-    assert not records.finished(experiment, 2, published=False)
+    assert not Run(experiment, 2).finished
     records.write_record(path, record)
     assert records.read_record(path) == record
-    assert records.finished(experiment, 2, published=False)
-    assert not records.finished(experiment, 3, published=False)
+    assert Run(experiment, 2).finished
+    assert not Run(experiment, 3).finished
     other = dataclasses.replace(experiment, config=dataclasses.replace(experiment.config, sigma=0.2))
-    assert not records.finished(other, 2, published=False)  # another recipe: to be run again
+    assert not Run(other, 2).finished  # another recipe: to be run again
     assert records.load_records(local / "runs") == [record]
     assert records.load_records(local / "runs", "table2") == []
 
@@ -196,13 +197,11 @@ def test_provenance_says_which_code_on_which_machine(made_record):
 
 def test_state_and_records_of_different_runs_lie_apart():
     every = [e for preset in ("smoke", "quick", "strong") for e in experiments.experiments("table1", preset)]
-    for place in (records.state_path, lambda e, s: records.record_path(e, s, False),
-                  lambda e, s: records.checkpoint_path(e, s, False)):  # fmt: skip
-        places = {place(e, seed) for e in every for seed in (0, 1)}
-        assert len(places) == 2 * len(every)
-    experiment = every[0]
-    assert records.record_path(experiment, 0, True).is_relative_to(PUBLISHED)
-    assert not records.record_path(experiment, 0, False).is_relative_to(ROOT / "results")
+    every = [Run(e, seed) for e in every for seed in (0, 1)]
+    for place in ("state", "record", "checkpoint"):
+        assert len({getattr(run, place) for run in every}) == len(every)
+    assert dataclasses.replace(every[0], publish=True).record.is_relative_to(PUBLISHED)
+    assert not every[0].record.is_relative_to(ROOT / "results")
 
 
 def test_paths_are_shown_from_the_projects_root():

@@ -57,7 +57,7 @@ def test_two_processes_make_every_record_and_a_second_command_none(uram, local, 
     announced, *said = done.stdout.splitlines()
     for word in ("table1", "smoke", "fc", "seeds 0, 1", "digits", "2 of 2 runs to do", "minutes on this machine"):
         assert word in announced, word
-    paths = [records.record_path(experiments.experiment("table1", "fc", "smoke"), seed, False) for seed in (0, 1)]
+    paths = [runs.Run(experiments.experiment("table1", "fc", "smoke"), seed).record for seed in (0, 1)]
     assert sorted(local.glob("runs/**/seed-*.json")) == sorted(paths)
     read = [records.read_record(path) for path in paths]
     assert [r["seed"] for r in read] == [0, 1] and read[0]["test_correct"] != read[1]["test_correct"]
@@ -135,9 +135,9 @@ def test_two_processes_cannot_be_at_one_run(local):
 
 def test_a_record_counts_where_its_network_was_attacked_by_the_same_protocol():
     e = experiments.experiment("table4", "vgg16-pgd", "strong", "cifar10-jpeg")
-    assert records.finished(e, 0, published=True)
+    assert runs.Run(e, 0, publish=True).finished
     fewer = dataclasses.replace(e, protocol=dataclasses.replace(e.protocol, restarts=e.protocol.restarts - 1))
-    assert fewer.config == e.config and not records.finished(fewer, 0, published=True)
+    assert fewer.config == e.config and not runs.Run(fewer, 0, publish=True).finished
 
 
 def test_settings_by_hand_go_into_the_name_and_are_never_published(local):
@@ -151,7 +151,7 @@ def test_settings_by_hand_go_into_the_name_and_are_never_published(local):
 def test_weights_are_published_of_small_networks_alone(local, tmp_path, monkeypatch):
     """A fully connected layer on the whole canvas has 10 MB of them; its record is published all the same."""
     monkeypatch.setattr(records, "PUBLISHED", tmp_path / "runs")
-    monkeypatch.setattr(records, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(runs.paths, "CHECKPOINTS", tmp_path / "checkpoints")
     (run,) = plan.plan("table1", "smoke", ["fc"], device="cpu", publish=True).runs
     for largest in (0, runs.LARGEST):
         monkeypatch.setattr(runs, "LARGEST", largest)

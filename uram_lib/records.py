@@ -16,7 +16,7 @@ import numpy as np
 from . import UramError
 from .config import Config
 from .experiments import PRESETS, ROWS, Experiment
-from .paths import CHECKPOINTS, PUBLISHED, ROOT, local, relative, write_atomically
+from .paths import PUBLISHED, ROOT, local, relative, write_atomically
 
 SCHEMA = 1
 RUNS_ON = ("uram_lib", "requirements.lock")  # what a run depends on
@@ -27,33 +27,9 @@ WITHIN = {"dataset": {"name", "variant", "sizes"}, "metrics": {"val_error", "bes
           "provenance": {"git_commit", "wall_seconds", "images_per_second", "threads", "rollouts"}}  # fmt: skip
 
 
-def place(experiment: Experiment, seed: int) -> Path:
-    """`<table>/<preset>/<dataset>/<row>/seed-<k>`, under whatever root."""
-    return Path(experiment.table, experiment.preset, experiment.config.dataset, experiment.row, f"seed-{seed}")
-
-
 def runs_root(published: bool) -> Path:
     """`results/runs` for published records, `results/local/runs` for a reader's own."""
     return PUBLISHED if published else local() / "runs"
-
-
-def record_path(experiment: Experiment, seed: int, published: bool) -> Path:
-    return runs_root(published) / f"{place(experiment, seed)}.json"
-
-
-def checkpoint_path(experiment: Experiment, seed: int, published: bool) -> Path:
-    """Where the weights of the best validation epoch lie, laid out as the records are."""
-    return (CHECKPOINTS if published else local() / "checkpoints") / f"{place(experiment, seed)}.safetensors"
-
-
-def state_path(experiment: Experiment, seed: int) -> Path:
-    """Where the resume state lies; named by the configuration's hash, so another recipe never resumes from it."""
-    return local() / "state" / f"{experiment.table}-{experiment.row}-{experiment.config.hash}-seed-{seed}.pt"
-
-
-def weights_path(experiment: Experiment, seed: int) -> Path:
-    """Where weights lie that other rows' attacks start from (Table 4), kept with the states and never published."""
-    return state_path(experiment, seed).with_suffix(".safetensors")
 
 
 def pack(correct) -> dict:
@@ -190,19 +166,6 @@ def read_record(path: Path) -> dict:
     if path.parts[-5:] != ours:
         raise UramError(f"{relative(path)} holds the record of {'/'.join(ours)}; records keep their place")
     return record
-
-
-def finished(experiment: Experiment, seed: int, published: bool) -> bool:
-    """Whether a record of this very configuration and seed exists, attacked, if at all, by this very protocol."""
-    path = record_path(experiment, seed, published)
-    if not path.exists():
-        return False
-    record = read_record(path)
-    if Config.read(record["config"]) != experiment.config:
-        return False
-    if experiment.protocol is None:
-        return True
-    return rounded(record["metrics"].get("protocol")) == rounded(dataclasses.asdict(experiment.protocol))
 
 
 def load_records(root: Path = PUBLISHED, table: str | None = None) -> list[dict]:

@@ -5,6 +5,7 @@ epoch, and a lock keeps two processes from the same run.
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import time
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from . import UramError, data, records
+from . import UramError, data, paths, records
+from .config import Config
 from .experiments import TRANSFER_FROM, Experiment, experiment
 from .paths import published_weights, relative, write_atomically
 
@@ -35,12 +37,25 @@ class Run:
         return f"{self.experiment.row} seed {self.seed}"
 
     @property
+    def place(self) -> Path:
+        """`<table>/<preset>/<dataset>/<row>/seed-<k>`, under whatever root."""
+        e = self.experiment
+        return Path(e.table, e.preset, e.config.dataset, e.row, f"seed-{self.seed}")
+
+    @property
     def record(self) -> Path:
-        return records.record_path(self.experiment, self.seed, self.publish)
+        return records.runs_root(self.publish) / f"{self.place}.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the weights of the best validation epoch lie: of CHECKPOINT_SEED alone, laid out as the records are."""
+        return (paths.CHECKPOINTS if self.publish else paths.local() / "checkpoints") / f"{self.place}.safetensors"
 
     @property
     def state(self) -> Path:
-        return records.state_path(self.experiment, self.seed)
+        """The resume state, named by the configuration's hash, so that another recipe never resumes from it."""
+        e = self.experiment
+        return paths.local() / "state" / f"{e.table}-{e.row}-{e.config.hash}-seed-{self.seed}.pt"
 
     @property
     def lock(self) -> Path:
@@ -55,13 +70,20 @@ class Run:
     def weights(self) -> Path | None:
         """Where the weights are kept: of one seed; where attacks start from them, of all, on this machine alone."""
         if self.experiment.protocol:
-            return records.weights_path(self.experiment, self.seed)
-        first = self.seed == CHECKPOINT_SEED
-        return records.checkpoint_path(self.experiment, self.seed, self.publish) if first else None
+            return self.state.with_suffix(".safetensors")
+        return self.checkpoint if self.seed == CHECKPOINT_SEED else None
 
     @property
     def finished(self) -> bool:
-        return records.finished(self.experiment, self.seed, self.publish)
+        """Whether there is a record of this very configuration, attacked, if at all, by this very protocol."""
+        if not self.record.exists():
+            return False
+        record, protocol = records.read_record(self.record), self.experiment.protocol
+        attacked = protocol and records.rounded(dataclasses.asdict(protocol))
+        return (
+            Config.read(record["config"]) == self.experiment.config
+            and records.rounded(record["metrics"].get("protocol")) == attacked
+        )
 
     @property
     def steps(self) -> tuple[int, int, float | None]:

@@ -19,6 +19,7 @@ from uram_lib.models.layers import Trajectory
 from uram_lib.models.ram import start_location
 from uram_lib.models.topdown import actions_to
 from uram_lib.paths import TABLES, write_atomically
+from uram_lib.runs import Run
 
 from .tables import with_header
 
@@ -116,7 +117,7 @@ def write() -> None:
         return
     lines = []
     for row, preset in ASKED:
-        path = records.checkpoint_path(experiment("table2", row, preset), 0, published=True)
+        path = Run(experiment("table2", row, preset), 0, publish=True).checkpoint
         if path.exists():
             model, config = checkpoints.load(path)
             found, _ = leak(model, split, config.context)

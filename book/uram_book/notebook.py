@@ -24,6 +24,7 @@ from uram_lib import UramError, checkpoints, data, evaluation, paper, plan, reco
 from uram_lib.cli import exit_status, words_of
 from uram_lib.experiments import experiment, label_of, readings_of
 from uram_lib.paths import CHECKPOINTS, ROOT, local, relative, write_atomically
+from uram_lib.runs import Run
 
 CHAPTERS = {"table1": "10_table1", "table2": "20_table2", "table3": "30_table3", "table4": "40_table4",
             "readings": "50_readings", "gallery": "60_gallery"}  # fmt: skip
@@ -54,7 +55,7 @@ def retest(table: str) -> Iterator[tuple]:
         own = {name: value[: len(few)] for name, value in draws.items()}
         answers = model.decode(model.probabilities(model.rollout(everything[: len(few)], own)))
         here = ~evaluation.match(answers, few.labels).numpy()
-        record = records.read_record(records.record_path(experiment(table, row, preset, dataset), seed, published=True))
+        record = records.read_record(Run(experiment(table, row, preset, dataset), seed, publish=True).record)
         there = ~records.unpack(record["test_correct"])[0, : len(few)]
         yield row, preset, len(few), 100 * here.mean(), 100 * there.mean(), int((here != there).sum())
 
