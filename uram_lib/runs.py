@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from .paths import published_weights, relative, write_atomically
 
 CHECKPOINT_SEED = 0  # the weights of this seed's runs are kept
 LARGEST = 4_000_000  # bytes of weights that are published; of a larger network the records alone are
+NOTE = 60  # characters of a note of progress
 PATIENCE = 5  # seconds between two looks at a lock that is waited for
 
 
@@ -107,7 +109,7 @@ def only_one(path: Path, wait: bool = False) -> Iterator[TextIO]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a", encoding="utf-8")
+        file = open(path, "r+", encoding="utf-8", opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666))
     except OSError as error:
         raise UramError(f"cannot write to {relative(path.parent)}: {error.strerror}") from error
     with file:
@@ -169,8 +171,8 @@ def train(run: Run, device, lock: TextIO) -> tuple[list[dict], object]:
         nonlocal began
         if done == total or time.monotonic() - began > 0.5:
             began = time.monotonic()
-            lock.truncate(0)
-            lock.write(f"{done} {total} {'-' if error is None else error}")
+            lock.seek(0)  # over the last note, in one write: whoever reads sees the one or the other
+            lock.write(f"{done} {total} {'-' if error is None else error}".ljust(NOTE))
             lock.flush()
 
     sessions = note_session(run, device.type)
