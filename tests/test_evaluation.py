@@ -157,9 +157,11 @@ def test_ledger_A8_starts_that_bound_the_choice_of_a_region(x, y, u, v):
     """By hand, on an image of 60 x 100 (height x width), in pixels."""
     uniform, centres = torch.tensor([[u, v]]), torch.tensor([[x, y]])
     left, top = 50 * (x >= 50), 30 * (y >= 30)
+    right, low = (uniform[0] + 1 >= 1).tolist()
     by_hand = {
         "uniform": [(u + 1) * 50, (v + 1) * 30],
         "image-centre": [50, 30],
+        "quadrant-centre": [25 + 50 * right, 15 + 30 * low],
         "true-quadrant": [left + (u + 1) * 25, top + (v + 1) * 15],
         "true-quadrant-centre": [left + 25, top + 15],
         "true-centre": [x, y],

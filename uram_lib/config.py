@@ -31,7 +31,8 @@ CHOICES = {
     "reward": ("outcome", "probability", "cumulative", "whole"),
     "initial_hidden": ("zeros", "noise"),
     "start": (
-        "uniform", "image-centre", "true-quadrant", "true-quadrant-centre", "true-centre", "farthest-quadrant",
+        "uniform", "image-centre", "quadrant-centre", "true-quadrant", "true-quadrant-centre", "true-centre",
+        "farthest-quadrant",
     ),
     "levels": (1, 2),
     "regions": (2, 3),

@@ -132,6 +132,7 @@ READINGS = {
                                 {"glimpses": 4, "chooser_reward": "early"}),
     # Bounds of what a start can gain.
     "image-centre": Reading("start at the image's centre", "A8", _START, {"start": "image-centre"}),
+    "quadrant-centre": Reading("start at the centre of a random quadrant", "A8", _START, {"start": "quadrant-centre"}),
     "true-quadrant": Reading("start in the digit's quadrant", "A8", _START, {"start": "true-quadrant"}),
     "true-quadrant-centre": Reading("start at the centre of the digit's quadrant", "A8", _START,
                                     {"start": "true-quadrant-centre"}),

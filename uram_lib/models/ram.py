@@ -173,6 +173,8 @@ def start_location(where: str, uniform: Tensor, centres: Tensor | None, height: 
         return uniform
     if where == "image-centre":
         return torch.zeros_like(uniform)
+    if where == "quadrant-centre":  # of a random one
+        return place_within(rectangle(actions_to(uniform, 1), uniform.dtype), 0.5)
     if centres is None:
         raise UramError(f"a start at {where!r} takes the objects' centres")
     true = pixel_to_location(centres.to(uniform.dtype), height, width)
