@@ -21,9 +21,11 @@ from uram_lib.config import Config
 from uram_lib.evaluation import draws_in_testing
 from uram_lib.glimpse import GlimpseSensor
 from uram_lib.models import build
-from uram_lib.paths import BENCH, local, relative, write_atomically
+from uram_lib.paths import BENCH, local, relative
 from uram_lib.seeding import stream
 from uram_lib.training import STREAMS, prepare_process
+
+from .tables import write
 
 SHAPES = {
     "table1": Config("mnist", "ram", 1, glimpses=6, patch_size=8, scales=1, clip_norm=1.0),
@@ -111,8 +113,7 @@ def measure(publish: bool) -> None:
     found = {"machine": machine, "shapes": [measure_shape(name) for name in SHAPES],
              "canvas": [measure_canvas(side) for side in CANVASES]}  # fmt: skip
     path = BENCH if publish else local() / "bench.json"
-    text = json.dumps(found, indent=1) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write(path, json.dumps(found, indent=1) + "\n")
     for line in found["shapes"]:
         low, high = line["ratio_range"]
         print(f"{line['shape']}: {line['images_per_second']:,} images per second; the matrix products alone take "

@@ -66,12 +66,12 @@ def show_retest(table: str) -> None:
     differ = asked = 0
     for row, preset, images, here, there, others in retest(table):
         reported = paper.row(table, row.partition("@")[0])
-        name = f"{label_of(table, row)} ({preset})"
         value = f"{reported.value:g}" if reported else "–"
+        name = f"{label_of(table, row)} ({preset})"
         print(f"{name:62.62}{value:>7}{there:>10.1f}%{here:>7.1f}%{others:>21}", flush=True)
         differ, asked = differ + others, asked + images
-    print(f"{differ} of {asked:,} answers differ from the records."
-          + (" A few may differ by rounding on another processor." if differ else ""), flush=True)  # fmt: skip
+    note = " A few may differ by rounding on another processor." if differ else ""
+    print(f"{differ} of {asked:,} answers differ from the records.{note}", flush=True)
 
 
 def planned(table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str):
@@ -93,29 +93,23 @@ def show_yours(made: plan.Plan) -> None:
     from IPython.display import display
     from matplotlib import pyplot as plt
 
-    from . import plotting, tables
-    from .facts import say
+    from . import drawing, pages, plotting, tables
 
     here, first = [records.read_record(run.record) for run in made.runs], made.experiments[0]
-    display(say("yours", preset=first.preset, table=first.table, epochs=first.config.epochs, runs=len(here),
-                banner=data.BANNER if made.embedded else ""))  # fmt: skip
+    display(pages.say("yours", preset=first.preset, table=first.table, epochs=first.config.epochs, runs=len(here),
+                      banner=data.BANNER if made.embedded else ""))  # fmt: skip
     with pd.option_context("display.max_colwidth", None):
         display(tables.compare(list(made.experiments), records.load_records(table=first.table), here, first.preset))
     groups = {e.row: [r for r in here if r["row"] == e.row] for e in made.experiments}
-    plotting.learning_curves(groups).set_title("Your learning curves")
+    ax = plotting.learning_curves(groups, plt.gca())
+    ax.set_title("Your learning curves")
+    ax.legend()
     plt.show()
     if data.shape_of(first.config.dataset)[0][0] > 1 or data.holds_numbers(first.config.dataset):
         return
-    looking = {run.experiment: run.weights for run in made.runs if run.experiment.config.glimpses and run.weights}
+    paths = {run.experiment.row: run.weights for run in made.runs if run.experiment.config.glimpses and run.weights}
     few = data.load(first.config.dataset).load_test().at(slice(5))
-    _, axes = plt.subplots(max(len(looking), 1), 5, figsize=(7.2, 1.6 * len(looking)), squeeze=False)
-    for line, (e, path) in zip(axes, looking.items(), strict=False):
-        looked = evaluation.rollouts(checkpoints.load(path)[0], few.floats(), centres=few.centres)
-        said = looked.class_logits[:, -1].argmax(-1)
-        for ax, image, places, label, guess in zip(line, few.floats(), looked.locations, few.labels, said, strict=True):
-            plotting.glimpse_path(image, places, e.config.patch_size, 1, ax, f"{guess} ({label})")
-            ax.set(xlabel="", ylabel="", xticks=(), yticks=())
-        line[0].set_ylabel(e.row)
+    drawing.read_together({row: checkpoints.load(path) for row, path in paths.items()}, few)
     plt.show()
 
 
@@ -156,15 +150,13 @@ def store(name: str) -> None:
     for cell in notebook.cells:
         if YOURS in cell.metadata.get("tags", []):
             cell["outputs"] = []
-        for output in cell.get("outputs", []):
-            for kind in {"image/svg+xml", "text/html"} & set(output.get("data", {})):
-                drawing = output["data"][kind]
-                if "<svg" not in drawing:
-                    continue
-                drawing = re.sub(r"(?s)<metadata>.*?</metadata>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>", "", drawing)
-                drawing = re.sub(r"(?<![\d.])([1-9]\d*\.\d)\d+", r"\1", drawing)  # of small numbers all is kept
-                output["data"][kind] = re.sub(r"\s*\n\s*", "\n", drawing).strip() + "\n"
-                output["data"].pop("text/plain", None)
+        for found in (output.get("data", {}) for output in cell.get("outputs", [])):
+            for kind in ("image/svg+xml", "text/html"):
+                if "<svg" in (drawing := found.get(kind, "")):
+                    drawing = re.sub(r"(?s)<metadata>.*?</metadata>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>", "", drawing)
+                    drawing = re.sub(r"(?<![\d.])([1-9]\d*\.\d)\d+", r"\1", drawing)  # of small numbers all is kept
+                    found[kind] = re.sub(r"\s*\n\s*", "\n", drawing).strip() + "\n"
+                    found.pop("text/plain", None)
     path = ROOT / "notebooks" / f"{name}.ipynb"
     write_atomically(path, lambda temporary: nbformat.write(notebook, temporary))
     print(f"stored: {relative(path)}, {path.stat().st_size / 1000:,.0f} kB")
@@ -228,16 +220,8 @@ def main(words: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what was wrong."""
     parser = argparse.ArgumentParser(prog="python -m uram_book.notebook", description="Run a chapter with its runs.")
     parser.add_argument("what", choices=CHAPTERS)
-    defaults = {
-        "preset": "quick",
-        "rows": "",
-        "seeds": "1",
-        "device": "auto",
-        "dataset": "",
-        "scheduler": "",
-        "jobs": 1,
-    }
-    for option, default in defaults.items():
+    for option, default in {"preset": "quick", "rows": "", "seeds": "1", "device": "auto", "dataset": "",
+                            "scheduler": "", "jobs": 1}.items():  # fmt: skip
         parser.add_argument(f"--{option}", default=default, type=type(default))
     parser.add_argument("--store", action="store_true", help="run the notebook as it stands and keep its outputs in it")
     parser.add_argument("--train", action="store_true", help="of readings: train first what is missing")
