@@ -75,14 +75,14 @@ def show_retest(table: str) -> None:
 
 
 def planned(table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str):
-    """The plan of a table's runs. Raises UramError for a name or number that is not allowed."""
+    """The plan of a table's runs, rows as words with commas or `all`. Raises UramError for what is not allowed."""
     named = None if rows == "all" else words_of(rows)
     return plan.plan(table, preset, named, seeds, device, jobs, dataset, scheduler=scheduler)
 
 
-def open_chapter(*asked) -> plan.Plan:
+def open_chapter(*asked, **named) -> plan.Plan:
     """What a table's notebook begins with, as `planned` takes it: make the runs that are not there yet."""
-    made = planned(*asked)
+    made = planned(*asked, **named)
     print(made.announce(), flush=True)
     made.run()
     return made
@@ -122,21 +122,19 @@ def run_notebook(name: str, values: dict, output: Path) -> nbformat.NotebookNode
 
     output.parent.mkdir(parents=True, exist_ok=True)
     path, failure = ROOT / "notebooks" / f"{name}.ipynb", None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # papermill's own, about its dependencies
-        try:
-            papermill.execute_notebook(path, output, values, cwd=path.parent, progress_bar=sys.stderr.isatty(),
-                                       kernel_name="python3", language="python")  # fmt: skip
-        except PapermillExecutionError as error:
-            first = str(error.evalue).strip().splitlines()[0]
-            failure = f"cell {error.exec_count} of {path.name}: {error.ename}: {first}"
-        except DeadKernelError:
-            failure = f"the kernel of {path.name} was killed, perhaps for want of memory"
+    options = {"cwd": path.parent, "progress_bar": sys.stderr.isatty(), "kernel_name": "python3", "language": "python"}
+    try:
+        with warnings.catch_warnings(action="ignore"):  # papermill's own, about its dependencies
+            papermill.execute_notebook(path, output, values, **options)
+    except PapermillExecutionError as error:
+        first = str(error.evalue).strip().splitlines()[0]
+        failure = f"cell {error.exec_count} of {path.name}: {error.ename}: {first}"
+    except DeadKernelError:
+        failure = f"the kernel of {path.name} was killed, perhaps for want of memory"
     notebook = nbformat.read(output, 4)
-    notebook.metadata.pop("papermill", None)
-    for cell in notebook.cells:  # what differs from run to run
-        cell.metadata.pop("papermill", None)
-        cell.metadata.pop("execution", None)
+    for part in (notebook, *notebook.cells):  # what differs from run to run
+        part.metadata.pop("papermill", None)
+        part.metadata.pop("execution", None)
     write_atomically(output, lambda temporary: nbformat.write(notebook, temporary))
     if failure:
         raise UramError(f"{failure} (notebook as far as it ran: {relative(output)})")
@@ -172,8 +170,9 @@ def reader_first(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return made
 
 
-def write_page(notebook: nbformat.NotebookNode, name: str, folder: Path) -> Path:
+def write_page(notebook: nbformat.NotebookNode, name: str) -> Path:
     """Render one notebook as the book is; returns the page. Links to other chapters lead nowhere here."""
+    folder = local() / "pages" / name
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     config["bibtex_bibfiles"] = [str(ROOT / "book" / "references.bib")]
     config["sphinx"]["local_extensions"] = {"no_thebe": str(ROOT / "book" / "_ext")}
@@ -185,34 +184,33 @@ def write_page(notebook: nbformat.NotebookNode, name: str, folder: Path) -> Path
         (place / "_toc.yml").write_text(f"format: jb-book\nroot: {name}\n", encoding="utf-8")
         tool = Path(sys.executable).with_name("jupyter-book")
         ran = subprocess.run([tool, "build", place, "--quiet"], capture_output=True, text=True)
-        built = place / "_build" / "html"
-        if not (built / f"{name}.html").exists():
+        if not (place / "_build" / "html" / f"{name}.html").exists():
             raise UramError(f"no page could be made of {name}: {ran.stderr.strip()[-500:]}")
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(built, folder)
+        shutil.copytree(place / "_build" / "html", folder)
     return folder / f"{name}.html"
 
 
 def reproduce(options: argparse.Namespace) -> None:
     """Everything that one `make` target does."""
-    name, values, preset = CHAPTERS[options.what], {}, options.preset
-    if options.store:
+    asked = vars(options)
+    what, keep, train = (asked.pop(key) for key in ("what", "store", "train"))
+    name, quick, values = CHAPTERS[what], asked["preset"] == "quick", {}
+    if keep:
         return store(name)
-    if options.what.startswith("table"):
-        keys = ("preset", "seeds", "device", "jobs", "dataset", "rows", "scheduler")
-        values = {key: getattr(options, key) for key in keys}
-        values["rows"] = options.rows or (ARGUED[options.what] if preset == "quick" else "all")
-        planned(options.what, *values.values())  # mistakes are told before anything starts
-        if preset == "quick" and not options.dataset:
-            show_retest(options.what)
-        open_chapter(options.what, *values.values())
+    if what.startswith("table"):
+        values = asked | {"rows": asked["rows"] or (ARGUED[what] if quick else "all")}
+        planned(what, **values)  # mistakes are told before anything starts
+        if quick and not asked["dataset"]:
+            show_retest(what)
+        open_chapter(what, **values)
         print(f"running {name}.ipynb", flush=True)
-    elif options.train:
+    elif train:
         readings = ",".join(["ram-6,ours-6,ours-6-entropy,ours-6-entropy-context", *readings_of("table2")])
-        open_chapter("table2", preset, options.seeds, options.device, options.jobs, "", readings, options.scheduler)
-        values = {"preset": preset}
+        open_chapter("table2", **asked | {"dataset": "", "rows": readings})
+        values = {"preset": asked["preset"]}
     output = local() / "notebooks" / f"{name}.ipynb"
-    page = write_page(reader_first(run_notebook(name, values, output)), name, local() / "pages" / name)
+    page = write_page(reader_first(run_notebook(name, values, output)), name)
     print(f"to look at: {relative(page)}\nnotebook: {relative(output)}")
 
 

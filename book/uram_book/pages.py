@@ -40,10 +40,12 @@ TOOLS = ("finding", "given", "scoreboard", "found", "rows", "claims_table", "ope
 
 
 class Pages:
-    """The book's templates with the facts at hand. What TOOLS names can be called by a template."""
+    """The book's templates with the facts at hand. What TOOLS names can be called by a template.
+
+    marked: numbers carry a mark that says which they are, and verdicts their colour.
+    """
 
     def __init__(self, facts: Facts | None = None, marked: bool = True):
-        """marked: numbers carry a mark that says which they are, and verdicts their colour."""
         self.facts, self.marked = facts or Facts(), marked
         self.page, self.problems, self.left_out = "", [], []  # left_out: sentences that lack records
         self.environment = jinja2.Environment(
@@ -125,20 +127,16 @@ class Pages:
             "The dashed line is the paper's effect; an arrow points at an effect outside.", "scoreboard", "30 42 28",
         )  # fmt: skip
 
-    def found(self, claim: str, part: str, preset: str) -> str:
-        """An effect with its verdict, for a cell of a table."""
+    def found(self, *name: str) -> str:
+        """An effect (claim, part, preset) with its verdict, for a cell of a table."""
         try:
-            verdict = self.facts.claim(claim, part, preset).verdict
-            return f"{self.printed('effect', claim, part, preset)} {self.badge(verdict)}"
+            return f"{self.printed('effect', *name)} {self.badge(self.facts.claim(*name).verdict)}"
         except Missing:
             return "–"
 
     def claims_table(self, source: str, names: list[str] | None = None) -> str:
-        """Every part of every claim, or of those with these names: `paper` for what the paper says, `ours` for what we
-        ask."""
+        """Every part of every claim, or of those with these names. source: `paper` or `ours`, who says or asks it."""
         claims, lines = self.facts.frame("claims"), []
-        if not len(claims):
-            return "No claim is measured yet.\n"
         for claim in (c for c in paper.CLAIMS if names is None or c.claim in names):
             mine = claims[(claims["source"] == source) & (claims["claim"] == claim.claim)]
             for i, (part, same) in enumerate(mine.groupby("part", sort=False)):
@@ -152,9 +150,8 @@ class Pages:
                 lines.append(line)
         frame = pd.DataFrame(lines).fillna("–")
         frame = frame[[name for name in ("Claim", "Part", "Paper", *SETTINGS.values()) if name in frame]]
-        caption = (
-            "Effects in percentage points, with 95 % intervals and the number of pairs; of errors, negative is better."
-        )
+        caption = "Effects in percentage points, with 95 % intervals and the number of pairs; "
+        caption += "of errors, negative is better."
         if frame["Claim"].str.contains("C9|C10").any():
             caption += " A change of spread (C10) is in percent, a growth of cost (C9) is an exponent."
         return table_of(frame, caption, "numbers")
@@ -162,9 +159,8 @@ class Pages:
     def open_claims(self) -> str:
         """Parts of claims without a comparison yet."""
         claims, lines = self.facts.frame("claims"), []
-        done = set(zip(claims["claim"], claims["part"], strict=True)) if len(claims) else set()
         for claim in paper.CLAIMS:
-            told = [part for name, part in done if name == claim.claim]
+            told = claims.loc[claims["claim"] == claim.claim, "part"].tolist()
             left = [c.part for c in claim.contrasts if not any(part.startswith(c.part) for part in told)]
             for i, part in enumerate(left):
                 anchor = "" if told or i else f'<span id="{claim.claim.lower()}"></span>'
@@ -176,8 +172,6 @@ class Pages:
     def rows(self, table: str) -> str:
         """One table of the paper beside ours, a line per row and a column per preset."""
         frame, home, lines = self.facts.frame(f"tables/{table}"), self.facts.home(table), []
-        if not len(frame):
-            return ""
         frame = frame[(frame["dataset"] == home) & ~frame["row"].str.contains("@")]
         for row in frame["row"].unique():
             reported = paper.row(table, row)
@@ -193,14 +187,12 @@ class Pages:
             lines.append(line)
         what = "accuracy under attack" if table == "table4" else "test error"
         where = "" if home == paper.DATASETS[table] else f" on {home}, which is not the paper's data"
-        name = f"The paper's Table {table[-1]}, {paper.CAPTIONS[table]}"
+        caption = f"{paper.CAPTIONS[table]}: {what} in percent, ours with 95 % intervals{where}."
         made = [r["provenance"] for r in self.facts.records if r["table"] == table]
-        commits = sorted(set(map(commit_of, made)))
-        commits = commits[0] if len(commits) == 1 else f"{len(commits)} commits"
-        return (
-            table_of(pd.DataFrame(lines), f"{name}: {what} in percent, ours with 95 % intervals{where}.", "numbers")
-            + f"\n:::{{div}} made-by\nMade by `make tables`, from {count(len(made), 'record')} of {commits}.\n:::\n"
-        )
+        commits = set(map(commit_of, made))
+        of = commits.pop() if len(commits) == 1 else f"{len(commits)} commits"
+        stamp = f"\n:::{{div}} made-by\nMade by `make tables`, from {count(len(made), 'record')} of {of}.\n:::\n"
+        return table_of(pd.DataFrame(lines), f"The paper's Table {table[-1]}, {caption}", "numbers") + stamp
 
     # ---- The ledger
 
@@ -227,11 +219,11 @@ class Pages:
 
     def mutants(self) -> list[dict]:
         """Which bug is noticed by which test; the one that is named after the bug stands for all that fail."""
-        lines = read_json(self.facts.results / "mutants.json") or {"mutants": []}
-        for line in lines["mutants"]:
+        lines = read_json(self.facts.results / "mutants.json")["mutants"]
+        for line in lines:
             own = f"test_{line['bug'][0]}{line['bug'][1:]:0>2}_"
-            line["caught_by"] = sorted(line["caught_by"], key=lambda name, own=own: not name.startswith(own))
-        return lines["mutants"]
+            line["caught_by"].sort(key=lambda name, own=own: not name.startswith(own))
+        return lines
 
     def figure(self, name: str, alt: str, caption: str) -> str:
         """Draw a figure into the generated files and show it."""

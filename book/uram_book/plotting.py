@@ -8,6 +8,7 @@ given, or on a new figure, and returns the axes. Call `use_style()` once at the 
 import contextlib
 import html
 import io
+import math
 import re
 import textwrap
 from collections.abc import Sequence
@@ -37,17 +38,13 @@ ROW_COLOURS = {
 }  # fmt: skip
 
 STYLE = {
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
     "figure.figsize": (6.4, 3.6),
     "figure.dpi": 100,
     "svg.fonttype": "none",  # words stay words: small files, and a reader can select them
     "font.sans-serif": ["DejaVu Sans", "Arial"],
-    "svg.hashsalt": "uram",
+    "svg.hashsalt": "uram",  # the same figure is the same file
     "figure.constrained_layout.use": True,
-    "font.size": 10,
     "axes.titlesize": 10,
-    "axes.labelsize": 10,
     "axes.edgecolor": BLACK,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -92,7 +89,7 @@ def legend_below(figure: Figure, columns: int = 4) -> None:
 def grid(count: int, columns: int = 4, size: float = 2.2) -> Sequence[Axes]:
     """A new figure of `count` square axes in rows of `columns`; returns the axes in reading order."""
     columns = min(columns, count)
-    rows = -(-count // columns)
+    rows = math.ceil(count / columns)
     _, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * size), squeeze=False)
     for ax in axes.flat[count:]:
         ax.set_axis_off()
@@ -126,10 +123,8 @@ def learning_curves(groups: dict[str, list[dict]], ax: Axes, quantity: str = "va
 
 
 def gain_curve(better: list[dict], worse: list[dict], ax: Axes, label: str = "") -> Axes:
-    """Draw what `better` gains over `worse` in validation error against the epoch, paired by seed, and a line at 0.
-
-    Both hold run records (anything with `seed` and `curves`); at least one seed in common.
-    """
+    """Draw by epoch what `better` gains over `worse` in validation error, paired by seed, and a line at 0. Both hold
+    run records (anything with `seed` and `curves`); at least one seed in common."""
     better, worse = (sorted(group, key=lambda r: r["seed"]) for group in in_common(better, worse))
     curves = [[r["curves"]["val_error"] for r in pair] for pair in zip(better, worse, strict=True)]
     gains = [[a - b for a, b in zip(*pair, strict=False)] for pair in curves]
@@ -140,18 +135,19 @@ def gain_curve(better: list[dict], worse: list[dict], ax: Axes, label: str = "")
 
 def by_glimpse(details: pd.DataFrame, quantity: str, rows: Sequence[str], ax: Axes) -> Axes:
     """Draw a quantity glimpse by glimpse: one line per row with its 95 % interval over seeds, where there are several.
+    Rows without it are left out.
 
     details: lines of a `results/tables/tableN_details.csv`, of one preset and data set; quantity: what its `quantity`
-    says before `, glimpse`. Rows without it are left out.
+    says before `, glimpse`.
     """
+    found = details[details["quantity"].str.startswith(f"{quantity}, glimpse ")]
     for row in rows:
-        part = details[(details["row"] == row) & details["quantity"].str.startswith(f"{quantity}, glimpse ")]
+        part = found[found["row"] == row]
         if len(part):
             glimpse = part["quantity"].str.extract(r"(\d+)$")[0].astype(int)
-            spread = part[["ci_low", "ci_high"]].astype(float).sub(part["value"], axis=0).abs()
-            ends = None if spread.isna().all(axis=None) else spread.fillna(0).to_numpy().T
-            ax.errorbar(glimpse, part["value"], yerr=ends, label=row, color=ROW_COLOURS.get(row), marker="o", ms=4,
-                        capsize=2)  # fmt: skip
+            ends = part[["ci_low", "ci_high"]].astype(float).sub(part["value"], axis=0).abs().to_numpy().T
+            look = {"marker": "o", "ms": 4, "capsize": 2, "color": ROW_COLOURS.get(row)}
+            ax.errorbar(glimpse, part["value"], yerr=None if np.isnan(ends).all() else ends, label=row, **look)
     ax.set(xlabel="glimpse t", ylabel=QUANTITIES[quantity])
     ax.xaxis.get_major_locator().set_params(integer=True)
     return ax
@@ -161,52 +157,37 @@ def by_glimpse(details: pd.DataFrame, quantity: str, rows: Sequence[str], ax: Ax
 
 
 def comparison(table: pd.DataFrame, title: str = "") -> Axes:
-    """Draw one table as a forest plot: one line per row, the paper's value as an open diamond, ours as a dot with its
-    95 % interval, one colour per preset (and data set, where the table holds several).
-
-    table: a `results/tables/tableN.csv` as a DataFrame; rows stand in the paper's order.
-    """
+    """Draw rows of a `results/tables/tableN.csv` of one data set as a forest plot, in the paper's order: one line per
+    row, the paper's value as an open diamond, ours as a dot with its 95 % interval, one colour per preset."""
     places = [paper.place(*row) for row in zip(table["table"], table["row"], strict=True)]
     table = table.iloc[np.argsort(places, kind="stable")]
-    accuracy = (table["metric"] == "robust_accuracy").all()
-    several = table["dataset"].nunique() > 1
-    lines = pd.DataFrame({
-        "name": table["label"], "arm": table["preset"] + " settings" + (", " + table["dataset"] if several else ""),
-        "mean": table["ours_mean"], "low": table["ours_ci_low"], "high": table["ours_ci_high"], "paper": table["paper"],
-    })  # fmt: skip
-    ax = _forest(lines, "the paper")
-    ax.set_xlabel("accuracy under attack (%)" if accuracy else "test error (%)")
+    ax = _forest(table[["label", "preset", "ours_mean", "ours_ci_low", "ours_ci_high", "paper"]], "the paper")
+    ax.set_xlabel("accuracy under attack (%)" if table["table"].iloc[0] == "table4" else "test error (%)")
     ax.set_title(title, loc="right")  # grows over the rows' names, where a centred one would be cut off
     return ax
 
 
 def effects(claims: pd.DataFrame, title: str = "") -> Axes:
-    """Draw the claims as a forest plot of paired differences: ours as a dot with its 95 % interval, one colour per
-    preset, the paper's effect as an open diamond, and a line at 0, no difference.
-
-    claims: rows of `results/claims.csv` as a DataFrame. A difference of errors below 0 means that the method helps.
-    """
-    lines = pd.DataFrame({
-        "name": claims["claim"] + "  " + claims["part"], "arm": claims["preset"] + " settings",
-        "mean": claims["our_effect"], "low": claims["ci_low"], "high": claims["ci_high"],
-        "paper": claims["paper_effect"],
-    })  # fmt: skip
-    ax = _forest(lines, "the paper's effect")
+    """Draw rows of `results/claims.csv` as a forest plot of paired differences, with a line at 0, no difference. A
+    difference of errors below 0 means that the method helps."""
+    claims = claims.assign(name=claims["claim"] + "  " + claims["part"])
+    ax = _forest(claims[["name", "preset", "our_effect", "ci_low", "ci_high", "paper_effect"]], "the paper's effect")
     ax.axvline(0, color=GREY, lw=1, zorder=0)
     ax.set(xlabel="difference (percentage points)", title=title)
     return ax
 
 
 def _forest(lines: pd.DataFrame, mark: str) -> Axes:
-    """Dots with intervals (`mean`, `low`, `high`), one line per `name` from the top, one colour per `arm`, and one
-    diamond per line for `paper`, called `mark` in the legend."""
-    names, arms = list(dict.fromkeys(lines["name"])), list(dict.fromkeys(lines["arm"]))
+    """Dots with intervals, one line per name from the top, one colour per preset, and an open diamond for the paper's
+    value, called `mark` in the legend. lines: name, preset, mean, the interval's two ends, and the paper's value."""
+    lines = lines.set_axis(["name", "preset", "mean", "low", "high", "paper"], axis=1)
+    names, presets = list(lines["name"].unique()), list(lines["preset"].unique())
     _, ax = plt.subplots(figsize=(7.2, 1.3 + 0.42 * len(names)))
-    for i, arm in enumerate(arms):
-        part = lines[lines["arm"] == arm]
-        y = part["name"].map(names.index) + (i - (len(arms) - 1) / 2) * 0.5 / len(arms)
-        ends = np.stack([part["mean"] - part["low"], part["high"] - part["mean"]]).clip(min=0)
-        ax.errorbar(part["mean"], y, xerr=ends, fmt="o", ms=5, lw=1.6, capsize=2.5, color=COLOURS[i], label=arm)
+    for i, preset in enumerate(presets):
+        part, label = lines[lines["preset"] == preset], f"{preset} settings"
+        y = part["name"].map(names.index) + (i - (len(presets) - 1) / 2) * 0.5 / len(presets)
+        ends = np.stack([part["mean"] - part["low"], part["high"] - part["mean"]])
+        ax.errorbar(part["mean"], y, xerr=ends, fmt="o", ms=5, lw=1.6, capsize=2.5, color=COLOURS[i], label=label)
     reported = lines.dropna(subset=["paper"]).drop_duplicates("name")
     if len(reported):
         y = reported["name"].map(names.index)
@@ -217,7 +198,7 @@ def _forest(lines: pd.DataFrame, mark: str) -> Axes:
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-    legend_below(ax.figure, min(4, len(arms) + 1))
+    legend_below(ax.figure, min(4, len(presets) + 1))
     return ax
 
 
@@ -229,10 +210,7 @@ HOLDS = {  # what an interval holds: the paper's effect, 0 -> words, colour, mar
 
 def specification_curve(lines: pd.DataFrame) -> str:
     """One effect under every reading and budget, sorted, with the matrix of choices below it, as SVG text whose points
-    say on hover which reading they are.
-
-    lines: those of one effect in `results/tables/readings.csv`.
-    """
+    say on hover which reading they are. lines: those of one effect in `results/tables/readings.csv`."""
     lines = lines.sort_values("effect_mean").reset_index(drop=True)
     readings = list(dict.fromkeys(lines["reading"]))
     budgets = [name for name in ("strong", "paper", "paper-7") if name in set(lines["budget"])]
@@ -278,10 +256,8 @@ def specification_curve(lines: pd.DataFrame) -> str:
 
 
 def ladder(frame: pd.DataFrame) -> Axes:
-    """Draw what made RAM learn: one bar of validation error per step of the recipe, from the top.
-
-    frame: `results/recipe_ladder.csv`; of it the lines of `table2`, each step on top of those above it.
-    """
+    """Draw what made RAM learn: one bar of validation error per step of the recipe, each on top of those above it.
+    frame: `results/recipe_ladder.csv`."""
     steps = frame[frame["table"] == "table2"]
     names = [f"{textwrap.fill(line.step, 46)}\n({line.epochs:.0f} epochs)" for line in steps.itertuples()]
     _, ax = plt.subplots(figsize=(7.2, 0.8 + 0.62 * len(names)))
@@ -294,8 +270,8 @@ def ladder(frame: pd.DataFrame) -> Axes:
 
 
 def canvas_cost(lines: list[dict]) -> Axes:
-    """Draw the cost of a glimpse, of the pyramid and of the whole unified model against the side of the canvas, on
-    logarithmic axes (claim C9). lines: the `canvas` of `results/bench.json`."""
+    """Draw what a glimpse, the pyramid and the whole unified model cost against the side of the canvas, on logarithmic
+    axes (claim C9). lines: the `canvas` of `results/bench.json`."""
     _, ax = plt.subplots(figsize=(6.4, 3.2))
     sides = [line["side_px"] for line in lines]
     for key, label, marker in (
