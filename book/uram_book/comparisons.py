@@ -15,10 +15,9 @@ from uram_lib.records import dataset_name, wrong
 from . import statistics
 from .statistics import Estimate
 
-CLAIM_COLUMNS = (
-    "claim,part,preset,source,statement,paper_effect,our_effect,ci_low,ci_high,n_pairs,verdict,evidence".split(",")
-)
-READING_COLUMNS = "effect,reading,budget,n_pairs,effect_mean,ci_low,ci_high,paper_effect,note".split(",")
+CLAIM_COLUMNS = ["claim", "part", "preset", "source", "statement", "paper_effect", "our_effect", "ci_low", "ci_high",
+                 "n_pairs", "verdict", "evidence"]  # fmt: skip
+READING_COLUMNS = ["effect", "reading", "budget", "n_pairs", "effect_mean", "ci_low", "ci_high", "paper_effect", "note"]
 # A table's own data set, and what stands in for it.
 HOMES = {table: (own, *data.STAND_INS.get(own, ())) for table, own in paper.DATASETS.items()}
 # P-value of Bartlett's test below which standard deviations are not pooled. Where readings spread alike this costs
@@ -102,10 +101,10 @@ def difference(measure: str, better: list[dict], worse: list[dict], *fewer: list
         ours, theirs = ours - before[0], theirs - before[1]
     if np.ndim(ours) == 2:
         return statistics.paired_difference(ours, theirs)
-    if len(ours) < 2 or np.ptp(theirs) == 0 and measure == "spread over seeds":
+    if len(ours) < 2:
         return None
     if measure == "spread over seeds":
-        return statistics.spread_change(ours, theirs)
+        return statistics.spread_change(ours, theirs) if np.ptp(theirs) > 0 else None
     return statistics.t_interval(np.subtract(ours, theirs))
 
 

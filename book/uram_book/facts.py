@@ -180,7 +180,8 @@ class Facts:
 
     def text(self, kind: str, *names: str) -> str:
         """One number as every page prints it."""
-        return KINDS[kind][1](self.value(kind, *names), *names)
+        found = self.value(kind, *names)
+        return NAMED[names[0]][1](found.mean) if kind == "fact" else KINDS[kind][1](found)
 
 
 def _hours(facts: Facts) -> float:
@@ -209,17 +210,12 @@ def _leak(facts: Facts, preset: str, form: str) -> float:
     return facts.line("tables/looks", what="repeats", row="ours-6-entropy-context", preset=preset, form=form)["value"]
 
 
-def _averaged(facts: Facts, row: str) -> float:
-    """The error of a row of Table 2 at paper settings, the probabilities of five sampled passes averaged."""
-    return facts.metrics("table2", "paper", row, "test_error_monte_carlo")
-
-
 def _percent(value: float, form=plain) -> str:
     return f"{form(value)}{SPACE}%"
 
 
-# Numbers that are no row and no claim: name -> how it is computed, and how it prints.
 _WHOLE_PERCENT = functools.partial(_percent, form=whole)
+# Numbers that are no row and no claim: name -> how it is computed, and how it prints.
 NAMED = {
     "runs": (lambda facts: len(facts.records), whole),
     "core-hours": (_hours, whole),
@@ -228,22 +224,23 @@ NAMED = {
     "chosen quadrant, paper": (lambda facts: float(np.mean(_chosen(facts, "paper"))), _WHOLE_PERCENT),
     "leak, paper": (lambda facts: _leak(facts, "paper", "attended"), _WHOLE_PERCENT),
     "leak without labels": (lambda facts: _leak(facts, "strong", "confidence"), _WHOLE_PERCENT),
-    "averaged, RAM": (lambda facts: _averaged(facts, "ram-6"), _percent),
-    "averaged, URAM": (lambda facts: _averaged(facts, "ours-6"), _percent),
+    # The probabilities of five sampled passes averaged.
+    "averaged, RAM": (lambda facts: facts.metrics("table2", "paper", "ram-6", "test_error_monte_carlo"), _percent),
+    "averaged, URAM": (lambda facts: facts.metrics("table2", "paper", "ours-6", "test_error_monte_carlo"), _percent),
     "older rows": (lambda facts: len(tables.of_older_recipe(facts.records)), whole),
 }
 
 
-def _reported_effect(found: Estimate, *_) -> str:
+def _reported_effect(found: Estimate) -> str:
     return f"{found.mean:+.4g}".replace("-", MINUS) if math.isfinite(found.mean) else "–"
 
 
 # What a template can ask for: kind -> how it is read, and how it prints.
 KINDS = {
-    "error": (Facts.row, lambda found, *_: _percent(found.mean)),
-    "reported": (lambda _, *row: Estimate(paper.row(*row).value), lambda found, *_: f"{found.mean:g}{SPACE}%"),
-    "effect": (Facts.claim, lambda found, *_: with_interval(found)),
+    "error": (Facts.row, lambda found: _percent(found.mean)),
+    "reported": (lambda _, *row: Estimate(paper.row(*row).value), lambda found: f"{found.mean:g}{SPACE}%"),
+    "effect": (Facts.claim, with_interval),
     "reported_effect": (lambda facts, *names: Estimate(facts.claim(*names).paper), _reported_effect),
-    "reading": (Facts.under, lambda found, *_: with_interval(found)),
-    "fact": (lambda facts, name: Estimate(NAMED[name][0](facts)), lambda found, name: NAMED[name][1](found.mean)),
+    "reading": (Facts.under, with_interval),
+    "fact": (lambda facts, name: Estimate(NAMED[name][0](facts)), None),  # each of NAMED in its own way
 }

@@ -38,7 +38,6 @@ TOOLS = ("finding", "given", "scoreboard", "found", "rows", "claims_table", "ope
          "ledger_summary", "figure", "alike")  # fmt: skip
 
 
-
 class Pages:
     """The book's templates with the facts at hand. What TOOLS names can be called by a template.
 

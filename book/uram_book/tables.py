@@ -22,10 +22,9 @@ from uram_lib.robustness import FACED_BY_ALL
 from . import statistics
 from .comparisons import HOMES, by_cell, claims, hang_on_start, outcomes, published_on, readings, with_header
 
-TABLE_COLUMNS = (
-    "table,row,label,metric,paper,dataset,preset,n_seeds,ours_mean,ours_ci_low,ours_ci_high,delta,verdict".split(",")
-)
-DETAIL_COLUMNS = "row,preset,dataset,quantity,value,ci_low,ci_high,n".split(",")
+TABLE_COLUMNS = ["table", "row", "label", "metric", "paper", "dataset", "preset", "n_seeds", "ours_mean", "ours_ci_low",
+                 "ours_ci_high", "delta", "verdict"]  # fmt: skip
+DETAIL_COLUMNS = ["row", "preset", "dataset", "quantity", "value", "ci_low", "ci_high", "n"]
 # Ways of testing beside one pass along the mean path, and what records call them; old ones average over five passes.
 WAYS = {"one sampled pass": "test_error_sampled", "averaged over 10": "test_error_averaged",
         "averaged over 5": "test_error_monte_carlo"}  # fmt: skip
@@ -140,11 +139,8 @@ def standing(record: dict, attacks: Iterable[str]) -> np.ndarray:
 def series_of_choices(metrics: dict) -> dict[str, float]:
     """What the top-down model did: how often the digit's centre lies in the region that it chose, how far the start
     lies from it, how often each region is chosen, and the mean value of each."""
-    found = metrics["top_down"]
-    numbers = {
-        "in_region_percent": found["in_region_percent"],
-        "start_distance_px": metrics["glimpse_distance_px"][0],
-    }
+    found, start = metrics["top_down"], metrics["glimpse_distance_px"][0]
+    numbers = {"in_region_percent": found["in_region_percent"], "start_distance_px": start}
     for d, (shares, values) in enumerate(zip(found["action_histogram"], found["q_values"], strict=True)):
         numbers |= {f"action_percent, decision {d}, region {a}": 100 * share for a, share in enumerate(shares)}
         numbers |= {f"q_value, decision {d}, region {a}": value for a, value in enumerate(values)}
@@ -153,10 +149,9 @@ def series_of_choices(metrics: dict) -> dict[str, float]:
 
 def series_of_lengths(record: dict) -> dict[str, float]:
     """Of a reader of numbers: its error by their length, and what a prediction costs."""
-    config = Config.read(record["config"])
+    config, by_length = Config.read(record["config"]), record["metrics"]["test_error_by_length"]
     shape, classes = data.shape_of(config.dataset)
     model = build(config, shape, classes)
-    by_length = record["metrics"]["test_error_by_length"]
     errors = {f"test error, numbers of {n} digit{'' if n == '1' else 's'}": error for n, error in by_length.items()}
     return errors | {"parameters": count_parameters(model), "multiply-adds": multiply_adds(model, shape)}
 
@@ -200,29 +195,24 @@ def compare(experiments: list[Experiment], published: list[dict], local: list[di
 
     `published` on the paper's data set, or on what stands in for it, at one preset for all rows, so that the column can
     be read downwards: `preset` if any is published there, else the one of `PUBLISHED_AT` with the most of them; each
-    entry says which. `local` on whatever the experiments use.
+    entry says which. `local` on whatever the experiments use. All experiments are of one table.
     """
-    theirs, mine = by_cell(published), by_cell(local)
-    on = {table: published_on(table, theirs) for table in {e.table for e in experiments}}
-    book = {
-        at: {e: theirs[cell] for e in experiments if (cell := (e.table, at, on[e.table], e.row)) in theirs}
-        for at in (preset, *PUBLISHED_AT)
-    }
-    at = preset if book[preset] else max(PUBLISHED_AT, key=lambda at: len(book[at]))
+    theirs, mine, name = by_cell(published), by_cell(local), experiments[0].table
+    on = published_on(name, theirs)
+    rows = {at: [e.row for e in experiments if (name, at, on, e.row) in theirs] for at in (preset, *PUBLISHED_AT)}
+    at = preset if rows[preset] else max(PUBLISHED_AT, key=lambda at: len(rows[at]))
 
-    def entry(group: list[dict], where: str, dataset: str) -> str:
-        copy = f", {data.about(dataset).title}" if dataset in data.COPIES else ""
-        return f"{statistics.estimate(outcomes(group))}{where}{copy}" if group else "–"
+    def entry(cells: dict, *cell: str, where: str = "") -> str:
+        copy = f", {data.about(cell[2]).title}" if cell[2] in data.COPIES else ""
+        return f"{statistics.estimate(outcomes(cells[cell]))}{where}{copy}" if cell in cells else "–"
 
     lines = []
     for e in experiments:
-        reported, here = paper.row(e.table, e.row), mine.get((e.table, preset, e.config.dataset, e.row), [])
-        lines.append({
-            "row": e.row, "model": e.label, "paper": f"{reported.value:.2f}" if reported else "–",
-            "published": entry(book[at].get(e, []), f", {at}", on[e.table]),
-            "this machine": entry(here, "", e.config.dataset),
-        })  # fmt: skip
-    return with_header(pd.DataFrame(lines), "row")
+        reported = paper.row(name, e.row)
+        lines.append((e.row, e.label, f"{reported.value:.2f}" if reported else "–",
+                      entry(theirs, name, at, on, e.row, where=f", {at}"),
+                      entry(mine, name, preset, e.config.dataset, e.row)))  # fmt: skip
+    return with_header(pd.DataFrame(lines, columns=["row", "model", "paper", "published", "this machine"]), "row")
 
 
 # ---- Files
