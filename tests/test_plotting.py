@@ -140,7 +140,7 @@ def test_a_start_is_drawn_at_its_distance_and_error():
 
 
 def test_a_leak_has_a_row_per_label_told_and_starts_are_seen_from_the_digit():
-    drawn = looks.leak_matrix(np.diag([96.0, 0.3, 100.0]) + 2 * np.eye(3, k=1), "URAM")
+    drawn = looks.leak_matrix(torch.tensor([[96, 2, 0], [0, 0.3, 2], [0, 0, 100]]), "URAM")
     shown = [[cell.text for cell in row.iter("td")] for row in xml.fromstring(drawn).iter("tr")]
     assert shown[1:] == [["96", "2", None], [None, None, "2"], [None, None, "100"]]
     assert drawn.count("tabindex='0'") == 3 and "--share: 96%" in drawn

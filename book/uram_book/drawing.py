@@ -75,9 +75,7 @@ def glimpse_path(image: Tensor, locations: Tensor, patch_size: int, scales: int,
 
 def scan_paths(locations: Tensor, side: int, ax: Axes) -> Axes:
     """Draw the paths of many readings over one another, one colour per place of the number, and their mean in black.
-
-    locations: (N, T, 2); side: of the images, in pixels.
-    """
+    locations: (N, T, 2); side: of the images, in pixels."""
     pixels = (locations.numpy() + 1) / 2 * side
     each = pixels.shape[1] // PLACES
     for place in range(PLACES):
@@ -129,10 +127,8 @@ def patches(image: Tensor, locations: Tensor, patch_size: int, scales: int, ax: 
 
 
 def region_values(image: Tensor, values: Tensor, ax: Axes, title: str = "") -> Axes:
-    """Draw one decision of the top-down model: what it sees, Q of each of the four regions, and the frame of the best.
-
-    image: a level of the pyramid; values: (4,), row by row from the top left.
-    """
+    """Draw one decision of the top-down model: what it sees, a level of the pyramid, Q of each of the four regions,
+    (4,) row by row from the top left, and the frame of the best."""
     show_image(image, ax, title)
     height, width = (side / 2 for side in image.shape[-2:])
     for region, value in enumerate(values.tolist()):
@@ -146,11 +142,8 @@ def region_values(image: Tensor, values: Tensor, ax: Axes, title: str = "") -> A
 
 
 def class_probabilities(probabilities: Tensor, label: int, ax: Axes, title: str = "") -> Axes:
-    """Draw what a model believes after each glimpse: a column a glimpse, a row a class, the darker the likelier, with
-    the likeliest class's probability in percent, and a frame around the row of the true class.
-
-    probabilities: (T, K), each row summing to 1.
-    """
+    """Draw what a model believes after each glimpse, (T, K): a column a glimpse, a row a class, dark where it is
+    likely, with the likeliest class's probability in percent, and a frame around the row of the true class."""
     columns, classes = probabilities.shape
     ax.imshow(probabilities.T, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for t, (sure, best) in enumerate(zip(*map(Tensor.tolist, probabilities.max(-1)), strict=True)):

@@ -44,12 +44,6 @@ def starts(model, split: Split) -> np.ndarray:
     return offsets(rollouts(model, split.floats(), centres=split.centres), split)[:, 0].numpy()
 
 
-def leak(model, split: Split, form: str) -> tuple[dict, np.ndarray]:
-    """`evaluation.label_leak`: percentages, and the matrix of label told against label answered."""
-    found, matrix = evaluation.label_leak(model, split, form)
-    return found, matrix.numpy()
-
-
 def frames(trajectory: Trajectory, split: Split, config: Config) -> pd.DataFrame:
     """A line per glimpse: its mean distance to the digit's centre, and how often it is centred in the digit's frame or
     has the digit's centre in the box of each scale, in percent."""
@@ -86,10 +80,8 @@ def by_quadrant(model: Unified, split: Split) -> pd.DataFrame:
 
 
 def error_by_distance(groups: dict[str, list[dict]], width: float = 10) -> pd.DataFrame:
-    """Error against the distance from the start to the digit, from the outcomes of each image and start in the records.
-
-    Columns `row`, `distance_px` (the middle of a bin of `width` pixels), `error` in percent, and `n`, at least 500.
-    """
+    """Error against the distance from the start to the digit, from the outcomes of each image and start in the records:
+    `row`, `distance_px` (the middle of a bin of `width` pixels), `error` in percent, and `n`, at least 500."""
     lines = []
     for row, runs in groups.items():
         config = Config.read(runs[0]["config"])
@@ -116,7 +108,7 @@ def write_looks() -> None:
         path = records.checkpoint_path(experiment("table2", row, preset), 0, published=True)
         if path.exists():
             model, config = checkpoints.load(path)
-            found, _ = leak(model, split, config.context)
+            found, _ = evaluation.label_leak(model, split, config.context)
             lines += [{"what": what, "row": row, "preset": preset, "form": config.context, "value": round(value, 4)}
                       for what, value in found.items()]  # fmt: skip
     write(TABLES / "looks.csv", pd.DataFrame(lines).to_csv(index=False, lineterminator="\n"))
@@ -127,10 +119,7 @@ def write_looks() -> None:
 
 def region_choices(groups: dict[str, list[dict]], axes: Sequence[Axes]) -> Sequence[Axes]:
     """Draw the first top-down decision of every run, a line a run from the top: on the first axes how often each region
-    is chosen, on the second the mean Q of each.
-
-    groups: label -> run records of models that choose their start.
-    """
+    is chosen, on the second the mean Q of each. groups: label -> run records of models that choose their start."""
     runs = {f"{label}, seed {r['seed']}": r["metrics"]["top_down"] for label, group in groups.items() for r in group}
     shares, values = (np.array([run[key][0] for run in runs.values()]) for key in ("action_histogram", "q_values"))
     y, left = np.arange(len(runs)), np.zeros(len(runs))  # shares and values: (runs, 4)
@@ -177,26 +166,20 @@ def _against_distance(points: dict[str, Sequence], xlabel: str, **look) -> Axes:
 
 def map_of_starts(groups: dict[str, np.ndarray]) -> Sequence[Axes]:
     """Draw first glimpses as seen from the digit's centre, one panel per model; the square is the digit's frame.
-
-    groups: name -> (N, 2) pixels, x then y.
-    """
+    groups: name -> (N, 2) pixels, x then y."""
     _, axes = plt.subplots(1, len(groups), figsize=(7.2, 3.7), squeeze=False, sharex=True, sharey=True)
     for ax, (name, offsets) in zip(axes[0], groups.items(), strict=True):
         ax.hexbin(*offsets.T, gridsize=25, extent=(-90, 90, -90, 90), cmap="Blues", mincnt=1, linewidths=0)
-        ax.add_patch(Rectangle((-14, -14), 28, 28, fill=False, ec=VERMILION, lw=1.5))
+        ax.add_patch(Rectangle((-FRAME / 2, -FRAME / 2), FRAME, FRAME, fill=False, ec=VERMILION, lw=1.5))
         ax.set(title=name, xlabel="right of the digit (px)", aspect="equal", xlim=(-90, 90), ylim=(90, -90))
     axes[0][0].set_ylabel("below the digit (px)")
     return axes[0]
 
 
-def leak_matrix(matrix: np.ndarray, name: str) -> str:
+def leak_matrix(matrix: Tensor, name: str) -> str:
     """Which label Z of Eq. 11 answers for each label that it is told, in percent of the canvases: an HTML table whose
-    rows can be picked with the pointer, a finger or the tab key.
-
-    matrix: (K, K), label told x label answered; name: whose it is.
-    """
-    head = "".join(f"<th scope='col'>{answered}</th>" for answered in range(len(matrix)))
-    rows = ""
+    rows can be picked with the pointer, a finger or the tab key. matrix: (K, K), label told x label answered."""
+    head, rows = "".join(f"<th scope='col'>{answered}</th>" for answered in range(len(matrix))), ""
     for told, shares in enumerate(matrix):
         cells = ""
         for share in shares:

@@ -57,10 +57,9 @@ def crossed(values: np.ndarray) -> Estimate:
     """Mean and interval of values (seeds, images), in their own unit, both seen as samples. Raises ValueError for fewer
     than two seeds.
 
-    The half-width is the root of the sum of two squares: that of the t interval over the seeds' means, and that of the
-    t interval over the images' means. Degrees of freedom combined after Satterthwaite would give with three seeds an
-    interval that a second source of chance can make narrower, and cover the truth in about 93 % of simulations, not 95;
-    this one covers it in 95 to 98 %. The seed-by-image interaction is in both terms, which errs on the wide side, too.
+    The half-width is the root of the sum of the squares of two: of the t intervals over the seeds' means and over the
+    images' means. It covers the truth in 95 to 98 % of simulations with three seeds. Degrees of freedom combined after
+    Satterthwaite cover it in 93 %, and a second source of chance can then make an interval narrower.
     """
     by_seed, by_image = t_interval(values.mean(1)), t_interval(values.mean(0))
     half = math.hypot(by_seed.high - by_seed.mean, by_image.high - by_image.mean)
@@ -94,8 +93,7 @@ def spread_change(better: Sequence[float], worse: Sequence[float]) -> Estimate:
     """By how many percent the standard deviation of `better` exceeds that of `worse` (-50: half of it), from one value
     per run, as many runs on either side. Raises ValueError for fewer than two, or where `worse` does not vary.
 
-    The interval follows from the F distribution of the ratio of two sample variances, which takes the runs as
-    independent and normal. Three runs a side leave a factor of 6 either way.
+    The interval is that of an F test, for independent and normal runs. Three a side leave a factor of 6 either way.
     """
     (n,) = {len(better), len(worse)}
     if n < 2 or np.ptp(worse) == 0:
@@ -120,13 +118,13 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> Estimate:
 
 def pooled_spread(groups: Sequence[Sequence[float]]) -> tuple[float, int, float]:
     """The standard deviation of paired differences over seeds, pooled over the readings of one effect: its value, its
-    degrees of freedom, and the p-value of Bartlett's test that the readings spread alike.
+    degrees of freedom, and the p-value of Bartlett's test that the readings spread alike. Raises ValueError where no
+    group has two values.
 
     groups: for each reading, one difference per seed; those with a single seed add nothing. Three seeds give a poor
     estimate of a spread; 15 readings of three give a good one, if they have it in common. A small p-value says not.
-    Levene's test of medians cannot say it with three seeds: it rejects 4 in 100 times where one reading of ten spreads
-    five times as widely, Bartlett's 60 in 100 (and 5 where all spread alike).
-    Raises ValueError where no group has two values.
+    Levene's test cannot say it with three seeds: it rejects 4 in 100 times where one reading of ten spreads five times
+    as widely, Bartlett's 60 in 100.
     """
     groups = [group for group in groups if len(group) > 1]
     if not groups:
@@ -147,8 +145,8 @@ def pooled_interval(values: Sequence[float], spread: float, freedom: int) -> Est
 
 def row_verdict(ours: Estimate, paper: float, test_size: int, higher_is_better: bool = False) -> str:
     """`matches` where the paper's value lies in our interval widened by the paper's own test-set noise, or `too wide to
-    tell` where our interval is wider than the value itself; else `better` or `worse`. The paper gives no spread over
-    trainings, so the luck of its own seed is not in it."""
+    tell` where our interval is wider than the value itself; else `better` or `worse`. The luck of the paper's own seed
+    is not in it."""
     share = paper / 100
     noise = 100 * Z * math.sqrt(share * (1 - share) / test_size)
     below, above = math.hypot(ours.mean - ours.low, noise), math.hypot(ours.high - ours.mean, noise)
