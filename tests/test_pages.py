@@ -79,13 +79,10 @@ def given(condition: str) -> str:
     return '{% call given("' + condition + '") %}It holds.{% endcall %}'
 
 
-def test_a_finding_is_printed_with_marked_numbers(results, render):
+def test_a_finding_is_printed_with_marked_numbers_and_stops_the_build_with_one_line_when_contradicted(results, render):
     text, book = render(SENTENCE, results())
     assert text.startswith('No help: <span data-fact="effect~C3~6 glimpses~paper">−0.69')
     book.check()
-
-
-def test_a_finding_that_records_contradict_stops_the_build_with_one_line(results, render):
     text, book = render(SENTENCE, results("supported"))
     assert text.strip() == ""
     with pytest.raises(UramError) as error:
