@@ -1,17 +1,20 @@
 """Numbers reach a page in one way, and a sentence that the records contradict stops the build with one line."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 
 import nbformat
 import pandas as pd
 import pytest
 from uram_book import facts, pages
-from uram_book.facts import Book, Facts, Missing, plain, signed
+from uram_book.facts import Facts, Missing, plain, signed, with_interval
+from uram_book.pages import Pages
 
 from uram_lib import UramError, paper
 from uram_lib.paths import ROOT
@@ -42,47 +45,44 @@ def results(tmp_path):
 
 @pytest.fixture
 def render(monkeypatch, tmp_path):
-    """render(text, facts): a template of this text."""
+    """render(text, facts): a template of this text, and the pages that it was rendered with."""
 
-    def made(text: str, found: Facts) -> tuple[str, Book]:
+    def made(text: str, found: Facts) -> tuple[str, Pages]:
         (tmp_path / "chapters").mkdir(exist_ok=True)
         (tmp_path / "chapters" / "page.md").write_text(text, encoding="utf-8")
-        monkeypatch.setattr(facts, "CHAPTERS", tmp_path / "chapters")
-        book = Book(found)
+        monkeypatch.setattr(pages, "CHAPTERS", tmp_path / "chapters")
+        book = Pages(found)
         return book.render("page.md"), book
 
     return made
 
 
-@pytest.mark.parametrize(("value", "text"), [
-    (29.922, "29.9"), (9.35, "9.35"), (9.996, "10.0"), (0.69, "0.69"), (-0.5, "−0.50"), (100, "100.0"),
+@pytest.mark.parametrize(("form", "value", "text"), [
+    (plain, 29.922, "29.9"), (plain, 9.35, "9.35"), (plain, 9.996, "10.0"), (plain, 0.69, "0.69"),
+    (plain, -0.5, "−0.50"), (plain, 100, "100.0"), (signed, -0.1951, "−0.20"), (signed, 0.0021, "+0.002"),
+    (signed, 7.0913, "+7.09"), (signed, 16.81, "+16.8"), (signed, 0, "0.00"), (signed, float("nan"), "–"),
 ])  # fmt: skip
-def test_a_number_prints_in_one_way(value, text):
-    assert plain(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(-0.1951, "−0.20"), (0.0021, "+0.002"), (7.0913, "+7.09"), (16.81, "+16.8"), (0, "0.00")]
-)
-def test_a_difference_prints_with_its_sign(value, text):
-    assert signed(value) == text
+def test_a_number_prints_in_one_way(form, value, text):
+    assert form(value) == text
 
 
 def test_an_interval_has_the_decimals_of_its_mean(results):
     found = results()
-    assert found.text("interval", "table2", "ram-6", "paper") == "29.9\u00a0% [25.4,\u00a034.4]"
+    assert with_interval(found.row("table2", "ram-6", "paper"), plain) == "29.9 [25.4,\u00a034.4]"
+    assert found.text("error", "table2", "ram-6", "paper") == "29.9\u00a0%"
     assert found.text("effect", "C3", "6 glimpses", "paper") == "−0.69 [−1.66,\u00a0+0.28]"
     assert found.text("reported", "table2", "ram-6") == "29.8\u00a0%"
     assert found.text("reported_effect", "C3", "6 glimpses", "paper") == "−3.5"
 
 
-def test_a_finding_is_printed_with_marked_numbers(results, render):
+def given(condition: str) -> str:
+    return '{% call given("' + condition + '") %}It holds.{% endcall %}'
+
+
+def test_a_finding_is_printed_with_marked_numbers_and_stops_the_build_with_one_line_when_contradicted(results, render):
     text, book = render(SENTENCE, results())
     assert text.startswith('No help: <span data-fact="effect~C3~6 glimpses~paper">−0.69')
     book.check()
-
-
-def test_a_finding_that_records_contradict_stops_the_build_with_one_line(results, render):
     text, book = render(SENTENCE, results("supported"))
     assert text.strip() == ""
     with pytest.raises(UramError) as error:
@@ -91,20 +91,15 @@ def test_a_finding_that_records_contradict_stops_the_build_with_one_line(results
 
 
 def test_a_finding_without_records_is_left_out(results, render):
-    other = SENTENCE.replace("6 glimpses", "8 glimpses")
-    text, book = render(
-        other + "{% call given(\"value('error', 'table2', 'ram-9', 'paper') < 5\") %}x{% endcall %}", results()
-    )
+    other = SENTENCE.replace("6 glimpses", "8 glimpses") + given("value('error', 'table2', 'ram-9', 'paper') < 5")
+    text, book = render(other, results())
     assert text.strip() == "" and len(book.left_out) == 2
     book.check()
 
 
-@pytest.mark.parametrize(("condition", "holds"), [
-    ("value('error', 'table2', 'ram-6', 'paper') > 20", True),
-    ("value('error', 'table2', 'ram-6', 'paper') < 20", False),
-])  # fmt: skip
-def test_a_condition_guards_a_sentence(results, render, condition, holds):
-    text, book = render('{% call given("' + condition + '") %}It holds.{% endcall %}', results())
+@pytest.mark.parametrize(("sign", "holds"), [(">", True), ("<", False)])
+def test_a_condition_guards_a_sentence(results, render, sign, holds):
+    text, book = render(given(f"value('error', 'table2', 'ram-6', 'paper') {sign} 20"), results())
     assert (text == "It holds.") == holds == (not book.problems)
 
 
@@ -120,80 +115,63 @@ def test_a_page_that_asks_for_a_number_that_is_not_there_is_refused_in_one_line(
 def test_every_named_number_is_there_or_missing_and_nothing_else():
     found = Facts()
     for name in facts.NAMED:
-        try:
+        with contextlib.suppress(Missing):
             assert found.text("fact", name)
-        except Missing:
-            pass
 
 
-def test_templates_hold_with_the_published_records(tmp_path, monkeypatch):
-    """Every chapter renders, and no sentence contradicts the records."""
-    monkeypatch.setattr(pages, "BOOK", tmp_path)
-    monkeypatch.setattr(pages, "GENERATED", tmp_path / "_generated")
-    monkeypatch.setattr(pages.live, "write_script", lambda folder: None)
-    monkeypatch.setattr(pages, "draw", lambda *arguments: None)
+@pytest.fixture
+def undrawn(monkeypatch, tmp_path):
+    """Pages and README are written into `tmp_path`, without pictures and what takes published models."""
+    for name, place in (("BOOK", tmp_path), ("GENERATED", tmp_path / "_generated"), ("README", tmp_path / "README.md")):
+        monkeypatch.setattr(pages, name, place)
+    for module, name in ((pages, "draw"), (pages.live, "write_script"), (pages.looks, "write_looks")):
+        monkeypatch.setattr(module, name, lambda *arguments: None)
+    return tmp_path
+
+
+def test_templates_hold_with_the_published_records(undrawn):
+    """Every chapter renders, no sentence contradicts the records, and every code that links can lead to is defined."""
     pages.write_pages()
-    written = {path.name for path in tmp_path.glob("*.md")}
-    assert written == {path.name for path in facts.CHAPTERS.glob("*.md")}
-    texts = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.md")}
+    texts = {path.name: path.read_text(encoding="utf-8") for path in undrawn.glob("*.md")}
+    assert texts.keys() == {path.name for path in pages.CHAPTERS.glob("*.md")}
     shown = re.compile(r"{% (call|endcall)\b")  # a page shows how a finding is written
     assert not [name for name, text in texts.items() if "{%" in shown.sub("", text)]
-
-
-def test_what_a_template_says_of_codes_has_a_definition():
-    """Every code in the templates is defined in one of the tables that the links lead to."""
-    from importlib.util import module_from_spec, spec_from_file_location
-
     spec = spec_from_file_location("codes", ROOT / "book" / "_ext" / "codes.py")
     codes = module_from_spec(spec)
     spec.loader.exec_module(codes)
-    pages.write_pages()
-    known = codes.definitions(ROOT)
+    (undrawn / "book").symlink_to(undrawn)
+    known = codes.definitions(undrawn)
     assert {claim.claim for claim in paper.CLAIMS} <= set(known) and {"A8", "A4'", "K2'", "B6", "T5"} <= set(known)
 
 
 @pytest.mark.parametrize("markers", [(), (pages.BEGIN,), (pages.BEGIN, pages.END, pages.END)])
-def test_a_readme_without_its_markers_is_left_alone(tmp_path, monkeypatch, markers):
-    path = tmp_path / "README.md"
-    path.write_text("\n".join(("one", *markers, "two")), encoding="utf-8")
-    monkeypatch.setattr(pages, "README", path)
-    monkeypatch.setattr(pages, "draw", lambda *arguments: None)
-    monkeypatch.setattr(pages.looks, "write", lambda: None)
-    before = path.read_text(encoding="utf-8")
+def test_a_readme_without_its_markers_is_left_alone(undrawn, markers):
+    path, before = undrawn / "README.md", "\n".join(("one", *markers, "two"))
+    path.write_text(before, encoding="utf-8")
     with pytest.raises(UramError, match="README.md needs one line"):
         pages.write_readme()
     assert path.read_text(encoding="utf-8") == before
 
 
-def test_the_readmes_block_is_what_the_records_give(tmp_path, monkeypatch):
-    path = tmp_path / "README.md"
-    shutil.copy(ROOT / "README.md", path)
-    monkeypatch.setattr(pages, "README", path)
-    monkeypatch.setattr(pages, "draw", lambda *arguments: None)
-    monkeypatch.setattr(pages.looks, "write", lambda: None)
+def test_the_readmes_block_is_what_the_records_give(undrawn):
+    shutil.copy(ROOT / "README.md", undrawn)
     pages.write_readme()
-    text = path.read_text(encoding="utf-8")
+    text = (undrawn / "README.md").read_text(encoding="utf-8")
     assert text == (ROOT / "README.md").read_text(encoding="utf-8"), "make tables renews it"
     block = text.split(pages.BEGIN)[1].split(pages.END)[0]
     assert "<span" not in block and "![" in block
 
 
-TABLE_NOTEBOOKS = ("10_table1", "20_table2", "30_table3", "40_table4")
-NOTEBOOKS = (*TABLE_NOTEBOOKS, "50_readings", "60_gallery")
-
-
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", ("10_table1", "20_table2", "30_table3", "40_table4", "50_readings", "60_gallery"))
 def test_a_notebook_is_small_and_hides_its_plumbing(name):
     path = ROOT / "notebooks" / f"{name}.ipynb"
     notebook = nbformat.read(path, 4)
-    assert path.stat().st_size < 700_000
+    assert path.stat().st_size < 700_000 and "papermill" not in notebook.metadata
     tagged = {tag: [c for c in notebook.cells if tag in c.metadata.get("tags", [])] for tag in ("parameters", "yours")}
     assert len(tagged["parameters"]) == 1 and "remove-cell" in tagged["parameters"][0].metadata["tags"]
-    assert len(tagged["yours"]) == (name in TABLE_NOTEBOOKS)
+    assert len(tagged["yours"]) == ("table" in name)
     checked = [c for c in notebook.cells if c.cell_type == "code" and c.source.startswith("# NBVAL_CHECK_OUTPUT")]
     assert checked and all(c.outputs for c in checked)
-    assert "papermill" not in notebook.metadata
-    assert not [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "error"]
 
 
 def test_nbval_turns_red_when_one_published_number_is_altered(copy_of_project, tmp_path):
@@ -205,7 +183,7 @@ def test_nbval_turns_red_when_one_published_number_is_altered(copy_of_project, t
     table.to_csv(path, index=False)
     notebook = nbformat.read(copy_of_project / "notebooks" / "10_table1.ipynb", 4)
     # The cells that read what is published, without the training and the figures.
-    kept = [c for c in notebook.cells if c.cell_type == "code" and ("read_table" in c.source and "NBVAL" in c.source)]
+    kept = [c for c in notebook.cells if c.cell_type == "code" and "tables.read" in c.source and "NBVAL" in c.source]
     setup = nbformat.v4.new_code_cell(
         "from uram_book import tables\nfrom uram_lib import records\npublished = records.load_records(table='table1')"
     )
@@ -222,7 +200,7 @@ def test_the_ladder_of_recipes_is_in_order():
     ladder = pd.read_csv(ROOT / "results" / "recipe_ladder.csv")
     assert list(ladder.columns) == ["table", "step", "epochs", "val_error", "note"]
     assert ladder["val_error"].dropna().between(0, 100).all() and ladder["step"].notna().all()
-    used = set(re.findall(r'steps\("([\w-]+)"', (facts.CHAPTERS / "recipe.md").read_text(encoding="utf-8")))
+    used = set(re.findall(r'steps\("([\w-]+)"', (pages.CHAPTERS / "recipe.md").read_text(encoding="utf-8")))
     assert used == set(ladder["table"])
 
 

@@ -10,9 +10,10 @@ import torch
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
-from uram_book import plotting, tables  # noqa: E402
+from uram_book import comparisons, drawing, looks, plotting, tables  # noqa: E402
 
 from uram_lib import paper  # noqa: E402
+from uram_lib.data import PLACES  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +36,20 @@ def names(texts) -> list[str]:
     return [text.get_text() for text in texts]
 
 
-def test_gain_is_paired_by_seed_and_cut_to_the_shortest_run(ax):
+def box(patch) -> tuple[float, ...]:
+    return *patch.get_xy(), patch.get_width(), patch.get_height()
+
+
+def test_curves_are_means_over_seeds_and_gains_are_paired_by_seed_all_cut_to_the_shortest_run(ax):
     ours = [run(0, [50, 40, 30]), run(1, [60, 44, 31]), run(7, [0, 0, 0])]
     ram = [run(1, [61, 50, 41, 33]), run(0, [52, 43, 37, 35])]
-    plotting.gain_curve(ours, ram, ax=ax, label="6 glimpses")
-    assert points(ax.lines[0]) == [(1, -1.5), (2, -4.5), (3, -8.5)] and ax.lines[0].get_label() == "6 glimpses, 2 pairs"
+    plotting.gain_curve(ours, ram, ax, "6 glimpses")
+    plotting.learning_curves({"ram-6": ram, "ours-6": ours[:1]}, ax)
+    gain, _, mean, alone = ax.lines
+    assert points(gain) == [(1, -1.5), (2, -4.5), (3, -8.5)] and gain.get_label() == "6 glimpses, 2 pairs"
+    assert points(mean) == [(1, 56.5), (2, 46.5), (3, 39), (4, 34)] and mean.get_label() == "ram-6, 2 seeds"
+    assert points(alone) == [(1, 50), (2, 40), (3, 30)] and alone.get_label() == "ours-6"
+    assert (mean.get_color(), alone.get_color()) == (plotting.BLUE, plotting.ORANGE)
 
 
 def test_a_quantity_by_glimpse_has_one_colour_per_row_and_glimpses_in_their_places(ax):
@@ -61,7 +71,7 @@ def test_choices_of_each_run_fill_its_line_and_have_their_values():
         "metrics": {"top_down": {"action_histogram": [list(histogram)], "q_values": [[0.1, 0.2, 0.3, 0.4 + seed]]}},
     }
     groups = {"ours-6": [chose(0, 0.1, 0.2, 0.3, 0.4), chose(2, 0.7, 0.1, 0.1, 0.1)], "ours-8": [chose(0, 0, 0, 1, 0)]}
-    plotting.region_choices(groups, (shares, values))
+    looks.region_choices(groups, (shares, values))
     widths = np.array([[bar.get_width() for bar in region] for region in shares.containers])  # (4, runs)
     np.testing.assert_allclose(widths.sum(0), 100)
     np.testing.assert_allclose(widths[:, 1], [70, 10, 10, 10])
@@ -69,21 +79,13 @@ def test_choices_of_each_run_fill_its_line_and_have_their_values():
     np.testing.assert_allclose(values.lines[3].get_xdata(), [0.4, 2.4, 0.4])
 
 
-def test_comparison_puts_rows_in_the_papers_order_whatever_is_published():
-    lines = [("ram-8", "paper", 24.0), ("fc", "strong", 9.0), ("ram-8", "strong", 6.0)]
-    table = pd.DataFrame([
-        {"table": "table2", "row": row, "label": row, "metric": "error", "paper": 30.0, "dataset": "clutter100-10",
-         "preset": preset, "ours_mean": mean, "ours_ci_low": mean - 1, "ours_ci_high": mean + 1}
-        for row, preset, mean in lines
-    ])  # fmt: skip
-    ax = plotting.comparison(table)
-    assert names(ax.get_yticklabels()) == ["fc", "ram-8"]
-
-
-def test_the_title_of_a_published_table_s_picture_is_not_cut_off():
-    title, table = f"Table 2: {paper.CAPTIONS['table2']}", tables.read_table("table2")
+def test_a_published_table_s_picture_has_rows_in_the_papers_order_and_its_title_is_not_cut_off():
+    title, table = f"Table 2: {paper.CAPTIONS['table2']}", tables.read("tables/table2")
+    table = table[~table["row"].str.contains("@")]
     plotting.use_style()
-    ax = plotting.comparison(table[~table["row"].str.contains("@")], title=title)
+    ax = plotting.comparison(table[::-1], title=title)
+    order = [row.label for row in paper.ROWS if row.table == "table2" and row.label in set(table["label"])]
+    assert names(ax.get_yticklabels())[: len(order)] == order
     ax.figure.canvas.draw()
     (text,) = ax.figure.findobj(lambda artist: getattr(artist, "get_text", str)() == title)
     shown = text.get_window_extent()
@@ -91,68 +93,67 @@ def test_the_title_of_a_published_table_s_picture_is_not_cut_off():
 
 
 def test_the_best_region_has_the_frame_and_each_its_value(ax):
-    plotting.region_values(torch.rand(1, 20, 30), torch.tensor([0.1, 0.2, 0.75, 0.3]), ax)
+    drawing.region_values(torch.rand(1, 20, 30), torch.tensor([0.1, 0.2, 0.75, 0.3]), ax)
     texts = {text.get_text(): text.get_position() for text in ax.texts}
     assert texts == {"0.100": (7.5, 5), "0.200": (22.5, 5), "0.750": (7.5, 15), "0.300": (22.5, 15)}
-    thick = max(ax.patches, key=lambda patch: patch.get_linewidth())
-    assert (*thick.get_xy(), thick.get_width(), thick.get_height()) == (0, 10, 15, 10)
+    assert box(max(ax.patches, key=lambda patch: patch.get_linewidth())) == (0, 10, 15, 10)
 
 
 def test_belief_is_a_column_per_glimpse_with_the_true_class_framed(ax):
     belief = torch.tensor([[0.2, 0.5, 0.3], [0.05, 0.05, 0.9]])
-    plotting.class_probabilities(belief, 1, ax)
+    drawing.class_probabilities(belief, 1, ax)
     np.testing.assert_allclose(ax.images[0].get_array(), belief.T)
     assert [(t.get_position(), t.get_text()) for t in ax.texts] == [((0, 1), "50"), ((1, 2), "90")]
     (frame,) = ax.patches
-    assert (frame.get_y(), frame.get_height(), frame.get_width()) == (0.5, 1, 2)
+    assert box(frame) == (-0.5, 0.5, 2, 1)
 
 
 def test_boxes_lie_around_their_glimpses_and_an_object_s_frame_around_it(ax):
     locations = torch.tensor([[-0.5, -0.5], [0.0, 0.0], [0.5, 0.2]])
-    plotting.glimpse_path(torch.rand(1, 40, 40), locations, 6, 3, ax)
-    assert sorted(box.get_width() for box in ax.patches) == [6] * 3 + [12] * 3 + [24] * 3 and len(ax.texts) == 3
-    assert {box.get_x() + box.get_width() / 2 for box in ax.patches} == {10, 20, 30}
-    frame = plotting.object_frame(torch.tensor([30.0, 50.0]), 28, ax).patches[-1]
-    assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (16, 36, 28, 28)
+    drawing.glimpse_path(torch.rand(1, 40, 40), locations, 6, 3, ax)
+    assert sorted(patch.get_width() for patch in ax.patches) == [6] * 3 + [12] * 3 + [24] * 3 and len(ax.texts) == 3
+    assert {patch.get_x() + patch.get_width() / 2 for patch in ax.patches} == {10, 20, 30}
+    frame = drawing.object_frame(torch.tensor([30.0, 50.0]), 28, ax).patches[-1]
+    assert box(frame) == (16, 36, 28, 28)
 
 
 def test_slopes_join_the_runs_of_one_seed():
-    without, with_it = [run(k, [30.0 + k]) for k in range(3)], [run(k, [28.0 + 3 * k]) for k in (2, 1, 7)]
+    without, with_it = [run(k, [30.0 + k]) for k in range(3)], [run(k, [28.0 + 3 * k]) for k in (1, 2, 7)]
     first, second = plotting.paired_slopes([("top-down", without, with_it), ("context", without, without)])
     assert sorted(tuple(line.get_ydata()) for line in first.lines) == [(31, 31), (32, 34)] and len(second.lines) == 3
 
 
 def test_paths_of_many_readings_lie_over_one_another_with_their_mean(ax):
     paths = torch.linspace(-1, 1, 4 * 18 * 2).view(4, 18, 2)
-    plotting.scan_paths(paths, 54, ax)
+    drawing.scan_paths(paths, 54, ax)
     *lines, mean = ax.lines
-    assert len(lines) == 4 * plotting.PLACES
+    assert len(lines) == 4 * PLACES
     np.testing.assert_allclose(mean.get_xydata(), (paths.mean(0) + 1) * 27, rtol=1e-5)
 
 
 def test_a_start_is_drawn_at_its_distance_and_error():
     groups = {"ram-6": [run(0, [30.0]), run(1, [31.0])], "ram-6@true-centre": [run(0, [3.0])]}
-    assert list(map(points, plotting.start_distance(groups).lines)) == [[(40, 30), (41, 31)], [(40, 3)]]
+    assert list(map(points, looks.start_distance(groups).lines)) == [[(40, 30), (41, 31)], [(40, 3)]]
     lines = pd.DataFrame({"row": ["ram-6", "ram-6", "ram-6@image-centre"], "distance_px": [5.0, 15.0, 5.0],
                           "error": [4.0, 20.0, 3.0], "n": [600, 700, 800]})  # fmt: skip
-    assert list(map(points, plotting.by_distance(lines).lines)) == [[(5, 4), (15, 20)], [(5, 3)]]
+    assert list(map(points, looks.by_distance(lines).lines)) == [[(5, 4), (15, 20)], [(5, 3)]]
 
 
 def test_a_leak_has_a_row_per_label_told_and_starts_are_seen_from_the_digit():
-    drawn = plotting.leak_matrix(np.diag([96.0, 0.3, 100.0]) + 2 * np.eye(3, k=1), "URAM")
+    drawn = looks.leak_matrix(torch.tensor([[96, 2, 0], [0, 0.3, 2], [0, 0, 100]]), "URAM")
     shown = [[cell.text for cell in row.iter("td")] for row in xml.fromstring(drawn).iter("tr")]
     assert shown[1:] == [["96", "2", None], [None, None, "2"], [None, None, "100"]]
     assert drawn.count("tabindex='0'") == 3 and "--share: 96%" in drawn
-    (ax,) = plotting.map_of_starts({"URAM": np.array([[-60.0, 0.0]] * 3 + [[20.0, 40.0]])})
+    (ax,) = looks.map_of_starts({"URAM": np.array([[-60.0, 0.0]] * 3 + [[20.0, 40.0]])})
     assert ax.collections[0].get_array().sum() == 4 and ax.yaxis_inverted()  # y grows downwards
-    assert (*ax.patches[0].get_xy(), ax.patches[0].get_width()) == (-14, -14, 28)
+    assert box(ax.patches[0]) == (-14, -14, 28, 28)
 
 
 def readings(*lines: tuple[str, str, float, float]) -> pd.DataFrame:
     """(reading, budget, effect, half the interval)."""
     return pd.DataFrame(
         [("top-down", name, budget, 3, mean, mean - half, mean + half, -3.5, "") for name, budget, mean, half in lines],
-        columns=tables.READING_COLUMNS,
+        columns=comparisons.READING_COLUMNS,
     )
 
 
@@ -163,11 +164,12 @@ def test_a_specification_curve_says_on_hover_what_each_point_is():
     before, text = plt.get_fignums(), plotting.specification_curve(lines)
     assert text == plotting.specification_curve(lines) and plt.get_fignums() == before
     root = xml.fromstring(text)
-    titles = [element.text for element in root.iter("{http://www.w3.org/2000/svg}title")]
     assert root.get("width") == "100%" and root.get("viewBox")
-    for title, *parts in zip(titles, ("a < b & c, paper", "main, paper", "a < b & c, strong"), ("4.0", "0.7", "5.0"),
-                             strict=True):  # fmt: skip
-        assert all(part in title for part in (*parts, "3 seeds"))  # sorted by effect
+    titles = [element.text for element in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert titles == [  # sorted by effect
+        "a < b & c, paper: -4.0 [-6.0, -2.0] points, 3 seeds", "main, paper: -0.7 [-2.9, +1.5] points, 3 seeds",
+        "a < b & c, strong: +5.0 [+4.0, +6.0] points, 3 seeds",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("mean, half, holds", [(-3, 1, (True, False)), (0, 1, (False, True)), (-2, 3, (True, True)),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from uram_book import tables
+from uram_book import comparisons
 
 from uram_lib import paper
 from uram_lib.experiments import READINGS, experiment
@@ -38,9 +38,8 @@ def made(made_record):
 
 def line_of(records: list[dict], effect: str, reading: str, budget: str = "paper"):
     """The one line of an effect under a reading, or None."""
-    frame = tables.readings(records)
-    wanted = (frame["effect"] == effect) & (frame["reading"] == reading) & (frame["budget"] == budget)
-    found = list(frame[wanted].itertuples())
+    lines = comparisons.readings(records).itertuples()
+    found = [line for line in lines if (line.effect, line.reading, line.budget) == (effect, reading, budget)]
     assert len(found) < 2
     return found[0] if found else None
 
@@ -54,7 +53,7 @@ def half_width(*readings: list[float]) -> float:
 
 def test_an_effect_is_paired_by_seed_and_has_a_spread_pooled_over_readings(made):
     records = made({"ram-6": [300, 320, 310], "ours-6": [290, 280, 300, 900], "ours-6@two-levels": [250, 270, 280]})
-    main, levels = (line_of(records, "top-down", name) for name in (tables.MAIN, "two-levels"))
+    main, levels = (line_of(records, "top-down", name) for name in (comparisons.MAIN, "two-levels"))
     gains = [-1.0, -4.0, -1.0], [-5.0, -5.0, -3.0]  # points; the fourth seed of ours-6 has no partner
     assert main.n_pairs == levels.n_pairs == 3 and main.paper_effect == levels.paper_effect == pytest.approx(-3.5)
     for line, gain in zip((main, levels), gains, strict=True):
@@ -70,32 +69,32 @@ def test_one_pair_has_the_pooled_interval_and_nothing_else_has_one_without_two(m
     wide = scipy.stats.t.ppf(0.975, 2) * np.std([-1.0, -4.0, -1.0], ddof=1)
     assert (line.n_pairs, line.effect_mean) == (1, pytest.approx(-5))
     assert line.ci_high - line.effect_mean == pytest.approx(wide, rel=1e-3)
-    assert not len(tables.readings(made({"ram-6": [300], "ours-6": [290]})))
+    assert not len(comparisons.readings(made({"ram-6": [300], "ours-6": [290]})))
 
 
 def test_files_have_one_line_per_effect_reading_and_budget_in_order(made):
     records = made({row: [300, 310, 320] for row in ("ram-6", "ours-6", "ours-6-entropy", "ours-6-entropy-context")})
     records += made({"ours-6-entropy@intent": [200, 210, 220], "ram-6@lstm": [100, 110, 120]})
-    frame = tables.readings(records)
+    frame = comparisons.readings(records)
     assert not frame.duplicated(["effect", "reading", "budget"]).any()
     assert list(dict.fromkeys(frame["effect"])) == ["top-down", "entropy", "context", "all"]
-    assert set(frame.loc[frame["effect"] == "entropy", "reading"]) == {tables.MAIN, "intent"}
-    assert set(frame.loc[frame["effect"] != "entropy", "reading"]) == {tables.MAIN}  # lstm has one of its rows alone
+    assert set(frame.loc[frame["effect"] == "entropy", "reading"]) == {comparisons.MAIN, "intent"}
+    assert set(frame.loc[frame["effect"] != "entropy", "reading"]) == {comparisons.MAIN}  # lstm: one row alone
     claimed = {line.effect: line.paper_effect for line in frame.itertuples()}
     assert claimed == pytest.approx({"top-down": -3.5, "entropy": -2.7, "context": -3.3, "all": -9.5})
-    assert tables.readings(records[::-1]).equals(frame)
+    assert comparisons.readings(records[::-1]).equals(frame)
 
 
 def test_the_short_budget_is_the_validation_error_of_the_same_runs_and_says_so(made):
     records = made({"ram-6": [300, 320, 310], "ours-6": [290, 300, 340]})
     records[0]["curves"]["val_error"][6] = 60.0  # the seventh epoch of ram-6, seed 0
-    line, full = (line_of(records, "top-down", tables.MAIN, budget) for budget in ("paper-7", "paper"))
+    line, full = (line_of(records, "top-down", comparisons.MAIN, budget) for budget in ("paper-7", "paper"))
     gains = [44 + 2.90 - 60.0, 3.00 - 3.20, 3.40 - 3.10]
     assert line.effect_mean == pytest.approx(np.mean(gains)) and line.n_pairs == 3
     assert line.ci_high - line.effect_mean == pytest.approx(half_width(gains))
     assert "validation" in line.note and "validation" not in full.note
     strong = made({"ram-6": [100, 110, 120], "ours-6": [90, 100, 105]}, "strong")
-    assert set(tables.readings(strong)["budget"]) == {"strong"}
+    assert set(comparisons.readings(strong)["budget"]) == {"strong"}
 
 
 UNDER = {  # (effect, reading) -> the rows with and without that are compared
@@ -129,18 +128,20 @@ def test_a_change_of_the_row_without_alone_says_nothing_of_an_effect(made):
     """A chooser that explores otherwise, or a bounded start, is no reading of the entropy constraint."""
     rows = {row: [300, 310, 320] for row in ("ram-6", "ours-6", "ours-6-entropy", "ours-6-entropy-context")}
     others = {name: [100, 110, 130] for name in ("ours-6@softmax", "ours-6-entropy@intent", "ram-6@true-centre")}
-    frame = tables.readings(made(rows | others))
-    assert {(line.effect, line.reading) for line in frame.itertuples() if line.reading != tables.MAIN} == {
+    frame = comparisons.readings(made(rows | others))
+    assert {(line.effect, line.reading) for line in frame.itertuples() if line.reading != comparisons.MAIN} == {
         ("top-down", "softmax"), ("entropy", "intent"), ("top-down", "true-centre")
     }  # fmt: skip
 
 
-def test_each_effect_has_readings_enough_and_all_are_of_one_table():
-    """Issue: at least nine for top-down, entropy and context; readings of MNIST are none of Table 2's effects."""
+def test_each_effect_is_a_claim_of_the_papers_with_readings_enough():
+    """C3 and C4, whose rows are typed in once. At least nine readings each; those of MNIST are none of Table 2's."""
+    contrasts = {(c.better, c.worse) for claim in paper.CLAIMS for c in claim.contrasts if claim.claim in ("C3", "C4")}
     for effect in ("top-down", "entropy", "context"):
-        under = [name for name in READINGS if tables.rows_under(name, effect)]
-        assert len(under) >= 9, effect
-    assert not [name for name, r in READINGS.items() if r.table != "table2" and tables.rows_under(name, "context")]
+        assert comparisons.EFFECTS[effect] in contrasts
+        under = [name for name in READINGS if comparisons.rows_under(name, effect)]
+        assert len(under) >= 9 and all(READINGS[name].table == "table2" for name in under), effect
+    assert comparisons.EFFECTS["all"] == ("ours-6-entropy-context", "ram-6")
 
 
 def test_records_of_another_preset_or_canvas_do_not_count(made):
@@ -149,7 +150,7 @@ def test_records_of_another_preset_or_canvas_do_not_count(made):
     for elsewhere in (made({"ram-6": [10]}, dataset="clutter60-4"), made({"ram-6": [10] * 3}, dataset="clutter100-8"),
                       made({"ram-6": [10] * 3}, preset="strong")):  # fmt: skip
         for order in (records + elsewhere, elsewhere + records):
-            line = line_of(order, "top-down", tables.MAIN)
+            line = line_of(order, "top-down", comparisons.MAIN)
             assert line is not None and (line.n_pairs, line.effect_mean) == (3, pytest.approx(-(50 + 40 + 50) / 30))
 
 
@@ -157,14 +158,14 @@ def test_rows_of_an_old_recipe_and_a_new_one_are_not_compared(made):
     """While a table is trained anew, one row may have its new runs and the other not yet."""
     counts = {"ram-6": [300, 310, 330], "ours-6": [250, 270, 280], "ours-6-entropy": [240, 250, 260]}
     records = made(counts)
-    assert line_of(records, "top-down", tables.MAIN) and line_of(records, "entropy", tables.MAIN)
+    assert line_of(records, "top-down", comparisons.MAIN) and line_of(records, "entropy", comparisons.MAIN)
     for record in records:
         record["config"] |= {"epochs": 40} if record["row"] == "ram-6" else {}
-    assert line_of(records, "top-down", tables.MAIN) is None and line_of(records, "entropy", tables.MAIN)
-    assert "C3" not in set(tables.claims(records)["claim"]) and "C4" in set(tables.claims(records)["claim"])
+    assert line_of(records, "top-down", comparisons.MAIN) is None and line_of(records, "entropy", comparisons.MAIN)
+    assert "C3" not in set(comparisons.claims(records)["claim"]) and "C4" in set(comparisons.claims(records)["claim"])
     for record in records:
         record["config"] |= {"epochs": 40}
-    assert line_of(records, "top-down", tables.MAIN).n_pairs == 3
+    assert line_of(records, "top-down", comparisons.MAIN).n_pairs == 3
 
 
 # ---- The 2 x 2 x 2
@@ -179,7 +180,7 @@ def mean_of(text: str) -> float:
 
 
 def test_main_effects_are_means_over_the_other_factors(made):
-    frame = tables.factorial(made({row: [count, count + 7, count + 3] for row, count in CELLS.items()}), "paper")
+    frame = comparisons.factorial(made({row: [count, count + 7, count + 3] for row, count in CELLS.items()}), "paper")
     truth = {"top-down": -50 - 30 / 4, "entropy": 20 - 30 / 4, "context": -10 - 30 / 4}
     for factor, effect in truth.items():
         assert mean_of(frame.loc[f"main effect of {factor}", "error (%)"]) == pytest.approx(effect / 10, abs=0.0051)
@@ -189,7 +190,7 @@ def test_main_effects_are_means_over_the_other_factors(made):
 
 
 def test_each_cell_of_the_factorial_is_the_row_with_just_these_ideas():
-    frame = tables.factorial([], "paper")
+    frame = comparisons.factorial([], "paper")
     assert set(frame["error (%)"]) == {"not measured"}
     for row in ROWS:
         config = experiment("table2", row, "paper").config
@@ -200,9 +201,11 @@ def test_each_cell_of_the_factorial_is_the_row_with_just_these_ideas():
 
 def test_one_missing_cell_leaves_the_main_effects_unmeasured_and_the_other_cells_alone(made):
     cells = {row: [count] * 3 for row, count in CELLS.items() if row != "ram-6-context"}
-    frame = tables.factorial(made(cells), "paper")["error (%)"]
-    assert [frame[f"main effect of {factor}"] for factor in ("top-down", "entropy", "context")] == ["not measured"] * 3
-    assert frame["ram-6-context"] == "not measured" and mean_of(frame["ours-6"]) == pytest.approx(35)
+    frame = comparisons.factorial(made(cells), "paper")["error (%)"]
+    assert set(frame[frame == "not measured"].index) == {
+        "ram-6-context", *(f"main effect of {factor}" for factor in ("top-down", "entropy", "context"))
+    }  # fmt: skip
+    assert mean_of(frame["ours-6"]) == pytest.approx(35)
 
 
 def test_the_factorial_is_of_the_table_s_own_canvases(made):
@@ -210,11 +213,4 @@ def test_the_factorial_is_of_the_table_s_own_canvases(made):
     own = made({row: [count] * 3 for row, count in CELLS.items()})
     easier = made({"ram-6": [10]}, dataset="clutter60-4")
     for records in itertools.permutations((own, easier)):
-        assert tables.factorial(sum(records, []), "paper").equals(tables.factorial(own, "paper"))
-
-
-def test_effects_of_the_specification_curve_are_the_claims_own():
-    """C3 and C4 of the paper, whose rows and numbers are typed in once."""
-    contrasts = {(c.better, c.worse) for claim in paper.CLAIMS for c in claim.contrasts if claim.claim in ("C3", "C4")}
-    effects = {name: rows for name, rows in tables.EFFECTS.items() if name != "all"}
-    assert set(effects.values()) <= contrasts and tables.EFFECTS["all"] == ("ours-6-entropy-context", "ram-6")
+        assert comparisons.factorial(sum(records, []), "paper").equals(comparisons.factorial(own, "paper"))

@@ -6,21 +6,32 @@ import scipy.stats
 from hypothesis import example, given
 from hypothesis import strategies as st
 from uram_book.statistics import (
+    FLAT,
     Estimate,
     claim_verdict,
-    crossed_interval,
+    crossed,
     direction_verdict,
     estimate,
     exponent,
-    growth_verdict,
-    mean_over_seeds,
     paired_difference,
     pooled_interval,
     pooled_spread,
     row_verdict,
     spread_change,
-    wilson,
-)  # fmt: skip
+    t_interval,
+)
+
+SEED, RUNS = st.integers(0, 10_000), st.integers(2, 12)
+
+
+def numbers(found: Estimate) -> tuple[float, float, float]:
+    return found.mean, found.low, found.high
+
+
+def scipys(values) -> tuple[float, float, float]:
+    """scipy's one-sample t interval: the independent truth of most of what follows."""
+    found = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    return np.mean(values), found.low, found.high
 
 
 def seeds_by_images(seed: int, seeds: int = 4, images: int = 60, error: float = 0.2) -> np.ndarray:
@@ -30,53 +41,42 @@ def seeds_by_images(seed: int, seeds: int = 4, images: int = 60, error: float = 
     return (rng.random((seeds, images)) < hard).astype(float)
 
 
-@given(trials=st.integers(1, 20_000), share=st.floats(0, 1))
-def test_oracle12_wilson_agrees_with_scipy(trials, share):
-    successes = round(share * trials)
-    truth = scipy.stats.binomtest(successes, trials).proportion_ci(method="wilson")
-    assert wilson(successes, trials) == pytest.approx((truth.low, truth.high), abs=1e-12)
+@given(images=st.integers(1, 20_000), share=st.floats(0, 1))
+def test_oracle12_one_seed_has_scipys_wilson_interval_in_percent(images, share):
+    successes = round(share * images)
+    found = estimate((np.arange(images) < successes)[None].astype(float))
+    truth = scipy.stats.binomtest(successes, images).proportion_ci(method="wilson")
+    assert numbers(found) == pytest.approx((100 * successes / images, 100 * truth.low, 100 * truth.high), abs=1e-9)
+    assert found.n == 1
 
 
-@given(seed=st.integers(0, 10_000), seeds=st.integers(2, 10))
-def test_oracle12_seeds_alone_give_the_t_interval(seed, seeds):
-    """Where all images are alike, only seeds vary: scipy's one-sample t interval is the truth."""
-    means = np.random.default_rng(seed).random(seeds)
-    truth = scipy.stats.ttest_1samp(means, 0).confidence_interval(0.95)
-    found = crossed_interval(np.repeat(means[:, None], 500, 1))
-    assert found == pytest.approx((means.mean(), truth.low, truth.high), abs=1e-9)
+@given(seed=SEED, seeds=st.integers(2, 10), images=st.integers(3, 300))
+def test_oracle12_one_source_of_chance_alone_gives_its_t_interval(seed, seeds, images):
+    """Where all images are alike only seeds vary, and the other way round."""
+    rng = np.random.default_rng(seed)
+    for values, copies in ((rng.random((seeds, 1)), (1, 500)), (rng.random((1, images)), (3, 1))):
+        assert numbers(crossed(np.tile(values, copies))) == pytest.approx(scipys(values.ravel()), abs=1e-9)
 
 
-@given(seed=st.integers(0, 10_000), images=st.integers(3, 300))
-def test_oracle12_images_alone_give_the_t_interval(seed, images):
-    """Where all seeds agree, only images vary."""
-    values = np.random.default_rng(seed).random(images)
-    truth = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    found = crossed_interval(np.repeat(values[None], 3, 0))
-    assert found == pytest.approx((values.mean(), truth.low, truth.high), abs=1e-9)
-
-
-@given(seed=st.integers(0, 10_000))
+@given(seed=SEED)
 def test_oracle12_both_together_add_the_squares_of_scipys_two_intervals(seed):
-    """Independent truth: scipy's t intervals of the seeds' means and of the images' means."""
     values = seeds_by_images(seed)
     values[0, 0] = 0.5  # never all alike
-    spans = [scipy.stats.ttest_1samp(values.mean(axis), 0).confidence_interval(0.95) for axis in (0, 1)]
-    halves = [np.ptp(span) / 2 for span in spans]
-    mean, low, high = crossed_interval(values)
-    assert mean == pytest.approx(values.mean())
-    assert (high - low) / 2 == pytest.approx(np.hypot(*halves), rel=1e-9)
-    assert high - mean == pytest.approx(mean - low)
+    halves = [np.ptp(scipys(values.mean(axis))[1:]) / 2 for axis in (0, 1)]
+    found = crossed(values)
+    assert found.mean == pytest.approx(values.mean()) and found.n == 4
+    assert found.high - found.mean == pytest.approx(np.hypot(*halves), rel=1e-9)
+    assert found.high - found.mean == pytest.approx(found.mean - found.low)
 
 
-@given(seed=st.integers(0, 10_000), seeds=st.integers(2, 5), images=st.integers(3, 50), spread=st.floats(0, 3))
+@given(seed=SEED, seeds=st.integers(2, 5), images=st.integers(3, 50), spread=st.floats(0, 3))
 def test_oracle12_no_source_of_chance_makes_an_interval_narrower(seed, seeds, images, spread):
     """Images that differ cannot make known what the seeds leave open: a property that combined degrees of freedom
     lack."""
     rng = np.random.default_rng(seed)
-    by_seed, by_image = rng.normal(0, 1, (seeds, 1)), spread * rng.normal(0, 1, (1, images))
-    seeds_alone = scipy.stats.ttest_1samp((by_seed + by_image).mean(1), 0).confidence_interval(0.95)
-    _, low, high = crossed_interval(by_seed + by_image)
-    assert low <= seeds_alone.low + 1e-9 and high >= seeds_alone.high - 1e-9
+    values = rng.normal(0, 1, (seeds, 1)) + spread * rng.normal(0, 1, (1, images))
+    _, low, high = scipys(values.mean(1))
+    assert crossed(values).low <= low + 1e-9 and crossed(values).high >= high - 1e-9
 
 
 def simulated_coverage(seeds: int, seed_sd: float, image_sd: float, noise_sd: float, repeats: int = 1500) -> float:
@@ -85,8 +85,8 @@ def simulated_coverage(seeds: int, seed_sd: float, image_sd: float, noise_sd: fl
     hits = 0
     for _ in range(repeats):
         by_seed, by_image = rng.normal(0, seed_sd, (seeds, 1)), rng.normal(0, image_sd, (1, 80))
-        _, low, high = crossed_interval(5 + by_seed + by_image + rng.normal(0, noise_sd, (seeds, 80)))
-        hits += low <= 5 <= high
+        found = crossed(5 + by_seed + by_image + rng.normal(0, noise_sd, (seeds, 80)))
+        hits += found.low <= 5 <= found.high
     return hits / repeats
 
 
@@ -98,61 +98,60 @@ def test_oracle12_coverage_of_the_crossed_interval_does_not_fall_short(seeds, mo
     assert 0.933 < simulated_coverage(seeds, seed_sd, image_sd, noise_sd=0.1) < most
 
 
-def test_crossed_interval_needs_two_seeds_and_allows_no_variation():
-    with pytest.raises(ValueError, match="at least two"):
-        crossed_interval(np.ones((1, 5)))
-    assert crossed_interval(np.full((3, 5), 0.25)) == (0.25, 0.25, 0.25)
+@pytest.mark.parametrize("refused, match", [
+    (lambda: crossed(np.ones((1, 5))), "at least two"),
+    (lambda: t_interval([1.0]), "at least two"),
+    (lambda: spread_change([1.0], [2.0]), "two values a side"),
+    (lambda: spread_change([1.0, 2.0], [3.0, 3.0]), "a spread to compare with"),
+    (lambda: spread_change([1.0, 2.0], [1.0, 2.0, 3.0]), "too many values to unpack"),
+    (lambda: exponent([1, 2], [1, 2]), "at least three sizes"),
+    (lambda: pooled_spread([[1.0], [2.0]]), "a reading with two seeds"),
+])  # fmt: skip
+def test_too_few_values_have_no_interval(refused, match):
+    with pytest.raises(ValueError, match=match):
+        refused()
 
 
-def test_oracle12_estimate_of_one_seed_is_wilson_in_percent():
-    found = estimate((np.arange(200) < 30)[None].astype(float))
-    truth = scipy.stats.binomtest(30, 200).proportion_ci(method="wilson")
-    assert (found.mean, found.low, found.high) == pytest.approx((15, 100 * truth.low, 100 * truth.high))
-    assert found.n == 1
-
-
-@given(seed=st.integers(0, 10_000), error=st.floats(0.01, 0.9), seeds=st.integers(1, 4))
+@given(seed=SEED, error=st.floats(0.01, 0.9), seeds=st.integers(1, 4))
 def test_estimate_stays_within_zero_and_a_hundred_around_its_mean(seed, error, seeds):
     wrong = seeds_by_images(seed, seeds, 12, error)
     found = estimate(wrong)
-    assert found.mean == pytest.approx(100 * wrong.mean())
+    assert found.mean == pytest.approx(100 * wrong.mean()) and found.n == seeds
     assert -1e-9 <= found.low <= found.mean + 1e-9 and found.mean - 1e-9 <= found.high <= 100 + 1e-9
-    assert found.n == seeds
 
 
-@given(seed=st.integers(0, 10_000), seeds=st.integers(1, 5))
+@given(seed=SEED, seeds=st.integers(1, 5))
 def test_paired_difference_is_antisymmetric(seed, seeds):
     a, b = seeds_by_images(seed, seeds), seeds_by_images(seed + 1, seeds, error=0.4)
     forth, back = paired_difference(a, b), paired_difference(b, a)
-    assert (forth.mean, forth.low, forth.high) == pytest.approx((-back.mean, -back.high, -back.low))
+    assert numbers(forth) == pytest.approx((-back.mean, -back.high, -back.low))
     assert forth.mean == pytest.approx(100 * (a.mean() - b.mean())) and forth.n == seeds
 
 
-@given(seed=st.integers(0, 10_000), seeds=st.integers(1, 5), shift=st.integers(-5, 5).map(lambda n: n / 5))
+@given(seed=SEED, seeds=st.integers(1, 5), shift=st.integers(-5, 5).map(lambda n: n / 5))
 def test_paired_difference_of_a_shifted_copy_is_the_shift_and_certain(seed, seeds, shift):
     """Pairing removes all that two rows have in common. Shares of five test passes, as records hold them."""
     a = seeds_by_images(seed, seeds)
-    found = paired_difference(a + shift, a)
-    assert (found.mean, found.low, found.high) == pytest.approx((100 * shift,) * 3, abs=1e-9)
+    assert numbers(paired_difference(a + shift, a)) == pytest.approx((100 * shift,) * 3, abs=1e-9)
 
 
-@given(seed=st.integers(0, 10_000))
+@given(seed=SEED)
 def test_paired_difference_ignores_the_order_of_pairs_but_not_pairing(seed):
     a, b = seeds_by_images(seed, 4), seeds_by_images(seed, 4)
     b[:, :5] = 1 - b[:, :5]  # agree on all images but five
     rng = np.random.default_rng(seed)
     seeds, images = rng.permutation(4), rng.permutation(60)
     whole, shuffled = paired_difference(a, b), paired_difference(a[seeds][:, images], b[seeds][:, images])
-    assert (whole.mean, whole.low, whole.high) == pytest.approx((shuffled.mean, shuffled.low, shuffled.high))
-    broken = paired_difference(a, b[:, np.roll(np.arange(60), 30)])
+    assert numbers(whole) == pytest.approx(numbers(shuffled))
+    broken = paired_difference(a, np.roll(b, 30, 1))
     assert broken.mean == pytest.approx(whole.mean)
 
 
 def test_oracle12_paired_difference_of_one_seed_agrees_with_scipys_paired_z():
     a, b = seeds_by_images(1, 1, 3000), seeds_by_images(2, 1, 3000)
-    found, d = paired_difference(a, b), (a - b)[0]
+    found, d = paired_difference(a, b), 100 * (a - b)[0]
     low, high = scipy.stats.norm.interval(0.95, d.mean(), scipy.stats.sem(d))
-    assert (found.low, found.high) == pytest.approx((100 * low, 100 * high))
+    assert numbers(found) == pytest.approx((d.mean(), low, high)) and found.n == 1
 
 
 @pytest.mark.parametrize("mean, half, n, paper, higher_is_better, verdict", [
@@ -167,15 +166,12 @@ def test_row_verdicts(mean, half, n, paper, higher_is_better, verdict):
     assert row_verdict(Estimate(mean, mean - half, mean + half, n), paper, 10_000, higher_is_better) == verdict
 
 
-def test_row_verdict_widens_by_the_papers_test_set_noise():
+@pytest.mark.parametrize("offset, verdict", [(-1.01, "better"), (-0.99, "matches"), (0.99, "matches"), (1.01, "worse")])
+@pytest.mark.parametrize("size", [1_000, 10_000])
+def test_row_verdict_widens_by_the_papers_test_set_noise(size, offset, verdict):
     """With a certain value of ours the border is 1.96 binomial standard errors of the paper's value, from scipy."""
-    certain, paper = Estimate(1.0, 1.0, 1.0, 10), 1.2
-    noise = 100 * scipy.stats.norm.ppf(0.975) * scipy.stats.binom.std(10_000, 0.012) / 10_000
-    for offset, verdict in [(0.99, "matches"), (1.01, "better")]:
-        assert row_verdict(Estimate(*[paper - offset * noise] * 3, 10), paper, 10_000) == verdict
-    for offset, verdict in [(0.99, "matches"), (1.01, "worse")]:
-        assert row_verdict(Estimate(*[paper + offset * noise] * 3, 10), paper, 10_000) == verdict
-    assert row_verdict(certain, paper, 1_000) == "matches" and row_verdict(certain, paper, 1_000_000) == "better"
+    noise = 100 * scipy.stats.norm.ppf(0.975) * scipy.stats.binom.std(size, 0.012) / size
+    assert row_verdict(Estimate(*[1.2 + offset * noise] * 3, 10), 1.2, size) == verdict
 
 
 @given(mean=st.floats(-5, 5), below=st.floats(0, 5), above=st.floats(0, 5), paper=st.floats(0.01, 9))
@@ -195,15 +191,24 @@ def test_claim_verdict_follows_its_definition(mean, below, above, paper):
     assert claim_verdict(Estimate(mean, low, high, 2), paper) == "undecided"  # two pairs may agree by luck
 
 
-@given(seed=st.integers(0, 10_000), runs=st.integers(2, 12))
-def test_mean_over_seeds_is_scipys_t_interval(seed, runs):
+@pytest.mark.parametrize("low, high, n, border, verdict", [
+    (-3.0, -1.0, 3, 0, "supported"), (1.0, 3.0, 3, 0, "opposite"), (-3.0, 0.0, 3, 0, "undecided"),
+    (-0.01, 0.01, 100, 0, "undecided"),  # the paper gives no size that this could exclude
+    (-3.0, -1.0, 1, 0, "undecided"),  # one pair of runs
+    (-0.02, 0.04, 6, FLAT, "supported"), (0.3, 1.3, 6, FLAT, "opposite"), (0.05, 0.4, 6, FLAT, "undecided"),
+])  # fmt: skip
+def test_a_direction_is_judged_by_where_the_whole_interval_lies(low, high, n, border, verdict):
+    assert direction_verdict(Estimate((low + high) / 2, low, high, n), border) == verdict
+
+
+@given(seed=SEED, runs=RUNS)
+def test_t_interval_is_scipys_t_interval_and_so_is_one_pooled_over_one_group(seed, runs):
     values = np.random.default_rng(seed).normal(20, 3, runs)
-    truth = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    found = mean_over_seeds(values.tolist())
-    assert (found.mean, found.low, found.high, found.n) == pytest.approx((values.mean(), truth.low, truth.high, runs))
+    for found in (t_interval(values.tolist()), pooled_interval(values, *pooled_spread([values])[:2])):
+        assert (*numbers(found), found.n) == pytest.approx((*scipys(values), runs))
 
 
-@given(seed=st.integers(0, 10_000), runs=st.integers(2, 12), scale=st.floats(0.05, 20))
+@given(seed=SEED, runs=RUNS, scale=st.floats(0.05, 20))
 def test_change_of_spread_holds_zero_where_an_f_test_does_not_reject(seed, runs, scale):
     """Independent truth: the two-sided p-value of the F test of equal variances, and the means do not matter."""
     rng = np.random.default_rng(seed)
@@ -225,41 +230,16 @@ def test_coverage_of_the_change_of_spread_is_nominal(runs):
     assert 0.935 < np.mean([f.low <= 50 <= f.high for f in found]) < 0.965
 
 
-@pytest.mark.parametrize("ours, theirs", [([1.0], [2.0]), ([1.0, 2.0], [3.0, 3.0]), ([1.0, 2.0], [1.0, 2.0, 3.0])])
-def test_no_change_of_spread_without_pairs_and_a_spread_to_compare_with(ours, theirs):
-    with pytest.raises(ValueError):
-        spread_change(ours, theirs)
-
-
-@pytest.mark.parametrize("low, high, n, verdict", [
-    (-3.0, -1.0, 3, "supported"), (1.0, 3.0, 3, "opposite"), (-3.0, 0.0, 3, "undecided"),
-    (-0.01, 0.01, 100, "undecided"),  # the paper gives no size that this could exclude
-    (-3.0, -1.0, 1, "undecided"),  # one pair of runs
-])  # fmt: skip
-def test_direction_verdicts(low, high, n, verdict):
-    assert direction_verdict(Estimate((low + high) / 2, low, high, n)) == verdict
-
-
 def test_an_exponent_and_its_interval_are_those_of_scipy():
     sizes, costs = [1, 3, 10, 50], [2.0, 5.0, 31.0, 90.0]
     fit = scipy.stats.linregress(np.log(sizes), np.log(costs))
+    half = fit.stderr * scipy.stats.t.ppf(0.975, 2)
     found = exponent(sizes, costs)
-    assert found.mean == pytest.approx(fit.slope)
-    assert found.high - found.low == pytest.approx(2 * fit.stderr * scipy.stats.t.ppf(0.975, 2))
-    constant = exponent([1, 10, 100], [5, 5, 5])
-    assert (constant.mean, constant.low, constant.high) == (0, 0, 0)
-    with pytest.raises(ValueError, match="at least three sizes"):
-        exponent([1, 2], [1, 2])
+    assert (*numbers(found), found.n) == pytest.approx((fit.slope, fit.slope - half, fit.slope + half, 4))
+    assert numbers(exponent([1, 10, 100], [5, 5, 5])) == (0, 0, 0)
 
 
-def test_growth_is_judged_by_where_the_whole_interval_lies():
-    verdict = lambda *span: growth_verdict(Estimate(*span, 6))  # noqa: E731
-    assert verdict(0.01, -0.02, 0.04) == "supported"
-    assert verdict(0.8, 0.3, 1.3) == "opposite"
-    assert verdict(0.2, 0.05, 0.4) == "undecided"
-
-
-@given(seed=st.integers(0, 10_000), sizes=st.tuples(st.integers(2, 6), st.integers(2, 6)))
+@given(seed=SEED, sizes=st.tuples(st.integers(2, 6), st.integers(2, 6)))
 def test_a_pooled_spread_is_that_of_scipys_t_test_of_two_groups(seed, sizes):
     """Its statistic is the difference of the means over the pooled spread times a factor of the sizes."""
     rng = np.random.default_rng(seed)
@@ -269,13 +249,6 @@ def test_a_pooled_spread_is_that_of_scipys_t_test_of_two_groups(seed, sizes):
     difference = groups[0].mean() - groups[1].mean()
     assert spread * np.hypot(*(n**-0.5 for n in sizes)) == pytest.approx(difference / truth.statistic)
     assert freedom == truth.df
-
-
-@given(seed=st.integers(0, 10_000), runs=st.integers(2, 12))
-def test_an_interval_pooled_over_one_group_is_its_t_interval(seed, runs):
-    values = np.random.default_rng(seed).normal(20, 3, runs)
-    found, truth = pooled_interval(values, *pooled_spread([values])[:2]), mean_over_seeds(values)
-    assert (found.mean, found.low, found.high, found.n) == pytest.approx((truth.mean, truth.low, truth.high, truth.n))
 
 
 def test_coverage_of_the_pooled_interval_is_nominal_also_for_a_single_run():
@@ -298,8 +271,3 @@ def test_whether_readings_spread_alike_is_asked_by_a_test_that_can_say_no():
     }
     assert rejected[1] < 0.08 and rejected[10] > 0.6
     assert pooled_spread([[1.0, 2.0]])[2] == pooled_spread([[2.0, 2.0], [2.0, 2.0]])[2] == 1
-
-
-def test_a_pooled_spread_needs_a_reading_with_two_seeds():
-    with pytest.raises(ValueError):
-        pooled_spread([[1.0], [2.0]])

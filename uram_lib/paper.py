@@ -127,7 +127,7 @@ class Contrast:
     """One measurable part of a claim: within `table`, `better` is said to beat `worse` (row names).
 
     measure: in what. `outcome` is the table's own metric, for which the paper has numbers; the others are what it says
-    in words alone (`uram_book.tables.MEASURES`), and lower is better; `cost of ...` is measured by `make bench`.
+    in words alone (`uram_book.comparisons.MEASURES`), and lower is better; `cost of ...` is measured by `make bench`.
     source: `paper` for what the paper says, `ours` for what we ask beside it.
     """
 

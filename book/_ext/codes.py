@@ -43,12 +43,11 @@ def link(app, doctree: nodes.document, page: str) -> None:
         made = []
         for i, part in enumerate(parts):
             code = part.replace("’", "'")
-            if i % 2 and code in known and known[code][0] != page:
+            if i % 2 and code in known:
                 home, anchor, meaning = known[code]
-                target = f"{app.builder.get_relative_uri(page, home)}#{anchor}"
-                made.append(nodes.reference("", part, refuri=target, reftitle=f"{code}: {meaning}", internal=True))
-            elif i % 2 and code in known:
-                made.append(nodes.reference("", part, refuri=f"#{known[code][1]}", internal=True))
+                title = {} if home == page else {"reftitle": f"{code}: {meaning}"}
+                target = f"{app.builder.get_relative_uri(page, home)}#{anchor}"  # on its own page: #anchor
+                made.append(nodes.reference("", part, refuri=target, internal=True, **title))
             elif part:
                 made.append(nodes.Text(part))
         text.parent.replace(text, made)

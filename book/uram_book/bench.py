@@ -9,11 +9,11 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.utils.benchmark import Timer
 
 from uram_lib import data, records
 from uram_lib.cli import exit_status
@@ -21,9 +21,11 @@ from uram_lib.config import Config
 from uram_lib.evaluation import draws_in_testing
 from uram_lib.glimpse import GlimpseSensor
 from uram_lib.models import build
-from uram_lib.paths import BENCH, local, relative, write_atomically
+from uram_lib.paths import BENCH, local, relative
 from uram_lib.seeding import stream
 from uram_lib.training import STREAMS, prepare_process
+
+from .tables import write
 
 SHAPES = {
     "table1": Config("mnist", "ram", 1, glimpses=6, patch_size=8, scales=1, clip_norm=1.0),
@@ -35,26 +37,20 @@ REPEATS = 9
 
 def in_turns(acts: dict[str, Callable[[], object]], at_least: float = 0.2) -> dict[str, list[float]]:
     """Seconds per call of each of `acts`, REPEATS times, one after the other in every round."""
-    for act in acts.values():
-        act()
-    found = {name: [] for name in acts}
-    for _ in range(REPEATS):
-        for name, act in acts.items():
-            count, began = 0, time.perf_counter()
-            while (passed := time.perf_counter() - began) < at_least or not count:
-                act()
-                count += 1
-            found[name].append(passed / count)
-    return found
+    timers = {name: Timer("act()", globals={"act": act}) for name, act in acts.items()}
+    rounds = [{name: timer.blocked_autorange(min_run_time=at_least).mean for name, timer in timers.items()}
+              for _ in range(REPEATS)]  # fmt: skip
+    return {name: [one[name] for one in rounds] for name in acts}
 
 
 def matrix_products(model: nn.Module, config: Config) -> Callable[[], object]:
     """The matrix products of a training step alone: for each weight matrix and each of its uses the forward product and
     the gradients of its input and of the weight."""
     parts = []
-    for weight in (p.detach() for name, p in model.named_parameters() if p.ndim == 2 and "baseline" not in name):
-        rows, columns = weight.shape
-        parts.append((weight, torch.rand(config.batch_size, columns), torch.rand(config.batch_size, rows)))
+    for name, weight in model.named_parameters():
+        if weight.ndim == 2 and "baseline" not in name:
+            outputs, inputs = (torch.rand(config.batch_size, size) for size in weight.shape)
+            parts.append((weight.detach(), inputs, outputs))
 
     def run() -> None:
         for weight, inputs, outputs in parts * config.glimpses:
@@ -81,11 +77,10 @@ def measure_shape(name: str) -> dict:
         optimizer.step()
 
     times = in_turns({"step": step, "products": matrix_products(model, config)})
-    ratios = [limit / whole for whole, limit in zip(times["step"], times["products"], strict=True)]
-    return {
-        "shape": name, "images_per_second": round(config.batch_size / statistics.median(times["step"])),
-        "ratio": round(statistics.median(ratios), 3), "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
-    }  # fmt: skip
+    speed = config.batch_size / statistics.median(times["step"])
+    ratios = sorted(round(b / a, 3) for a, b in zip(times["step"], times["products"], strict=True))
+    return {"shape": name, "images_per_second": round(speed), "ratio": statistics.median(ratios),
+            "ratio_range": [ratios[0], ratios[-1]]}  # fmt: skip
 
 
 @torch.no_grad()
@@ -111,12 +106,10 @@ def measure(publish: bool) -> None:
     found = {"machine": machine, "shapes": [measure_shape(name) for name in SHAPES],
              "canvas": [measure_canvas(side) for side in CANVASES]}  # fmt: skip
     path = BENCH if publish else local() / "bench.json"
-    text = json.dumps(found, indent=1) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write(path, json.dumps(found, indent=1) + "\n")
     for line in found["shapes"]:
-        low, high = line["ratio_range"]
-        print(f"{line['shape']}: {line['images_per_second']:,} images per second; the matrix products alone take "
-              f"{line['ratio']:.2f} of a step [{low:.2f}, {high:.2f}]")  # fmt: skip
+        share = "{:.2f} of a step [{:.2f}, {:.2f}]".format(line["ratio"], *line["ratio_range"])
+        print(f"{line['shape']}: {line['images_per_second']:,} images per second; the matrix products take {share}")
     print(f"written: {relative(path)}")
 
 

@@ -5,6 +5,7 @@ that sets `uramModels`, with their bytes in base64. `book/_static/uram.js` compu
 """
 
 import base64
+import itertools
 import json
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from uram_lib import checkpoints, data, paper
 from uram_lib.config import Config
 from uram_lib.models import Unified
-from uram_lib.paths import CHECKPOINTS, write_atomically
+from uram_lib.paths import CHECKPOINTS
+
+from .tables import write
 
 PAIRS = (("ram-8", "ours-8"), ("ram-6", "ours-6"))  # the first that is published
 DIGITS = 40  # the first of MNIST's test set
@@ -24,12 +27,11 @@ TRAINING_ONLY = ("topdown.target.", "baseline_network.", "context_network.")
 
 def find(root: Path = CHECKPOINTS) -> tuple[str, list[Path]] | None:
     """The preset and the two checkpoints that the page shows, RAM first; None where no pair is published."""
-    for preset in ("strong", "paper"):
-        for pair in PAIRS:
-            folders = [root / "table2" / preset / paper.DATASETS["table2"] / row for row in pair]
-            shared = set.intersection(*({path.name for path in folder.glob("*.safetensors")} for folder in folders))
-            if shared:
-                return preset, [folder / min(shared) for folder in folders]
+    for preset, pair in itertools.product(("strong", "paper"), PAIRS):
+        folders = [root / "table2" / preset / paper.DATASETS["table2"] / row for row in pair]
+        shared = set.intersection(*({path.name for path in folder.glob("*.safetensors")} for folder in folders))
+        if shared:
+            return preset, [folder / min(shared) for folder in folders]
     return None
 
 
@@ -38,20 +40,17 @@ def export(model: nn.Module, config: Config) -> dict:
 
     Half precision would be half as long, but a rollout enlarges small differences: some paths would become others.
     """
-    weights = {
-        name: value.detach().to(torch.float32).flatten()
-        for name, value in model.state_dict().items()
-        if not name.removeprefix("ram.").startswith(TRAINING_ONLY)
-    }
-    places, at = {}, 0
-    for name, value in weights.items():
-        places[name] = {"at": at, "size": len(value)}
-        at += len(value)
+    places, parts, at = {}, [], 0
+    for name, value in model.state_dict().items():
+        if not name.removeprefix("ram.").startswith(TRAINING_ONLY):
+            parts.append(value.detach().float().flatten())
+            places[name] = {"at": at, "size": value.numel()}
+            at += value.numel()
     ram = model.ram if isinstance(model, Unified) else model
     kept = ("glimpses", "patch_size", "scales", "core", "region_start", "regions", "bounded_mean")
     settings = {name: getattr(config, name) for name in kept}
     settings |= {"kind": config.model, "side": data.shape_of(config.dataset)[0][-1], "hidden": ram.core.hidden_size}
-    return {"config": settings, "weights": places, "data": encode(torch.cat(list(weights.values())))}
+    return {"config": settings, "weights": places, "data": encode(torch.cat(parts))}
 
 
 def encode(values: Tensor) -> str:
@@ -60,19 +59,14 @@ def encode(values: Tensor) -> str:
     return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
 
 
-def script(models: list[tuple[nn.Module, Config]], count: int = DIGITS) -> str:
-    """The script that sets `uramModels`. Without MNIST the digits are the embedded ones."""
-    test = data.load(data.available("mnist")).load_test()
-    digits = {"labels": test.labels[:count].tolist(), "data": encode(test.images[:count])}
-    exported = [export(*one) for one in models]
-    side = exported[0]["config"]["side"]
-    return f"const uramModels = {json.dumps({'side': side, 'digits': digits, 'models': exported})};\n"
-
-
 def write_script(folder: Path) -> None:
-    """Write `live-model.js` for the book; an empty one where no pair is published."""
-    found = find()
-    text = script([checkpoints.load(path) for path in found[1]]) if found else ""
-    path = folder / "live-model.js"
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write `live-model.js`, the script that sets `uramModels`, for the book; an empty one where no pair is published.
+    Without MNIST the digits are the embedded ones."""
+    text, found = "", find()
+    if found:
+        test = data.load(data.available("mnist")).load_test()
+        digits = {"labels": test.labels[:DIGITS].tolist(), "data": encode(test.images[:DIGITS])}
+        models = [export(*checkpoints.load(path)) for path in found[1]]
+        shown = {"side": models[0]["config"]["side"], "digits": digits, "models": models}
+        text = f"const uramModels = {json.dumps(shown)};\n"
+    write(folder / "live-model.js", text)

@@ -1,11 +1,14 @@
-"""What published models do on test canvases: where they start, where they look, whether the context tells the label.
+"""Where published models look, in numbers and charts: where they start, and whether the context tells the label."""
 
-`write` keeps the numbers that pages state in `results/tables/looks.csv`, since a build may be without MNIST.
-"""
+import itertools
+from collections.abc import Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from uram_lib import checkpoints, data, evaluation, records
@@ -18,10 +21,12 @@ from uram_lib.models import Unified
 from uram_lib.models.layers import Trajectory
 from uram_lib.models.ram import start_location
 from uram_lib.models.topdown import actions_to
-from uram_lib.paths import TABLES, write_atomically
+from uram_lib.paths import TABLES
 from uram_lib.runs import Run
 
-from .tables import with_header
+from .comparisons import with_header
+from .plotting import COLOURS, VERMILION, legend_below
+from .tables import write
 
 CANVASES = 2_000
 FRAME = 28  # side of a digit's frame, in pixels
@@ -40,24 +45,14 @@ def starts(model, split: Split) -> np.ndarray:
     return offsets(rollouts(model, split.floats(), centres=split.centres), split)[:, 0].numpy()
 
 
-def leak(model, split: Split, form: str) -> tuple[dict, np.ndarray]:
-    """`evaluation.label_leak`: percentages, and the matrix of label told against label answered."""
-    found, matrix = evaluation.label_leak(model, split, form)
-    return found, matrix.numpy()
-
-
 def frames(trajectory: Trajectory, split: Split, config: Config) -> pd.DataFrame:
     """A line per glimpse: its mean distance to the digit's centre, and how often it is centred in the digit's frame or
     has the digit's centre in the box of each scale, in percent."""
     away = offsets(trajectory, split)  # (N, T, 2)
-    reach = away.abs().amax(-1)
-    lines = {
-        "distance (px)": away.norm(dim=-1).mean(0),
-        "in the digit's frame (%)": 100 * (reach <= FRAME / 2).float().mean(0),
-    }
-    for k in range(config.scales):
-        side = config.patch_size * 2**k
-        lines[f"digit's centre in the {side} px box (%)"] = 100 * (reach <= side / 2).float().mean(0)
+    within = lambda side: 100 * (away.abs().amax(-1) <= side / 2).float().mean(0)  # noqa: E731
+    lines = {"distance (px)": away.norm(dim=-1).mean(0), "in the digit's frame (%)": within(FRAME)}
+    for side in (config.patch_size * 2**k for k in range(config.scales)):
+        lines[f"digit's centre in the {side} px box (%)"] = within(side)
     lines["glimpse"] = torch.arange(1, config.glimpses + 1)
     return with_header(pd.DataFrame({name: values.tolist() for name, values in lines.items()}), "glimpse")
 
@@ -75,42 +70,36 @@ def by_quadrant(model: Unified, split: Split) -> pd.DataFrame:
     values = model.topdown(images).values[:, 0]  # (N, 4)
     own = actions_to(pixel_to_location(split.centres, *size), 1)[:, 0]
     middle = torch.tensor([[25.0, 25.0], [75.0, 25.0], [25.0, 75.0], [75.0, 75.0]]) / 100 * size[-1]
+    percent = lambda true: 100 * true.float().mean().item()  # noqa: E731
     for name, other in QUADRANTS.items():
         quadrant = own ^ other
         seen = rollouts(model, images, centres=middle[quadrant], start="true-quadrant")
-        wrong = (seen.class_logits[:, -1].argmax(-1) != split.labels).float().mean().item()
-        chosen = (values.argmax(1) == quadrant).float().mean().item()
-        lines.append({"start in the quadrant": name, "chosen (%)": 100 * chosen,
+        lines.append({"start in the quadrant": name, "chosen (%)": percent(values.argmax(1) == quadrant),
                       "mean Q": values.gather(1, quadrant[:, None]).mean().item(),
-                      "error (%)": 100 * wrong})  # fmt: skip
+                      "error (%)": percent(seen.class_logits[:, -1].argmax(-1) != split.labels)})  # fmt: skip
     return with_header(pd.DataFrame(lines), "start in the quadrant")
 
 
 def error_by_distance(groups: dict[str, list[dict]], width: float = 10) -> pd.DataFrame:
-    """Error against the distance from the start to the digit, from the outcomes of each image and start in the records.
-
-    Columns `row`, `distance_px` (the middle of a bin of `width` pixels), `error` in percent, and `n`.
-    """
+    """Error against the distance from the start to the digit, from the outcomes of each image and start in the records:
+    `row`, `distance_px` (the middle of a bin of `width` pixels), `error` in percent, and `n`, at least 500."""
     lines = []
     for row, runs in groups.items():
         config = Config.read(runs[0]["config"])
         split = data.load(config.dataset).load_test()
-        wrong = np.stack([~records.unpack(r["test_correct"]) for r in runs])  # (seeds, S, N)
-        for k in range(wrong.shape[1]):
+        wrong = np.mean([~records.unpack(r["test_correct"]) for r in runs], 0)  # (S, N)
+        for k, shares in enumerate(wrong):
             uniform = evaluation.uniform_start(len(split), evaluation.stream(0, "start", k))
             start = start_location(config.start, uniform, split.centres, *split.images.shape[-2:])
             far = split.glimpse_distances(start[:, None])[:, 0].numpy()
-            lines += [
-                {"row": row, "bin": b, "wrong": w} for b, w in zip(far // width, wrong[:, k].mean(0), strict=True)
-            ]
-    frame = pd.DataFrame(lines).groupby(["row", "bin"], sort=False)["wrong"].agg(["mean", "size"]).reset_index()
-    frame = frame[frame["size"] >= 500].sort_values(["row", "bin"])
-    return pd.DataFrame({"row": frame["row"], "distance_px": width * (frame["bin"] + 0.5), "error": 100 * frame["mean"],
-                         "n": frame["size"]})  # fmt: skip
+            lines.append(pd.DataFrame({"row": row, "distance_px": width * (far // width + 0.5), "error": 100 * shares}))
+    bins = pd.concat(lines).groupby(["row", "distance_px"])["error"].agg(error="mean", n="size").reset_index()
+    return bins[bins["n"] >= 500]
 
 
-def write() -> None:
-    """Renew `results/tables/looks.csv`; where MNIST is not here, it stays as it is."""
+def write_looks() -> None:
+    """Renew `results/tables/looks.csv`, the numbers that pages state, since a build may be without MNIST: then it stays
+    as it is."""
     try:
         split = data.load("clutter100-10").load_test().at(slice(CANVASES))
     except data.DataUnavailable:
@@ -120,8 +109,83 @@ def write() -> None:
         path = Run(experiment("table2", row, preset), 0, publish=True).checkpoint
         if path.exists():
             model, config = checkpoints.load(path)
-            found, _ = leak(model, split, config.context)
+            found, _ = evaluation.label_leak(model, split, config.context)
             lines += [{"what": what, "row": row, "preset": preset, "form": config.context, "value": round(value, 4)}
                       for what, value in found.items()]  # fmt: skip
-    text = pd.DataFrame(lines).to_csv(index=False, lineterminator="\n")
-    write_atomically(TABLES / "looks.csv", lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write(TABLES / "looks.csv", pd.DataFrame(lines).to_csv(index=False, lineterminator="\n"))
+
+
+# ---- Charts
+
+
+def region_choices(groups: dict[str, list[dict]], axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Draw the first top-down decision of every run, a line a run from the top: on the first axes how often each region
+    is chosen, on the second the mean Q of each. groups: label -> run records of models that choose their start."""
+    runs = {f"{label}, seed {r['seed']}": r["metrics"]["top_down"] for label, group in groups.items() for r in group}
+    shares, values = (np.array([run[key][0] for run in runs.values()]) for key in ("action_histogram", "q_values"))
+    y, left = np.arange(len(runs)), np.zeros(len(runs))  # shares and values: (runs, 4)
+    names = ("top left", "top right", "bottom left", "bottom right")
+    for region, share, value, colour in zip(names, 100 * shares.T, values.T, COLOURS, strict=False):
+        axes[0].barh(y, share, left=left, height=0.7, color=colour, label=region)
+        axes[1].plot(value, y, "o", ms=5, color=colour, alpha=0.8)
+        left += share
+    axes[0].set_yticks(y, runs, fontsize=8)
+    axes[1].set_yticks(y, [])
+    axes[0].set(xlabel="test canvases (%)", xlim=(0, 100))
+    axes[1].set(xlabel="mean Q")
+    for ax in axes:
+        ax.set_ylim(len(runs) - 0.5, -0.5)
+    return axes
+
+
+def start_distance(groups: dict[str, list[dict]]) -> Axes:
+    """Draw each row's test error against the mean distance of its start to the digit's centre, one point per seed."""
+    metrics = {row: [r["metrics"] for r in runs] for row, runs in groups.items()}
+    points = {row: [(m["glimpse_distance_px"][0], m["test_error"]) for m in of] for row, of in metrics.items()}
+    ax = _against_distance(points, "mean distance from the start to the digit's centre (px)", ms=6, ls="")
+    ax.set_xlim(-2, None)
+    return ax
+
+
+def by_distance(lines: pd.DataFrame) -> Axes:
+    """Draw the error of single images against the distance of their start, one line per row. lines: columns `row`,
+    `distance_px` and `error` in percent."""
+    points = {row: part[["distance_px", "error"]] for row, part in lines.groupby("row", sort=False)}
+    return _against_distance(points, "distance from the start to the digit's centre (px)", ms=4, ls="-")
+
+
+def _against_distance(points: dict[str, Sequence], xlabel: str, **look) -> Axes:
+    """Draw errors against distances, (N, 2) of each row of RAM with some start."""
+    _, ax = plt.subplots(figsize=(7.2, 3.4))
+    for (row, values), colour in zip(points.items(), itertools.cycle(COLOURS), strict=False):
+        name = row.partition("@")[2].replace("-", " ") or "anywhere (RAM)"
+        ax.plot(*np.array(values).T, color=colour, label=name, marker="o", **look)
+    ax.set(xlabel=xlabel, ylabel="test error (%)", ylim=(0, None))
+    legend_below(ax.figure, 3)
+    return ax
+
+
+def map_of_starts(groups: dict[str, np.ndarray]) -> Sequence[Axes]:
+    """Draw first glimpses as seen from the digit's centre, one panel per model; the square is the digit's frame.
+    groups: name -> (N, 2) pixels, x then y."""
+    _, axes = plt.subplots(1, len(groups), figsize=(7.2, 3.7), squeeze=False, sharex=True, sharey=True)
+    for ax, (name, offsets) in zip(axes[0], groups.items(), strict=True):
+        ax.hexbin(*offsets.T, gridsize=25, extent=(-90, 90, -90, 90), cmap="Blues", mincnt=1, linewidths=0)
+        ax.add_patch(Rectangle((-FRAME / 2, -FRAME / 2), FRAME, FRAME, fill=False, ec=VERMILION, lw=1.5))
+        ax.set(title=name, xlabel="right of the digit (px)", aspect="equal", xlim=(-90, 90), ylim=(90, -90))
+    axes[0][0].set_ylabel("below the digit (px)")
+    return axes[0]
+
+
+def leak_matrix(matrix: Tensor, name: str) -> str:
+    """Which label Z of Eq. 11 answers for each label that it is told, in percent of the canvases: an HTML table whose
+    rows can be picked with the pointer, a finger or the tab key. matrix: (K, K), label told x label answered."""
+    head, rows = "".join(f"<th scope='col'>{answered}</th>" for answered in range(len(matrix))), ""
+    for told, shares in enumerate(matrix):
+        cells = ""
+        for share in shares:
+            text, look = f"{share:.0f}" if share >= 0.5 else "", " class='most'" if share > 50 else ""
+            cells += f"<td{look} style='--share: {share:.0f}%'>{text}</td>"
+        rows += f"<tr tabindex='0'><th scope='row'>{told}</th>{cells}</tr>"
+    return (f"<table class='leak'><caption>{name}: label told (rows), label answered (columns), percent</caption>"
+            f"<tr><th></th>{head}</tr>{rows}</table>")  # fmt: skip

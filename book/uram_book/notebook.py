@@ -67,23 +67,23 @@ def show_retest(table: str) -> None:
     differ = asked = 0
     for row, preset, images, here, there, others in retest(table):
         reported = paper.row(table, row.partition("@")[0])
-        name = f"{label_of(table, row)} ({preset})"
         value = f"{reported.value:g}" if reported else "–"
+        name = f"{label_of(table, row)} ({preset})"
         print(f"{name:62.62}{value:>7}{there:>10.1f}%{here:>7.1f}%{others:>21}", flush=True)
         differ, asked = differ + others, asked + images
-    print(f"{differ} of {asked:,} answers differ from the records."
-          + (" A few may differ by rounding on another processor." if differ else ""), flush=True)  # fmt: skip
+    note = " A few may differ by rounding on another processor." if differ else ""
+    print(f"{differ} of {asked:,} answers differ from the records.{note}", flush=True)
 
 
 def planned(table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str):
-    """The plan of a table's runs. Raises UramError for a name or number that is not allowed."""
+    """The plan of a table's runs, rows as words with commas or `all`. Raises UramError for what is not allowed."""
     named = None if rows == "all" else words_of(rows)
     return plan.plan(table, preset, named, seeds, device, jobs, dataset, scheduler=scheduler)
 
 
-def open_chapter(*asked) -> plan.Plan:
+def open_chapter(*asked, **named) -> plan.Plan:
     """What a table's notebook begins with, as `planned` takes it: make the runs that are not there yet."""
-    made = planned(*asked)
+    made = planned(*asked, **named)
     print(made.announce(), flush=True)
     made.run()
     return made
@@ -94,29 +94,23 @@ def show_yours(made: plan.Plan) -> None:
     from IPython.display import display
     from matplotlib import pyplot as plt
 
-    from . import plotting, tables
-    from .facts import say
+    from . import drawing, pages, plotting, tables
 
     here, first = [records.read_record(run.record) for run in made.runs], made.experiments[0]
-    display(say("yours", preset=first.preset, table=first.table, epochs=first.config.epochs, runs=len(here),
-                banner=data.BANNER if made.embedded else ""))  # fmt: skip
+    display(pages.say("yours", preset=first.preset, table=first.table, epochs=first.config.epochs, runs=len(here),
+                      banner=data.BANNER if made.embedded else ""))  # fmt: skip
     with pd.option_context("display.max_colwidth", None):
         display(tables.compare(list(made.experiments), records.load_records(table=first.table), here, first.preset))
     groups = {e.row: [r for r in here if r["row"] == e.row] for e in made.experiments}
-    plotting.learning_curves(groups).set_title("Your learning curves")
+    ax = plotting.learning_curves(groups, plt.gca())
+    ax.set_title("Your learning curves")
+    ax.legend()
     plt.show()
     if data.shape_of(first.config.dataset)[0][0] > 1 or data.holds_numbers(first.config.dataset):
         return
-    looking = {run.experiment: run.weights for run in made.runs if run.experiment.config.glimpses and run.weights}
+    paths = {run.experiment.row: run.weights for run in made.runs if run.experiment.config.glimpses and run.weights}
     few = data.load(first.config.dataset).load_test().at(slice(5))
-    _, axes = plt.subplots(max(len(looking), 1), 5, figsize=(7.2, 1.6 * len(looking)), squeeze=False)
-    for line, (e, path) in zip(axes, looking.items(), strict=False):
-        looked = evaluation.rollouts(checkpoints.load(path)[0], few.floats(), centres=few.centres)
-        said = looked.class_logits[:, -1].argmax(-1)
-        for ax, image, places, label, guess in zip(line, few.floats(), looked.locations, few.labels, said, strict=True):
-            plotting.glimpse_path(image, places, e.config.patch_size, 1, ax, f"{guess} ({label})")
-            ax.set(xlabel="", ylabel="", xticks=(), yticks=())
-        line[0].set_ylabel(e.row)
+    drawing.read_together({row: checkpoints.load(path) for row, path in paths.items()}, few)
     plt.show()
 
 
@@ -129,21 +123,19 @@ def run_notebook(name: str, values: dict, output: Path) -> nbformat.NotebookNode
 
     output.parent.mkdir(parents=True, exist_ok=True)
     path, failure = ROOT / "notebooks" / f"{name}.ipynb", None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # papermill's own, about its dependencies
-        try:
-            papermill.execute_notebook(path, output, values, cwd=path.parent, progress_bar=sys.stderr.isatty(),
-                                       kernel_name="python3", language="python")  # fmt: skip
-        except PapermillExecutionError as error:
-            first = str(error.evalue).strip().splitlines()[0]
-            failure = f"cell {error.exec_count} of {path.name}: {error.ename}: {first}"
-        except DeadKernelError:
-            failure = f"the kernel of {path.name} was killed, perhaps for want of memory"
+    options = {"cwd": path.parent, "progress_bar": sys.stderr.isatty(), "kernel_name": "python3", "language": "python"}
+    try:
+        with warnings.catch_warnings(action="ignore"):  # papermill's own, about its dependencies
+            papermill.execute_notebook(path, output, values, **options)
+    except PapermillExecutionError as error:
+        first = str(error.evalue).strip().splitlines()[0]
+        failure = f"cell {error.exec_count} of {path.name}: {error.ename}: {first}"
+    except DeadKernelError:
+        failure = f"the kernel of {path.name} was killed, perhaps for want of memory"
     notebook = nbformat.read(output, 4)
-    notebook.metadata.pop("papermill", None)
-    for cell in notebook.cells:  # what differs from run to run
-        cell.metadata.pop("papermill", None)
-        cell.metadata.pop("execution", None)
+    for part in (notebook, *notebook.cells):  # what differs from run to run
+        part.metadata.pop("papermill", None)
+        part.metadata.pop("execution", None)
     write_atomically(output, lambda temporary: nbformat.write(notebook, temporary))
     if failure:
         raise UramError(f"{failure} (notebook as far as it ran: {relative(output)})")
@@ -157,15 +149,13 @@ def store(name: str) -> None:
     for cell in notebook.cells:
         if YOURS in cell.metadata.get("tags", []):
             cell["outputs"] = []
-        for output in cell.get("outputs", []):
-            for kind in {"image/svg+xml", "text/html"} & set(output.get("data", {})):
-                drawing = output["data"][kind]
-                if "<svg" not in drawing:
-                    continue
-                drawing = re.sub(r"(?s)<metadata>.*?</metadata>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>", "", drawing)
-                drawing = re.sub(r"(?<![\d.])([1-9]\d*\.\d)\d+", r"\1", drawing)  # of small numbers all is kept
-                output["data"][kind] = re.sub(r"\s*\n\s*", "\n", drawing).strip() + "\n"
-                output["data"].pop("text/plain", None)
+        for found in (output.get("data", {}) for output in cell.get("outputs", [])):
+            for kind in ("image/svg+xml", "text/html"):
+                if "<svg" in (drawing := found.get(kind, "")):
+                    drawing = re.sub(r"(?s)<metadata>.*?</metadata>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>", "", drawing)
+                    drawing = re.sub(r"(?<![\d.])([1-9]\d*\.\d)\d+", r"\1", drawing)  # of small numbers all is kept
+                    found[kind] = re.sub(r"\s*\n\s*", "\n", drawing).strip() + "\n"
+                    found.pop("text/plain", None)
     path = ROOT / "notebooks" / f"{name}.ipynb"
     write_atomically(path, lambda temporary: nbformat.write(notebook, temporary))
     print(f"stored: {relative(path)}, {path.stat().st_size / 1000:,.0f} kB")
@@ -181,8 +171,9 @@ def reader_first(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return made
 
 
-def write_page(notebook: nbformat.NotebookNode, name: str, folder: Path) -> Path:
+def write_page(notebook: nbformat.NotebookNode, name: str) -> Path:
     """Render one notebook as the book is; returns the page. Links to other chapters lead nowhere here."""
+    folder = local() / "pages" / name
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     config["bibtex_bibfiles"] = [str(ROOT / "book" / "references.bib")]
     config["sphinx"]["local_extensions"] = {"no_thebe": str(ROOT / "book" / "_ext")}
@@ -194,34 +185,33 @@ def write_page(notebook: nbformat.NotebookNode, name: str, folder: Path) -> Path
         (place / "_toc.yml").write_text(f"format: jb-book\nroot: {name}\n", encoding="utf-8")
         tool = Path(sys.executable).with_name("jupyter-book")
         ran = subprocess.run([tool, "build", place, "--quiet"], capture_output=True, text=True)
-        built = place / "_build" / "html"
-        if not (built / f"{name}.html").exists():
+        if not (place / "_build" / "html" / f"{name}.html").exists():
             raise UramError(f"no page could be made of {name}: {ran.stderr.strip()[-500:]}")
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(built, folder)
+        shutil.copytree(place / "_build" / "html", folder)
     return folder / f"{name}.html"
 
 
 def reproduce(options: argparse.Namespace) -> None:
     """Everything that one `make` target does."""
-    name, values, preset = CHAPTERS[options.what], {}, options.preset
-    if options.store:
+    asked = vars(options)
+    what, keep, train = (asked.pop(key) for key in ("what", "store", "train"))
+    name, quick, values = CHAPTERS[what], asked["preset"] == "quick", {}
+    if keep:
         return store(name)
-    if options.what.startswith("table"):
-        keys = ("preset", "seeds", "device", "jobs", "dataset", "rows", "scheduler")
-        values = {key: getattr(options, key) for key in keys}
-        values["rows"] = options.rows or (ARGUED[options.what] if preset == "quick" else "all")
-        planned(options.what, *values.values())  # mistakes are told before anything starts
-        if preset == "quick" and not options.dataset:
-            show_retest(options.what)
-        open_chapter(options.what, *values.values())
+    if what.startswith("table"):
+        values = asked | {"rows": asked["rows"] or (ARGUED[what] if quick else "all")}
+        planned(what, **values)  # mistakes are told before anything starts
+        if quick and not asked["dataset"]:
+            show_retest(what)
+        open_chapter(what, **values)
         print(f"running {name}.ipynb", flush=True)
-    elif options.train:
+    elif train:
         readings = ",".join(["ram-6,ours-6,ours-6-entropy,ours-6-entropy-context", *readings_of("table2")])
-        open_chapter("table2", preset, options.seeds, options.device, options.jobs, "", readings, options.scheduler)
-        values = {"preset": preset}
+        open_chapter("table2", **asked | {"dataset": "", "rows": readings})
+        values = {"preset": asked["preset"]}
     output = local() / "notebooks" / f"{name}.ipynb"
-    page = write_page(reader_first(run_notebook(name, values, output)), name, local() / "pages" / name)
+    page = write_page(reader_first(run_notebook(name, values, output)), name)
     print(f"to look at: {relative(page)}\nnotebook: {relative(output)}")
 
 
@@ -229,16 +219,8 @@ def main(words: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what was wrong."""
     parser = argparse.ArgumentParser(prog="python -m uram_book.notebook", description="Run a chapter with its runs.")
     parser.add_argument("what", choices=CHAPTERS)
-    defaults = {
-        "preset": "quick",
-        "rows": "",
-        "seeds": "1",
-        "device": "auto",
-        "dataset": "",
-        "scheduler": "",
-        "jobs": 1,
-    }
-    for option, default in defaults.items():
+    for option, default in {"preset": "quick", "rows": "", "seeds": "1", "device": "auto", "dataset": "",
+                            "scheduler": "", "jobs": 1}.items():  # fmt: skip
         parser.add_argument(f"--{option}", default=default, type=type(default))
     parser.add_argument("--store", action="store_true", help="run the notebook as it stands and keep its outputs in it")
     parser.add_argument("--train", action="store_true", help="of readings: train first what is missing")

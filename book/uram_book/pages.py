@@ -1,39 +1,106 @@
 """Fills the book's templates: `python -m uram_book.pages` writes `book/*.md` from `book/chapters/*.md`, the figures and
 the explorer's script; `--readme` renews the README's table. Here are the tables that templates ask for; prose is there.
+
+A sentence that states a finding says what it was written for:
+
+    {% call finding("C3", "6 glimpses", "paper", "not supported") %} Top-down attention did not help ... {% endcall %}
+    {% call given("value('fact', 'leak, paper') > 90") %} The label leaks ... {% endcall %}
+
+While records for it are missing, the sentence is left out. When records contradict it, the build stops with one line.
 """
 
 import argparse
 import functools
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import jinja2
 import pandas as pd
+from matplotlib import pyplot as plt
 
-from uram_lib import UramError, paper, records
+from uram_lib import UramError, paper
 from uram_lib.cli import exit_status
-from uram_lib.experiments import READINGS, label_of
+from uram_lib.experiments import label_of
 from uram_lib.paths import FIGURES, ROOT, read_json, write_atomically
 
-from . import live, looks, statistics, tables
-from .facts import CHAPTERS, NOT_YET, PUBLISHED_PRESETS, Book, Missing, Value, count, plain, signed, with_interval
+from . import live, looks, plotting
+from .facts import KINDS, NOT_YET, PUBLISHED_PRESETS, SETTINGS, Facts, Missing, commit_of, count, plain, with_interval
+from .markup import AXIS, strip, table_of
+from .tables import write
 
-BOOK, GENERATED, README = ROOT / "book", ROOT / "book" / "_generated", ROOT / "README.md"
+BOOK, README = ROOT / "book", ROOT / "README.md"
+CHAPTERS, GENERATED = BOOK / "chapters", BOOK / "_generated"
 BEGIN, END = "<!-- headline: begin (made by `make tables`) -->", "<!-- headline: end -->"
-SETTINGS = {"paper": "paper settings", "strong": "strong settings", "bench": "benchmark"}
 CHAPTER_OF = {"table1": "10_table1", "table2": "20_table2", "table3": "30_table3", "table4": "40_table4"}
-SPAN = 2.0  # the scoreboard reaches from -SPAN to SPAN times the claimed effect
+TOOLS = ("finding", "given", "scoreboard", "found", "rows", "claims_table", "open_claims", "mutants", "measured",
+         "ledger_summary", "figure", "alike")  # fmt: skip
 
 
-class Pages(Book):
-    """The book's templates with tables and figures. Every public method named in TOOLS can be called by a template."""
+class Pages:
+    """The book's templates with the facts at hand. What TOOLS names can be called by a template.
 
-    TOOLS = "scoreboard found rows claims_table open_claims runs mutants measured ledger_summary figure alike"
+    marked: numbers carry a mark that says which they are, and verdicts their colour.
+    """
 
-    def __init__(self, *arguments, **options):
-        super().__init__(*arguments, **options)
-        self.environment.globals.update({name: getattr(self, name) for name in self.TOOLS.split()})
-        self.environment.globals.update(settings=SETTINGS, commit_of=commit_of, label_of=label_of, explorer=live.find)
+    def __init__(self, facts: Facts | None = None, marked: bool = True):
+        self.facts, self.marked = facts or Facts(), marked
+        self.page, self.problems, self.left_out = "", [], []  # left_out: sentences that lack records
+        self.environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(CHAPTERS), undefined=jinja2.StrictUndefined, trim_blocks=True,
+            lstrip_blocks=True, keep_trailing_newline=True,
+        )  # fmt: skip
+        tools = {kind: functools.partial(self.printed, kind) for kind in KINDS}
+        tools |= {name: getattr(self, name) for name in TOOLS}
+        self.environment.globals.update(
+            tools, facts=self.facts, value=lambda *of: self.facts.value(*of).mean, answer=self.facts.answer,
+            unsure=self.facts.unsure, runs=self.facts.runs, paper=paper, count=count, settings=SETTINGS,
+            commit_of=commit_of, label_of=label_of, explorer=live.find,
+        )  # fmt: skip
+
+    def render(self, name: str, **values) -> str:
+        """One template as Markdown. Raises UramError where it asks for a number that is not there."""
+        self.page = name
+        try:
+            return self.environment.get_template(name).render(**values)
+        except (UramError, KeyError, jinja2.TemplateError) as error:
+            raise UramError(f"book/chapters/{name}: {error}") from error
+
+    def check(self) -> None:
+        """Raises UramError with a line for every sentence that the records contradict."""
+        if self.problems:
+            raise UramError("\n".join(self.problems))
+
+    # ---- Numbers and sentences
+
+    def printed(self, kind: str, *names: str) -> str:
+        """A number with a mark that says which it is; the tests of the built pages read the marks."""
+        text = self.facts.text(kind, *names)
+        return f'<span data-fact="{"~".join((kind, *names))}">{text}</span>' if self.marked else text
+
+    def finding(self, claim: str, part: str, preset: str, verdict: str, caller: Callable[[], str]) -> str:
+        """A sentence that holds only while this part of a claim has this verdict."""
+        now = lambda: self.facts.claim(claim, part, preset).verdict  # noqa: E731
+        written = f"{claim}, {part}, {preset} settings being {verdict}"
+        return self._guarded(lambda: now() == verdict, written, lambda: f"the records now say {now()}", caller)
+
+    def given(self, condition: str, caller: Callable[[], str]) -> str:
+        """A sentence that holds only while a condition does, as in `value("fact", "leak, paper") > 90`."""
+        holds = self.environment.compile_expression(condition)
+        return self._guarded(holds, condition, lambda: "which no longer holds", caller)
+
+    def _guarded(self, holds, written: str, now, caller) -> str:
+        try:
+            if holds():
+                return caller()
+            self.problems.append(f"{self.page}: a sentence was written for {written}; {now()}: rewrite it")
+        except Missing as missing:
+            self.left_out.append(f"{self.page}: {missing}")
+        return ""
+
+    def badge(self, verdict: str) -> str:
+        return f'<span class="verdict {verdict.replace(" ", "-")}">{verdict}</span>' if self.marked else verdict
 
     # ---- Claims
 
@@ -41,17 +108,17 @@ class Pages(Book):
         """The effect found as a share of the effect claimed, a line for each of `scores`: claim, part, table, words."""
         lines = []
         for claim, part, table, words in scores:
-            marks, verdicts = [], []
+            marks = {}
             for preset in PUBLISHED_PRESETS:
                 try:
-                    found = self.facts.claim(claim, part, preset)
+                    marks[preset] = self.facts.claim(claim, part, preset)
                 except Missing:
                     continue
-                marks.append((preset, found))
-                verdicts.append(f"{'●' if preset == 'paper' else '■'} {self.badge(found.verdict)}")
             if marks:
                 name = f"[{words}](../notebooks/{CHAPTER_OF[table]}.ipynb)"
-                reported = self.printed("reported_effect", claim, part, marks[0][0])
+                reported = self.printed("reported_effect", claim, part, next(iter(marks)))
+                signs = {"paper": "●", "strong": "■"}
+                verdicts = [f"{signs[preset]} {self.badge(found.verdict)}" for preset, found in marks.items()]
                 lines.append((f"{name} ({claim}): {reported} points", strip(marks), "<br>".join(verdicts)))
         return table_of(
             pd.DataFrame(lines, columns=[title, AXIS, "Verdict"]),
@@ -59,138 +126,78 @@ class Pages(Book):
             "The dashed line is the paper's effect; an arrow points at an effect outside.", "scoreboard", "30 42 28",
         )  # fmt: skip
 
-    def badge(self, verdict: str) -> str:
-        return f'<span class="verdict {verdict.replace(" ", "-")}">{verdict}</span>' if self.marked else verdict
-
-    def found(self, claim: str, part: str, preset: str) -> str:
-        """An effect with its verdict, for a cell of a table."""
+    def found(self, *name: str) -> str:
+        """An effect (claim, part, preset) with its verdict, for a cell of a table."""
         try:
-            verdict = self.facts.claim(claim, part, preset).verdict
-            return f"{self.printed('effect', claim, part, preset)} {self.badge(verdict)}"
+            return f"{self.printed('effect', *name)} {self.badge(self.facts.claim(*name).verdict)}"
         except Missing:
             return "–"
 
     def claims_table(self, source: str, names: list[str] | None = None) -> str:
-        """Every part of every claim, or of those with these names: `paper` for what the paper says, `ours` for what we
-        ask."""
+        """Every part of every claim, or of those with these names. source: `paper` or `ours`, who says or asks it."""
         claims, lines = self.facts.frame("claims"), []
-        if not len(claims):
-            return "No claim is measured yet.\n"
-        claims = claims[claims["source"] == source]
         for claim in (c for c in paper.CLAIMS if names is None or c.claim in names):
-            mine = claims[claims["claim"] == claim.claim]
+            mine = claims[(claims["source"] == source) & (claims["claim"] == claim.claim)]
             for i, (part, same) in enumerate(mine.groupby("part", sort=False)):
-                defined = source == "paper" or not any(c.source == "paper" for c in claim.contrasts)
-                first = i == 0 and defined and names is None
-                anchor = f'<span id="{claim.claim.lower()}"></span>' if first else ""
+                defined = source == "paper" or all(c.source == "ours" for c in claim.contrasts)
+                anchor = f'<span id="{claim.claim.lower()}"></span>' if i == 0 and defined and names is None else ""
                 reported = self.printed("reported_effect", claim.claim, part, same["preset"].iloc[0])
-                line = {"Claim": f"{anchor}{claim.claim} {claim.statement if i == 0 else ''}", "Part": part,
-                        "Paper": reported}  # fmt: skip
-                for found in same.itertuples():
-                    text = self.printed("effect", claim.claim, part, found.preset)
-                    line[SETTINGS[found.preset]] = f"{text} {self.badge(found.verdict)}, {count(found.n_pairs, 'pair')}"
+                statement = claim.statement if i == 0 else ""
+                line = {"Claim": f"{anchor}{claim.claim} {statement}", "Part": part, "Paper": reported}
+                for preset, n in zip(same["preset"], same["n_pairs"], strict=True):
+                    line[SETTINGS[preset]] = f"{self.found(claim.claim, part, preset)}, {count(n, 'pair')}"
                 lines.append(line)
         frame = pd.DataFrame(lines).fillna("–")
         frame = frame[[name for name in ("Claim", "Part", "Paper", *SETTINGS.values()) if name in frame]]
-        caption = (
-            "Effects in percentage points, with 95 % intervals and the number of pairs; of errors, negative is better."
-        )
+        caption = "Effects in percentage points, with 95 % intervals and the number of pairs; "
+        caption += "of errors, negative is better."
         if frame["Claim"].str.contains("C9|C10").any():
             caption += " A change of spread (C10) is in percent, a growth of cost (C9) is an exponent."
         return table_of(frame, caption, "numbers")
 
     def open_claims(self) -> str:
         """Parts of claims without a comparison yet."""
-        done = {tuple(key) for key in self.facts.frame("claims").get(["claim", "part"], pd.DataFrame()).to_numpy()}
-        told = {claim for claim, _ in done}
-        anchors = {c.claim: f'<span id="{c.claim.lower()}"></span>' for c in paper.CLAIMS if c.claim not in told}
-        lines = []
-        for claim, part in ((one, contrast.part) for one in paper.CLAIMS for contrast in one.contrasts):
-            if not any(name == claim.claim and told_part.startswith(part) for name, told_part in done):
-                lines.append(f"- {anchors.pop(claim.claim, '')}{claim.claim} {claim.statement}: {part}")
+        claims, lines = self.facts.frame("claims"), []
+        for claim in paper.CLAIMS:
+            told = claims.loc[claims["claim"] == claim.claim, "part"].tolist()
+            left = [c.part for c in claim.contrasts if not any(part.startswith(c.part) for part in told)]
+            for i, part in enumerate(left):
+                anchor = "" if told or i else f'<span id="{claim.claim.lower()}"></span>'
+                lines.append(f"- {anchor}{claim.claim} {claim.statement}: {part}")
         return "## Not measured yet\n\n" + "\n".join(lines) if lines else ""
 
     # ---- Tables
 
     def rows(self, table: str) -> str:
         """One table of the paper beside ours, a line per row and a column per preset."""
-        frame = self.facts.frame(f"tables/{table}")
-        if not len(frame):
-            return ""
-        home, lines = self.facts.home(table), []
+        frame, home, lines = self.facts.frame(f"tables/{table}"), self.facts.home(table), []
         frame = frame[(frame["dataset"] == home) & ~frame["row"].str.contains("@")]
-        for row, same in frame.groupby("row", sort=False):
+        for row in frame["row"].unique():
             reported = paper.row(table, row)
             line = {"Model": label_of(table, row), "Paper": f"{reported.value:g}" if reported else "–"}
             for preset in (p for p in PUBLISHED_PRESETS if p in set(frame["preset"])):
-                found = same[same["preset"] == preset]
-                cell = "–"
-                if len(found):
+                try:
                     value = self.facts.row(table, row, preset)
                     verdict = f" {self.badge(value.verdict)}" if value.verdict else ""
-                    cell = f"{with_interval(value)}{verdict}, {count(value.n, 'seed')}"
+                    cell = f"{with_interval(value, plain)}{verdict}, {count(value.n, 'seed')}"
+                except Missing:
+                    cell = "–"
                 line[SETTINGS[preset].capitalize()] = cell
             lines.append(line)
         what = "accuracy under attack" if table == "table4" else "test error"
         where = "" if home == paper.DATASETS[table] else f" on {home}, which is not the paper's data"
-        name = f"The paper's Table {table[-1]}, {paper.CAPTIONS[table]}"
-        caption = f"{name}: {what} in percent, ours with 95 % intervals{where}."
-        return table_of(pd.DataFrame(lines), caption, "numbers") + self.made(table)
-
-    def made(self, *tables: str) -> str:
-        """The small print: which command made a table, from how many records and commits."""
-        found = [r for r in self.facts.records if r["table"] in tables]
-        commits = sorted({commit_of(r["provenance"]) for r in found})
-        commits = commits[0] if len(commits) == 1 else f"{len(commits)} commits"
-        return f"\n:::{{div}} made-by\nMade by `make tables`, from {count(len(found), 'record')} of {commits}.\n:::\n"
-
-    @functools.cached_property
-    def cells(self) -> dict[tuple[str, str, str, str], list[dict]]:
-        """Records by table, preset, data set and row."""
-        return tables.by_cell(self.facts.records)
-
-    def runs(self) -> list[dict]:
-        """What each published row rests on and took, for the chapters on provenance and compute."""
-        machines, lines = [], []
-        for (table, preset, dataset, row), runs in self.cells.items():
-            made = [r["provenance"] for r in runs]
-            used = list(dict.fromkeys(map(machine_of, made)))
-            machines += [name for name in used if name not in machines]
-            mean = lambda values: sum(values) / len(values)  # noqa: E731
-            lines.append({
-                "table": table, "preset": preset, "dataset": dataset, "row": row, "runs": len(runs),
-                "seeds": ", ".join(str(r["seed"]) for r in runs), "error": plain(mean([error_of(r) for r in runs])),
-                "commits": ", ".join(sorted(set(map(commit_of, made)))),
-                "machines": {chr(65 + machines.index(name)): name for name in used},
-                "rollouts": mean([rollouts_of(r) for r in runs]) / 1e6,
-                "minutes": mean([p["wall_seconds"] for p in made]) / 60,
-                "attacks": mean([sum(p.get("attack_seconds", {}).values()) for p in made]) / 60,
-                "hours": sum(p["threads"] * p["wall_seconds"] for p in made) / 3600,
-            })  # fmt: skip
-        return lines
+        caption = f"{paper.CAPTIONS[table]}: {what} in percent, ours with 95 % intervals{where}."
+        made = [r["provenance"] for r in self.facts.records if r["table"] == table]
+        commits = set(map(commit_of, made))
+        of = commits.pop() if len(commits) == 1 else f"{len(commits)} commits"
+        stamp = f"\n:::{{div}} made-by\nMade by `make tables`, from {count(len(made), 'record')} of {of}.\n:::\n"
+        return table_of(pd.DataFrame(lines), f"The paper's Table {table[-1]}, {caption}", "numbers") + stamp
 
     # ---- The ledger
 
-    @functools.cached_property
-    def differences(self) -> list[tuple[str, str, Value]]:
-        """What each reading does to the row that it changes: (ledger code, words, error under it minus ours)."""
-        made = []
-        for (table, preset, _, row), runs in self.cells.items():
-            base, _, name = row.partition("@")
-            ours = self.cells.get((table, preset, paper.DATASETS[table], base))
-            if name not in READINGS or not ours or preset != ("paper" if table == "table2" else "strong"):
-                continue
-            seeds = {r["seed"] for r in runs} & {r["seed"] for r in ours}
-            if seeds:
-                both = (records.wrong([r for r in group if r["seed"] in seeds]) for group in (runs, ours))
-                found = statistics.paired_difference(*both)
-                made.append((READINGS[name].ledger, f"{READINGS[name].label} (`{base}`)",
-                             Value(found.mean, found.low, found.high, found.n)))  # fmt: skip
-        return made
-
     def measured(self, code: str, where: str = "") -> str:
         """The measured sensitivity of one decision, or where it is tested, for a cell of the ledger."""
-        mine = [f"{words}: {with_interval(v, signed)}" for ledger, words, v in self.differences if ledger == code]
+        mine = [f"{words}: {with_interval(found)}" for ledger, words, found in self.facts.differences if ledger == code]
         return "<br>".join([*mine, where] if where else mine) or NOT_YET
 
     def ledger_summary(self) -> str:
@@ -200,136 +207,55 @@ class Pages(Book):
         open_ones = sum(self.measured(code) == NOT_YET for code in codes)
         return f"{len(codes)} are listed here; {len(codes) - open_ones} of them have a measured alternative."
 
-    # ---- Other people's numbers, recipes, speed
+    # ---- Other people's numbers, bugs, figures
 
     def alike(self, table: str, row: str, way: str) -> str:
         """Our error in percent under a rival's conditions, at strong settings: `way` is a metric of the records."""
-        wanted = (table, "strong", row)
-        found = [r["metrics"] for r in self.facts.records if (r["table"], r["preset"], r["row"]) == wanted]
-        values = [metrics[way] for metrics in found if way in metrics]
-        return plain(sum(values) / len(values)) if values else NOT_YET
+        try:
+            return plain(self.facts.metrics(table, "strong", row, way))
+        except Missing:
+            return NOT_YET
 
     def mutants(self) -> list[dict]:
         """Which bug is noticed by which test; the one that is named after the bug stands for all that fail."""
-        lines = read_json(self.facts.results / "mutants.json") or {"mutants": []}
-        for line in lines["mutants"]:
+        lines = read_json(self.facts.results / "mutants.json")["mutants"]
+        for line in lines:
             own = f"test_{line['bug'][0]}{line['bug'][1:]:0>2}_"
-            line["caught_by"] = sorted(line["caught_by"], key=lambda name, own=own: not name.startswith(own))
-        return lines["mutants"]
-
-    # ---- Figures
+            line["caught_by"].sort(key=lambda name, own=own: not name.startswith(own))
+        return lines
 
     def figure(self, name: str, alt: str, caption: str) -> str:
-        """Draw one of FIGURES_OF into the generated files and show it."""
+        """Draw a figure into the generated files and show it."""
         draw(name, self.facts, GENERATED / "figures" / f"{name}.svg")
         options = f":name: figure-{name}\n:alt: {alt}\n:width: 100%"
         return f"```{{figure}} _generated/figures/{name}.svg\n{options}\n{caption}\n```"
 
 
-def draw(name: str, facts, path: Path) -> None:
+def draw(name: str, facts: Facts, path: Path) -> None:
     """One figure as an SVG file that does not change when the numbers do not."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    from . import plotting
-
+    plt.switch_backend("agg")
     plotting.use_style()
-    made = {"ladder": lambda: plotting.ladder(facts.frame("recipe_ladder")),
-            "canvas-cost": lambda: plotting.canvas_cost(facts.bench["canvas"]),
-            "effects": lambda: plotting.effects(facts.frame("claims").query("claim in ('C3', 'C4')")),
-            }[name]()  # fmt: skip
+    if name == "ladder":
+        made = plotting.ladder(facts.frame("recipe_ladder"))
+    elif name == "canvas-cost":
+        made = plotting.canvas_cost(facts.bench["canvas"])
+    else:
+        made = plotting.effects(facts.frame("claims").query("claim in ('C3', 'C4')"))
     write_atomically(path, lambda temporary: made.figure.savefig(temporary, format="svg", metadata={"Date": None}))
     plt.close(made.figure)
 
 
-WIDTH, LINE = 300, 18  # of the scoreboard's pictures
+# ---- What notebooks and `make` call
 
 
-def along(share: float) -> float:
-    """Where a share of the claimed effect lies in a picture of the scoreboard."""
-    return round(WIDTH / 2 * (1 + 0.96 * min(max(share, -SPAN), SPAN) / SPAN), 1)
+def say(name: str, **values):
+    """The text of `book/chapters/parts/<name>.md` for a notebook, its findings checked against the records."""
+    from IPython.display import Markdown
 
-
-def svg(inside: str, words: str, height: int) -> str:
-    size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
-    return f'<svg class="strip" {size} role="img" aria-label="{words}">{inside}</svg>'
-
-
-def strip(marks: list[tuple[str, Value]]) -> str:
-    """Effects as shares of the claimed one: a mark and an interval for each preset, an arrow where it lies outside."""
-    height = LINE * len(marks)
-    inside = "".join(f'<line class="{name}" x1="{along(at)}" x2="{along(at)}" y1="0" y2="{height}"/>'
-                     for name, at in (("zero", 0), ("one", 1)))  # fmt: skip
-    words = []
-    for i, (preset, found) in enumerate(marks):
-        y, share = LINE * (i + 0.5), found.mean / found.paper
-        low, high = (along(end / found.paper) for end in (found.low, found.high))
-        x = along(share)
-        if abs(share) > SPAN:
-            base = x + (10 if share < 0 else -10)
-            mark = f'<polygon points="{x},{y} {base},{y - 6} {base},{y + 6}"/>'
-        elif preset == "paper":
-            mark = f'<circle cx="{x}" cy="{y}" r="5"/>'
-        else:
-            mark = f'<rect x="{x - 4.5}" y="{y - 4.5}" width="9" height="9"/>'
-        kind = found.verdict.replace(" ", "-")
-        inside += f'<g class="{kind}"><line x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>{mark}</g>'
-        words.append(f"{SETTINGS[preset]}: {share:.2f} times the claimed effect")
-    return svg(inside, "; ".join(words), height)
-
-
-AXIS = svg("".join(f'<text x="{along(at)}" y="13" text-anchor="middle">{text}</text>' for at, text in
-                   ((-2, "−2 ×"), (-1, "−1 ×"), (0, "0"), (1, "1 ×"), (2, "2 ×"))), "shares of the claimed effect",
-                   LINE)  # fmt: skip
-
-
-def table_of(frame: pd.DataFrame, caption: str, look: str, widths: str = "") -> str:
-    """A Markdown table with a caption. look: the class that the style sheet knows; widths: of the columns."""
-    cells = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
-    lines = "\n".join("| " + " | ".join(line) + " |" for line in cells)
-    widths = f":widths: {widths}\n" if widths else ""
-    return f"```{{table}} {caption}\n:class: {look}\n{widths}\n{lines}\n```\n"
-
-
-def error_of(record: dict) -> float:
-    """Its main number, in percent."""
-    metrics = record["metrics"]
-    return metrics.get("test_error", metrics.get("robust_accuracy"))
-
-
-def rollouts_of(record: dict) -> float:
-    """Images read in training; old records count epochs."""
-    made = record["provenance"]
-    return made.get("rollouts") or len(record["curves"]["val_error"]) * record["dataset"]["sizes"]["train"]
-
-
-def commit_of(state: dict) -> str:
-    """The commit that something was made with; a dagger where the library had been edited."""
-    return f"`{state['git_commit'][:8]}`" + ("\u00a0†" if state["dirty"] else "")
-
-
-def machine_of(made: dict) -> str:
-    return f"{made['processor']}, {count(made['threads'], 'thread')}, Python {made['python']}, torch {made['torch']}"
-
-
-def write(path: Path, text: str) -> None:
-    """Unchanged files keep their date, so that unchanged pages are not built again."""
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def write_pages() -> Pages:
-    """Fill `book/` from the templates. Raises UramError where records contradict a sentence."""
     pages = Pages()
-    for template in sorted(CHAPTERS.glob("*.md")):
-        text = pages.render(template.name)
-        made_from = template.relative_to(ROOT)
-        write(BOOK / template.name, f"% Made by `make book` from {made_from}: edit that file.\n\n{text}")
-    live.write_script(GENERATED / "static")
+    text = pages.render(f"parts/{name}.md", **values)
     pages.check()
-    return pages
+    return Markdown(text)
 
 
 def show(tool: str, *arguments):
@@ -339,9 +265,22 @@ def show(tool: str, *arguments):
     return Markdown(getattr(Pages(), tool)(*arguments))
 
 
+def write_pages() -> None:
+    """Fill `book/` from the templates. Raises UramError where records contradict a sentence."""
+    pages = Pages()
+    for template in sorted(CHAPTERS.glob("*.md")):
+        text = pages.render(template.name)
+        made_from = template.relative_to(ROOT)
+        write(BOOK / template.name, f"% Made by `make book` from {made_from}: edit that file.\n\n{text}")
+    live.write_script(GENERATED / "static")
+    pages.check()
+    for line in pages.left_out:
+        print(f"left out for want of records: {line}")
+
+
 def write_readme() -> None:
     """Renew the README's block and its picture, and what pages say of published models."""
-    looks.write()
+    looks.write_looks()
     pages = Pages(marked=False)
     text = pages.render("parts/readme.md")
     pages.check()
@@ -358,12 +297,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m uram_book.pages", description="Fill the book's templates.")
     parser.add_argument("--readme", action="store_true", help="renew the README's table instead")
     options = parser.parse_args(words)
-    return exit_status(write_readme if options.readme else report)
-
-
-def report() -> None:
-    for line in write_pages().left_out:
-        print(f"left out for want of records: {line}")
+    return exit_status(write_readme if options.readme else write_pages)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def pages() -> list[str]:
 
 def anchor(page: str, place: str = "") -> str:
     """The name of a page, or of a place on it, in the one page."""
-    return "--".join(filter(None, (page.replace("/", "-"), place)))
+    return f"{page.replace('/', '-')}{'--' * bool(place)}{place}"
 
 
 def article(page: str, source: str, names: list[str]) -> str:
@@ -61,9 +61,9 @@ def one_page(built: Path = BUILT) -> str:
     sheets = "\n".join(dict.fromkeys(re.findall(r'<link [^>]*?href="[^"]+\.css[^"]*"[^>]*>', first)))
     scripts = re.findall(r"<script>window\.MathJax.*?</script>|<script[^>]*mathjax[^>]*></script>", first)
     articles = "\n".join(article(name, source, names) for name, source in sources.items())
-    return (f'<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>URAM, replicated'
-            f"</title>{sheets}<style>{STYLE}</style>{''.join(scripts)}</head>"
-            f"<body>{articles}</body></html>")  # fmt: skip
+    head = f"<title>URAM, replicated</title>{sheets}<style>{STYLE}</style>{''.join(scripts)}"
+    start = '<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8">'
+    return f"{start}{head}</head><body>{articles}</body></html>"
 
 
 def write_pdf(built: Path = BUILT, path: Path = PDF) -> None:
@@ -75,22 +75,16 @@ def write_pdf(built: Path = BUILT, path: Path = PDF) -> None:
         raise UramError("the book is not built yet: make book")
     page = built / "book" / "whole.html"
     page.write_text(one_page(built), encoding="utf-8")
-    try:
+
+    def print_to(temporary: Path) -> None:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+            places = (f"--user-data-dir={profile}", f"--print-to-pdf={temporary}", page.as_uri())
+            ran = subprocess.run([browser, *OPTIONS, *places], capture_output=True, text=True, timeout=900)
+        if ran.returncode or not temporary.stat().st_size:
+            raise UramError(f"{browser} printed nothing: {ran.stderr.strip()[-500:]}")
 
-            def print_to(temporary: Path) -> None:
-                command = [
-                    browser,
-                    *OPTIONS,
-                    f"--user-data-dir={profile}",
-                    f"--print-to-pdf={temporary}",
-                    page.as_uri(),
-                ]
-                ran = subprocess.run(command, capture_output=True, text=True, timeout=900)
-                if ran.returncode or not temporary.stat().st_size:
-                    raise UramError(f"{browser} printed nothing: {ran.stderr.strip()[-500:]}")
-
-            write_atomically(path, print_to)
+    try:
+        write_atomically(path, print_to)
     finally:
         page.unlink()
     print(relative(path))

@@ -1,0 +1,260 @@
+"""Rows compared with rows, paired by seed and test image: the claims, the readings, the factorial of the ideas."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from uram_lib import data, paper
+from uram_lib.config import Config
+from uram_lib.experiments import PRESETS, READINGS, experiment
+from uram_lib.records import dataset_name, wrong
+
+from . import statistics
+from .statistics import Estimate
+
+CLAIM_COLUMNS = ["claim", "part", "preset", "source", "statement", "paper_effect", "our_effect", "ci_low", "ci_high",
+                 "n_pairs", "verdict", "evidence"]  # fmt: skip
+READING_COLUMNS = ["effect", "reading", "budget", "n_pairs", "effect_mean", "ci_low", "ci_high", "paper_effect", "note"]
+# A table's own data set, and what stands in for it.
+HOMES = {table: (own, *data.STAND_INS.get(own, ())) for table, own in paper.DATASETS.items()}
+# P-value of Bartlett's test below which standard deviations are not pooled. Where readings spread alike this costs
+# little; where one of ten spreads five times as widely, its interval covers in 85 % of simulations, at 0.01 in 69 %.
+UNLIKE = 0.2
+EARLY = 7  # the epoch of the short budget at paper settings
+# The paper's effects on Table 2 at 6 glimpses: (row with, row without).
+EFFECTS = {
+    "top-down": ("ours-6", "ram-6"),
+    "entropy": ("ours-6-entropy", "ours-6"),
+    "context": ("ours-6-entropy-context", "ours-6-entropy"),
+    "all": ("ours-6-entropy-context", "ram-6"),
+}
+MAIN = "main reading"
+
+
+def by_cell(records: list[dict], table: str | None = None) -> dict[tuple[str, str, str, str], list[dict]]:
+    """Records, all or those of one table, grouped by (table, preset, data set, row); each group ordered by seed."""
+    cell = lambda r: (r["table"], r["preset"], dataset_name(r), r["row"])  # noqa: E731
+    found = sorted((r for r in records if table in (None, r["table"])), key=lambda r: (*cell(r), r["seed"]))
+    return {key: list(group) for key, group in itertools.groupby(found, cell)}
+
+
+def outcomes(records: list[dict]) -> np.ndarray:
+    """(seeds, images): shares of wrong answers, or of right ones where the metric is an accuracy."""
+    return wrong(records) if paper.metric(records[0]["table"]) == "error" else 1 - wrong(records)
+
+
+def hang_on_start(records: list[dict]) -> np.ndarray:
+    """(seeds, images): 1 where the image was read rightly from some start locations and wrongly from others."""
+    shares = wrong(records)
+    return ((shares > 0) & (shares < 1)).astype(float)
+
+
+def published_on(table: str, cells: Iterable[tuple[str, str, str, str]], preset: str | None = None) -> str:
+    """The data set that a table is published on, at a preset or at any: the paper's own, or else what stands in."""
+    present = {on for name, at, on, _ in cells if name == table and preset in (None, at)}
+    return next((name for name in HOMES[table] if name in present), paper.DATASETS[table])
+
+
+def in_common(*groups: list[dict]) -> list[list[dict]]:
+    """Each group's records of the seeds that all groups have."""
+    shared = set.intersection(*({r["seed"] for r in group} for group in groups))
+    return [[r for r in group if r["seed"] in shared] for group in groups]
+
+
+def compared(*groups: list[dict]) -> list[list[dict]]:
+    """Each group's records of the seeds that all groups have; none where rows were trained unlike in more than their
+    experiments are. While a table is trained anew, an old row would else be compared with a new one."""
+    groups = in_common(*groups)
+    if not groups[0]:
+        return groups
+    firsts = [group[0] for group in groups]
+    found = [dataclasses.asdict(Config.read(r["config"])) for r in firsts]
+    meant = [dataclasses.asdict(experiment(r["table"], r["row"], r["preset"], dataset_name(r)).config) for r in firsts]
+    differing = lambda of: {name for name in of[0] if any(one[name] != of[0][name] for one in of)}  # noqa: E731
+    return groups if differing(found) <= differing(meant) else [[] for _ in groups]
+
+
+# ---- Claims
+
+# What a contrast may be measured in: of the records of one row (seeds, images) where it is paired by image, too, in
+# percent of them, or a value per seed.
+MEASURES = {
+    "outcome": outcomes,
+    "harm of clutter": outcomes,  # what the table's clutter adds over fewer pieces: the same digits at other places
+    "hang on the start": hang_on_start,
+    # In percent of the patches that the policy chose, so without the start; records hold means over images.
+    "blank patches": lambda group: [np.mean(r["metrics"]["blank_patch_percent"][1:]) for r in group],
+    "spread over seeds": lambda group: [r["metrics"]["test_error"] for r in group],
+}
+
+
+def difference(measure: str, better: list[dict], worse: list[dict], *fewer: list[dict]) -> Estimate | None:
+    """The measure of the better row minus that of the worse; of a spread its change in percent. fewer: for the harm of
+    clutter, their records on fewer pieces. None where there are too few pairs to tell."""
+    if not better:
+        return None
+    ours, theirs, *before = map(MEASURES[measure], (better, worse, *fewer))
+    if before:
+        ours, theirs = ours - before[0], theirs - before[1]
+    if np.ndim(ours) == 2:
+        return statistics.paired_difference(ours, theirs)
+    if len(ours) < 2:
+        return None
+    if measure == "spread over seeds":
+        return statistics.spread_change(ours, theirs) if np.ptp(theirs) > 0 else None
+    return statistics.t_interval(np.subtract(ours, theirs))
+
+
+def claims(records: list[dict], bench: dict | None = None) -> pd.DataFrame:
+    """One line per part of a claim and preset that published records on the paper's data set, or on a copy that `part`
+    then names, bear on; `CLAIM_COLUMNS`. bench: of `make bench`, for costs.
+
+    Effects are `better` minus `worse`, in percentage points (a change of spread is in percent, a cost an exponent).
+    Where the paper gives no number to compare with, `paper_effect` is empty and the verdict rests on the sign. Where
+    there are records on generated data alone, which `evidence` names, the verdict is `not testable here`.
+    """
+    cells, lines = by_cell(records), []
+    for claim in paper.CLAIMS:
+        for contrast in claim.contrasts:
+            if contrast.measure.startswith("cost of "):
+                found = [growth(contrast, bench)] if bench else []
+            else:
+                found = [judged(contrast, preset, cells) for preset in PRESETS]
+            shared = {"claim": claim.claim, "statement": claim.statement, "source": contrast.source}
+            lines += [shared | line for line in found if line]
+    return pd.DataFrame(lines, columns=CLAIM_COLUMNS)
+
+
+def verdict_line(part: str, preset: str, ours: Estimate, verdict: str, evidence: str, reported=None) -> dict:
+    return {"part": part, "preset": preset, "paper_effect": reported, "our_effect": ours.mean, "ci_low": ours.low,
+            "ci_high": ours.high, "n_pairs": ours.n, "verdict": verdict, "evidence": evidence}  # fmt: skip
+
+
+def growth(contrast: paper.Contrast, bench: dict) -> dict:
+    """How a cost grows with the number of pixels: the effect is an exponent, and what is counted are canvas sizes."""
+    lines, key = bench["canvas"], contrast.measure.removeprefix("cost of ")
+    ours = statistics.exponent([line["side_px"] ** 2 for line in lines], [line[key] for line in lines])
+    verdict = statistics.direction_verdict(ours, statistics.FLAT)
+    return verdict_line(contrast.part, "bench", ours, verdict, "results/bench.json")
+
+
+def judged(contrast: paper.Contrast, preset: str, cells: dict) -> dict | None:
+    """One contrast at one preset, or None where the records do not tell."""
+    table, rows = contrast.table, [contrast.better, contrast.worse]
+    main = published_on(table, cells, preset)
+    # RAM's protocol has 8 pieces where Table 2 has 10 (ledger F1).
+    fewer = [f"{row}@8-pieces" for row in rows] if contrast.measure == "harm of clutter" else []
+    groups = compared(*(cells.get((table, preset, canvases_of(row, main), row), []) for row in rows + fewer))
+    ours = difference(contrast.measure, *groups)
+    if ours is None:
+        return None
+    reported, verdict = None, statistics.direction_verdict(ours)
+    if contrast.measure == "outcome":
+        reported = round(paper.row(table, contrast.better).value - paper.row(table, contrast.worse).value, 4)
+        verdict = statistics.claim_verdict(ours, reported)
+    if main not in (paper.DATASETS[table], *data.COPIES):
+        verdict = "not testable here"
+    part = f"{contrast.part}, {data.about(main).title}" if main in data.COPIES else contrast.part
+    evidence = f"results/runs/{table}/{preset}/{main}/{{{contrast.worse},{contrast.better}}}"
+    if table == "table4":  # which attacks broke the most images
+        for row in rows[::-1]:
+            names = sorted({r["metrics"]["decided_by"] for r in cells[table, preset, main, row]})
+            evidence += f"; {row} broken most by {' or '.join(names)}"
+    return verdict_line(part, preset, ours, verdict, evidence, reported)
+
+
+# ---- Readings
+
+
+def canvases_of(row: str, own: str) -> str:
+    """The data set that a row is tested on: its reading's, or `own`."""
+    reading = READINGS.get(row.partition("@")[2])
+    return reading.changes.get("dataset", own) if reading else own
+
+
+def cells_of_table2(records: list[dict]) -> dict[tuple[str, str], list[dict]]:
+    """(preset, row) -> records on the table's own canvases, or on those of the row's reading: others do not count."""
+    own = paper.DATASETS["table2"]
+    return {(at, row): group for (_, at, on, row), group in by_cell(records, "table2").items()
+            if on == canvases_of(row, own)}  # fmt: skip
+
+
+def rows_under(reading: str, effect: str) -> tuple[str, str] | None:
+    """The two rows whose difference is `effect` under a reading, the reading's own row where it has one; None where it
+    leaves the row with the effect as it is. A start that is bounded and not chosen counts as a chooser's row."""
+    better, worse = EFFECTS[effect]
+    if reading == MAIN:
+        return better, worse
+    known = READINGS[reading]
+    if known.table != "table2":
+        return None
+    if effect == "top-down" and "start" in known.changes:  # what a perfect or blind chooser would gain
+        return f"ram-6@{reading}", worse
+    if better not in known.rows:  # a change of the row without alone says nothing of the effect
+        return None
+    # The row without is read alike as far as the reading says something of it: `early` pays a chooser that RAM lacks.
+    alike = [name for name, other in READINGS.items() if other.table == "table2" and worse in other.rows
+             and other.changes.items() <= known.changes.items()]  # fmt: skip
+    base = max(alike, key=lambda name: len(READINGS[name].changes), default="")
+    return f"{better}@{reading}", f"{worse}@{base}" if base else worse
+
+
+def readings(records: list[dict]) -> pd.DataFrame:
+    """One line per effect, reading and budget that records bear on, `READING_COLUMNS`, in points of error.
+
+    Intervals come from paired seeds with a standard deviation pooled over the readings of an effect and budget. The
+    budget `paper-7` is the validation error after epoch 7 of the same runs.
+    """
+    cells, lines = cells_of_table2(records), []
+    tested, early = (lambda r: r["metrics"]["test_error"]), (lambda r: r["curves"]["val_error"][EARLY - 1])
+    budgets = (("paper", "paper", tested), (f"paper-{EARLY}", "paper", early), ("strong", "strong", tested))
+    for effect, (budget, preset, error) in itertools.product(EFFECTS, budgets):
+        better, worse = (paper.row("table2", row).value for row in EFFECTS[effect])
+        differences = {}
+        for reading in (MAIN, *READINGS):
+            rows = rows_under(reading, effect)
+            groups = compared(*(cells.get((preset, row), []) for row in rows)) if rows else [[]]
+            if groups[0]:
+                differences[reading] = [error(a) - error(b) for a, b in zip(*groups, strict=True)]
+        if not any(len(values) > 1 for values in differences.values()):
+            continue
+        spread, freedom, alike = statistics.pooled_spread(list(differences.values()))
+        for reading, values in differences.items():
+            own = alike < UNLIKE and len(values) > 1  # readings that spread too differently to be pooled
+            shared = statistics.pooled_spread([values])[:2] if own else (spread, freedom)
+            found = statistics.pooled_interval(values, *shared)
+            note = "its own SD" if own else f"SD pooled over {len(differences)} readings"
+            note += f": {shared[0]:.2f}, {shared[1]} degrees of freedom; Bartlett p = {alike:.3f}"
+            note += "; validation error" if error is early else ""
+            interval = (found.n, found.mean, found.low, found.high)
+            lines.append((effect, reading, budget, *interval, round(better - worse, 4), note))
+    return pd.DataFrame(lines, columns=READING_COLUMNS)
+
+
+def factorial(records: list[dict], preset: str) -> pd.DataFrame:
+    """The eight combinations of top-down, entropy and context with 6 glimpses: error in percent with its interval, and
+    the main effect of each idea, the mean over the other two's four settings, paired by seed."""
+    cells = {row: group for (at, row), group in cells_of_table2(records).items() if at == preset}
+    factors, names, lines = ("top-down", "entropy", "context"), {}, []
+    for levels in itertools.product((False, True), repeat=3):
+        ideas = itertools.compress(factors[1:], levels[1:])
+        row = names[levels] = "-".join(("ours-6" if levels[0] else "ram-6", *ideas))
+        error = str(statistics.estimate(outcomes(cells[row]))) if row in cells else "not measured"
+        lines.append((row, *("yes" if on else "–" for on in levels), error))
+    for i, factor in enumerate(factors):
+        pairs = [(row, names[*levels[:i], False, *levels[i + 1 :]]) for levels, row in names.items() if levels[i]]
+        groups, error = compared(*(cells.get(row, []) for pair in pairs for row in pair)), "not measured"
+        if groups[0]:
+            shares = np.stack([outcomes(group) for group in groups])  # (2 pairs, seeds, images), with, without in turn
+            error = str(statistics.paired_difference(shares[::2].mean(0), shares[1::2].mean(0)))
+        lines.append((f"main effect of {factor}", "", "", "", error))
+    return with_header(pd.DataFrame(lines, columns=["row", *factors, "error (%)"]), "row")
+
+
+def with_header(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The frame with a column as its index. The column's name heads the index in the one row of headers; as the name of
+    the index, pandas would show it in a second."""
+    return frame.set_index(column).rename_axis(index=None, columns=column)
