@@ -227,6 +227,7 @@ NAMED = {
     # The probabilities of five sampled passes averaged.
     "averaged, RAM": (lambda facts: facts.metrics("table2", "paper", "ram-6", "test_error_monte_carlo"), _percent),
     "averaged, URAM": (lambda facts: facts.metrics("table2", "paper", "ours-6", "test_error_monte_carlo"), _percent),
+    "flat": (lambda _: statistics.FLAT, plain),
     "older rows": (lambda facts: len(tables.of_older_recipe(facts.records)), whole),
 }
 
