@@ -11,6 +11,7 @@ assumption: the same network without maxout and without the locally connected la
 """
 
 import functools
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -31,9 +32,8 @@ PIECES = 3  # of a maxout unit
 class Classifier(Model):
     """The layers `head`, each with ReLU, then one of 256 units with ReLU and one that gives the class logits."""
 
-    def __init__(self, image_shape: tuple[int, int, int], classes: int, head: list[nn.Module], values: int):
-        super().__init__()
-        self.image_shape = tuple(image_shape)
+    def __init__(self, config, image_shape: tuple[int, int, int], classes: int, head: list[nn.Module], values: int):
+        super().__init__(config, image_shape)
         self.layers = nn.Sequential(*head, nn.Linear(values, 256), nn.ReLU(), nn.Linear(256, classes))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -41,30 +41,29 @@ class Classifier(Model):
         return self.layers(images)
 
 
-def fully_connected(image_shape: tuple[int, int, int], classes: int) -> Classifier:
+def fully_connected(config, image_shape: tuple[int, int, int], classes: int) -> Classifier:
     """Two hidden layers of 256 ReLU units on the flattened image."""
-    channels, height, width = image_shape
-    head = [nn.Flatten(), nn.Linear(channels * height * width, 256), nn.ReLU()]
-    return Classifier(image_shape, classes, head, 256)
+    values = math.prod(image_shape)
+    return Classifier(config, image_shape, classes, [nn.Flatten(), nn.Linear(values, 256), nn.ReLU()], 256)
 
 
-def two_layer_cnn(image_shape: tuple[int, int, int], classes: int) -> Classifier:
+def two_layer_cnn(config, image_shape: tuple[int, int, int], classes: int) -> Classifier:
     """Two 5x5 convolutions (32, 64 filters), each with ReLU and 2x2 max pooling, then FC 256 (ledger I)."""
     channels, height, width = image_shape
     head = []
     for before, after in ((channels, 32), (32, 64)):
         head += [nn.Conv2d(before, after, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
-    return Classifier(image_shape, classes, [*head, nn.Flatten()], 64 * (height // 4) * (width // 4))
+    return Classifier(config, image_shape, classes, [*head, nn.Flatten()], 64 * (height // 4) * (width // 4))
 
 
-def five_layer_cnn(image_shape: tuple[int, int, int], classes: int) -> Classifier:
+def five_layer_cnn(config, image_shape: tuple[int, int, int], classes: int) -> Classifier:
     """Five 3x3 convolutions (32, 64, 64, 128, 128 filters) with ReLU, 2x2 max pooling after the first four, then
     FC 256 (ledger I). Images are at least 16 x 16."""
     channels, height, width = image_shape
     head = []
     for i, (before, after) in enumerate(pairwise((channels, 32, 64, 64, 128, 128))):
         head += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()] + [nn.MaxPool2d(2)] * (i < 4)
-    model = Classifier(image_shape, classes, [*head, nn.Flatten()], 128 * (height // 16) * (width // 16))
+    model = Classifier(config, image_shape, classes, [*head, nn.Flatten()], 128 * (height // 16) * (width // 16))
     return model.to(memory_format=torch.channels_last)  # which the activations take over: faster
 
 
@@ -126,13 +125,13 @@ class LocallyConnected(nn.Module):
 
 class ElevenLayerCNN(Model):
     """The network of Goodfellow et al. image_shape: (C, H, W), at least 16 x 16; classes: 11, ten digits and the end,
-    which the length takes care of here; width: share of the filters and units in every layer."""
+    which the length takes care of here."""
 
     maxout, local = True, True
 
-    def __init__(self, image_shape: tuple[int, int, int], classes: int, width: float = 1.0):
-        super().__init__()
-        self.image_shape = tuple(image_shape)
+    def __init__(self, config, image_shape: tuple[int, int, int], classes: int):
+        super().__init__(config, image_shape)
+        width = config.width
         counts = [image_shape[0], *(scaled(count, width) for count in FILTERS)]
         layers = []
         for i, (before, after) in enumerate(pairwise(counts)):
@@ -174,7 +173,7 @@ class ElevenLayerCNN(Model):
 
 
 class TenLayerCNN(ElevenLayerCNN):
-    """Eight convolutions and two fully connected layers. Arguments: of `ElevenLayerCNN`."""
+    """Eight convolutions and two fully connected layers."""
 
     maxout, local = False, False
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from .. import UramError, seeding
 
 GLIMPSE = HIDDEN = 256  # units of G_t and of H_t (appendix)
-FILTERS = ((5, 64), (3, 64), (3, 128))  # side and number of the appendix's convolutions for house numbers
 
 
 class Trajectory(NamedTuple):
@@ -40,10 +39,11 @@ class Reading(NamedTuple):
 
 class Model(nn.Module):
     """What training, testing and a reader ask of every model. Networks without glimpses need only `forward`, which
-    returns class logits (B, K); the others override what differs."""
+    returns class logits (B, K); the others override what differs. image_shape: (C, H, W) of the images it reads."""
 
-    image_shape: tuple[int, int, int]
-    """(C, H, W) of the images it reads."""
+    def __init__(self, config, image_shape: tuple[int, int, int]):
+        super().__init__()
+        self.config, self.image_shape = config, tuple(image_shape)
 
     def initialise(self, seed: int) -> "Model":
         """Draw the first weights, each layer's from its own named stream; returns the model."""
@@ -148,8 +148,8 @@ class GlimpseNetwork(nn.Module):
         self.combine = nn.Linear(2 * 128, GLIMPSE)
 
     def forward(self, patch: Tensor, location: Tensor) -> Tensor:
-        """patch: (B, F) standardised values; location: (B, 2). Returns the glimpse vector G_t, (B, 256)."""
-        h_g = F.relu(self.patch(patch))  # (B, 128)
+        """patch: (B, S, C, g, g) standardised values; location: (B, 2). Returns the glimpse vector G_t, (B, 256)."""
+        h_g = F.relu(self.patch(patch.flatten(1)))  # (B, 128)
         h_l = F.relu(self.location(location))  # (B, 128)
         return F.relu(self.combine(torch.cat((h_g, h_l), -1)))  # (B, 256)
 
@@ -182,7 +182,7 @@ class ReLUCore(nn.Module):
 
 
 class LSTMCore(nn.Module):
-    """f_h as one LSTM cell, as RAM used it for moving images; the state is (hidden, cell)."""
+    """f_h as one LSTM cell, as RAM used it for moving images; the state is (hidden, memory)."""
 
     def __init__(self, glimpse: int, hidden: int):
         super().__init__()
@@ -232,19 +232,6 @@ class HeConv2d(He, nn.Conv2d):
 
 class HeLinear(He, nn.Linear):
     """A fully connected layer before a ReLU."""
-
-
-def convolutions(channels: int, size: int, width: float) -> tuple[nn.Sequential, int]:
-    """The appendix's three convolutions, each with ReLU, for squares of (channels, size, size), and how many values
-    come out of them. Raises ValueError where the squares are too small."""
-    left = size - sum(side - 1 for side, _ in FILTERS)
-    if left < 1:
-        raise ValueError(f"three convolutions without padding need sides of at least {size - left + 1}, got {size}")
-    layers = []
-    for side, count in FILTERS:
-        layers += [HeConv2d(channels, scaled(count, width), side), nn.ReLU()]
-        channels = scaled(count, width)
-    return nn.Sequential(*layers, nn.Flatten()), channels * left**2
 
 
 def context_layers(hidden: int, classes: int, units: int = 256) -> nn.Sequential:

@@ -18,13 +18,13 @@ from .topdown import TopDown, TopDownOutcome, actions_to
 
 
 class Unified(Model):
-    """A `TopDown` and a `RAM` for the same images. centred: start in the centre of the chosen region, not at a uniform
-    place in it (ledger A7)."""
+    """A `TopDown` and a `RAM` for the same images. The start is the centre of the chosen region where the configuration
+    says so, else a uniform place in it (ledger A7)."""
 
-    def __init__(self, topdown: TopDown, ram: RAM, centred: bool = False):
-        super().__init__()
-        self.topdown, self.ram, self.centred = topdown, ram, centred
-        self.image_shape, self.glimpses = ram.image_shape, ram.glimpses
+    def __init__(self, config, image_shape: tuple[int, int, int], classes: int):
+        super().__init__(config, image_shape)
+        self.topdown = TopDown(image_shape, config.levels, config.regions, config.behaviour)
+        self.ram = RAM(config, image_shape, classes)
 
     def initialise(self, seed: int) -> "Unified":
         """Part by part: its RAM starts from the same weights as the plain RAM of the same seed."""
@@ -54,7 +54,7 @@ class Unified(Model):
     ) -> tuple[Trajectory, TopDownOutcome]:
         """What both parts do on images (B, C, H, W) in [0, 1]. draws: of `draws`; without `explore` and `noise` it is
         the policy of testing: arg max Q, then mean locations."""
-        within = 0.5 if self.centred else (draws["start"] + 1) / 2
+        within = 0.5 if self.config.region_start == "centre" else (draws["start"] + 1) / 2
         outcome = self.topdown(images, within, draws.get("explore"), draws.get("epsilon"))
         return self.ram.rollout(images, draws | {"start": outcome.start}, sigma), outcome
 
