@@ -168,7 +168,7 @@ def test_oracle04_one_step_on_the_hybrid_loss_raises_the_exact_reward_and_the_pr
 def test_hybrid_loss_is_the_weighted_sum_of_its_parts(small_ram, rollout_inputs, small_config, patch, first):
     """Eq. 14 as the ledger reads it (D2, D8, B8), each part computed here from the trajectory alone. An action's patch
     is the one that it leads to, or the one seen before it."""
-    model = small_ram(context=True, glimpses=4)
+    model = small_ram(context="attended", glimpses=4)
     images, start, noise, labels = rollout_inputs()
     seen = model(images, start, noise)
     config = small_config(beta2=0.3, entropy="literal", entropy_patch=patch, context="attended", each_step=0.7)

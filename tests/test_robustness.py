@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from uram_lib import records
 from uram_lib import robustness as rb
 from uram_lib.attacks import Under, fgsm, pgd
-from uram_lib.config import Protocol
+from uram_lib.config import Config, Protocol
 from uram_lib.data import Split
 from uram_lib.evaluation import Evaluation, draws_in_testing, stratified
 from uram_lib.models.layers import Model
 from uram_lib.models.vgg import VGG16, AttentiveVGG, RandomGlimpseVGG
 from uram_lib.robustness import EOT, LITERAL, NOISE, PGD, SQUARE, Attack, Target, evaluate_robustness, outcome
-from uram_lib.seeding import initialise, stream, stream_seed
+from uram_lib.seeding import stream, stream_seed
 
 SHAPE = (2, 4, 4)
 TRANSFER = "transfer from vgg16-pgd"
@@ -35,7 +35,7 @@ class Linear(Model):
     """Logits (-m, m) with m = w (x - 1/2); `features.std` is where a network of VGG16 keeps that of its images."""
 
     def __init__(self, seed: int):
-        super().__init__()
+        super().__init__(None, SHAPE)
         self.weight = nn.Parameter(torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed)))
         self.features = nn.Module()
         self.features.register_buffer("std", torch.full((2, 1, 1), 0.2))
@@ -151,7 +151,7 @@ def test_images_are_classified_in_evaluation_mode():
 
     class Dropping(Model):
         def __init__(self):
-            super().__init__()
+            super().__init__(None, SHAPE)
             self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(1.0))
 
         def forward(self, images: Tensor) -> Tensor:
@@ -164,7 +164,8 @@ def test_images_are_classified_in_evaluation_mode():
 
 def slim(kind=AttentiveVGG, seed: int = 0) -> Model:
     """A slim network whose running statistics are those of noise, so that it tells images apart."""
-    model = initialise(kind((3, 32, 32), 5, glimpses=3, sigma=0.15, width=1 / 32), seed)
+    config = Config("digits", "vgg16", 1, glimpses=3, patch_size=12, scales=1, width=1 / 32)
+    model = kind(config, (3, 32, 32), 5).initialise(seed)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = 1.0
@@ -185,7 +186,7 @@ def noise_images(model: Model) -> Split:
 @pytest.mark.parametrize("kind", [AttentiveVGG, RandomGlimpseVGG])
 def test_the_worst_case_is_below_every_attack(kind):
     model = slim(kind)
-    source = initialise(VGG16((3, 32, 32), 5, 1 / 32), 1).eval()
+    source = VGG16(model.config, (3, 32, 32), 5).initialise(1).eval()
     found = evaluate_robustness(model, noise_images(model), TINY, {"vgg16-pgd": source})
     white = [LITERAL, rb.FULL_STEPS, PGD, rb.MARGIN, rb.FEATURES, rb.LOCATIONS, EOT, rb.EOT_MARGIN]
     assert found.names == [*white, TRANSFER, SQUARE, NOISE] and len(found.worst) == 12

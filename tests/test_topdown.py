@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from uram_lib.config import Config
 from uram_lib.glimpse import location_to_pixel, pixel_to_location
-from uram_lib.models import RAM, TopDown, Unified
+from uram_lib.models import TopDown, Unified
 from uram_lib.models.topdown import (
     QNetwork,
     TopDownOutcome,
@@ -37,8 +37,8 @@ def top_down(levels: int = 1, seed: int = 0, shape=(3, HEIGHT, WIDTH), **others)
 
 
 def unified(levels: int = 1) -> Unified:
-    ram = RAM((3, HEIGHT, WIDTH), 11, glimpses=3, patch_size=5, scales=2, sigma=0.15, hidden=32, context=True)
-    return Unified(top_down(levels), ram.initialise(0).double())
+    config = Config("digits", "unified", 1, glimpses=3, patch_size=5, scales=2, context="attended", levels=levels)
+    return Unified(config, (3, HEIGHT, WIDTH), 11).initialise(0).double()
 
 
 def inputs(levels: int = 1, batch: int = 7) -> tuple[list, torch.Tensor]:

@@ -7,6 +7,7 @@ and standard normal noise), so a rollout is a plain function of its inputs.
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Normal
 
 from .. import UramError
 from ..glimpse import GlimpseSensor, binary_entropy_of_patch, pixel_to_location
@@ -66,8 +67,7 @@ class RAM(Model):
         return found
 
     def rollout(self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None, **paths) -> Trajectory:
-        drawn = {name: draws.get(name) for name in ("start", "noise", "hidden")}
-        return self(images, **drawn, sigma=sigma, **paths)
+        return self(images, draws.get("start"), draws.get("noise"), sigma, draws.get("hidden"), **paths)
 
     def loss(self, images: Tensor, labels: Tensor, draws: dict[str, Tensor], config) -> tuple[Tensor, dict]:
         return hybrid_loss(self.rollout(images, draws, config.sigma), labels, self.context_network, config)
@@ -147,7 +147,7 @@ class RAM(Model):
 
     def log_prob(self, samples: Tensor, means: Tensor, sigma: float) -> Tensor:
         """log N(l_t; mean_t, sigma^2 I), summed over x and y: (B, A), from samples and means (B, A, 2)."""
-        return torch.distributions.Normal(means, sigma, validate_args=False).log_prob(samples).sum(-1)
+        return Normal(means, sigma, validate_args=False).log_prob(samples).sum(-1)
 
 
 def start_location(where: str, uniform: Tensor, centres: Tensor | None, height: int, width: int) -> Tensor:

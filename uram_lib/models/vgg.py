@@ -137,7 +137,7 @@ class AttentiveVGG(RAM):
         super().calibrate(images, locations)
         self.features.calibrate(images)
 
-    def forward(self, images: Tensor, start: Tensor, *given, features_only: bool = False, **others) -> Trajectory:
+    def forward(self, images: Tensor, start: Tensor, *given, features_only: bool = False, **paths) -> Trajectory:
         """images: (B, C, 32, 32) in [0, 1]; other arguments: as `RAM` takes them, those of S rollouts per image,
         (S * B, ...), the first B of the first rollouts. All of an image's share its features.
 
@@ -147,7 +147,7 @@ class AttentiveVGG(RAM):
         """
         rollouts = len(start) // len(images)  # S
         seen = (images.detach() if features_only else images).repeat(rollouts, 1, 1, 1)  # (S * B, C, 32, 32)
-        trajectory = super().forward(seen, start, *given, **others)
+        trajectory = super().forward(seen, start, *given, **paths)
         from_features = self.feature_classifier(self.features(images)).repeat(rollouts, 1)  # (S * B, K)
         return trajectory._replace(class_logits=trajectory.class_logits + from_features[:, None])  # (S * B, T, K)
 
@@ -169,11 +169,11 @@ class RandomGlimpseVGG(AttentiveVGG):
         """Always sampled: there is no mean policy to test it by (ledger B7)."""
         return super().draws(count, streams, centres, True, epsilon)
 
-    def forward(self, images: Tensor, start: Tensor, noise: Tensor, sigma: float | None = None, **others) -> Trajectory:
+    def forward(self, images: Tensor, start: Tensor, noise: Tensor, sigma=None, *given, **paths) -> Trajectory:
         """As `AttentiveVGG`, but `noise`, (B, T - 1, 2) standard normal, is what the uniform locations are made of."""
         sigma = self.sigma if sigma is None else sigma
         # 2 Phi(noise) - 1 is uniform on (-1, 1); RAM multiplies by sigma and adds the mean, 0.
-        return super().forward(images, start, torch.erf(noise / math.sqrt(2)) / sigma, sigma, **others)
+        return super().forward(images, start, torch.erf(noise / math.sqrt(2)) / sigma, sigma, *given, **paths)
 
     def locate(self, hidden: Tensor) -> Tensor:
         return hidden.new_zeros(len(hidden), 2)
