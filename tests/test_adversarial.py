@@ -37,8 +37,8 @@ def watched(monkeypatch):
     given, made = [], []
 
     def look(real):
-        def attack(model, images, labels, *sizes, generator=None):
-            found = real(model, images, labels, *sizes, generator=generator)
+        def attack(model, images, labels, *sizes, generator=None, **steps):
+            found = real(model, images, labels, *sizes, generator=generator, **steps)
             if generator is not None:
                 given.append((images.clone(), labels.clone(), generator.initial_seed()))
                 made.append(found)

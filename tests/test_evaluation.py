@@ -38,7 +38,7 @@ def test_uniform_start_covers_the_image():
 def test_evaluation_counts_every_image_once_whatever_the_batches(ram, digits):
     """The training split has more images than a batch; the truth is one pass over all of them at once."""
     split = digits.train
-    assert len(split) > 2 * BATCH["cpu"] and len(split) % BATCH["cpu"]
+    assert len(split) > 2 * BATCH and len(split) % BATCH
     found = evaluate(ram, split, start_seeds=2)
     assert found.correct.shape == (2, len(split)) and found.sampled_correct is None
     for k in (0, 1):

@@ -196,12 +196,6 @@ def test_an_attack_may_ask_for_the_gradient_in_the_location(generator):
     assert torch.autograd.gradcheck(look, location, eps=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("size, scales", [(0, 1), (8, 0), (-1, 1)])
-def test_sensor_refuses_impossible_sizes(size, scales):
-    with pytest.raises(ValueError, match=f"size={size}, scales={scales}"):
-        GlimpseSensor(size, scales)
-
-
 @given(lit=st.integers(0, 64), seed=st.integers(0, 2**31))
 def test_oracle06_entropy_agrees_with_scipy(lit, seed):
     """Independent truth: scipy's entropy of the two shares, in bits, wherever the lit pixels lie."""

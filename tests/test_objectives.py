@@ -286,8 +286,8 @@ def test_T06_two_rollouts_of_an_image_count_each_with_its_own_reward(small_ram, 
     ({"rewards": torch.zeros(3, 1)}, "shapes differ"),
     ({"baselines": torch.zeros(3)}, "shapes differ"),
     ({"entropy": "sum", "patch_entropies": torch.ones(3, 3)}, "'sum'; one of: none, literal, intent, constant"),
-    ({"entropy": "literal"}, "patch entropies must be of shape .*got None"),
-    ({"entropy": "intent", "patch_entropies": torch.ones(3)}, r"patch entropies must be of .*3, 3\), got \(3,\)"),
+    ({"entropy": "literal"}, "shapes differ: .*None"),
+    ({"entropy": "intent", "patch_entropies": torch.ones(3)}, "shapes differ"),
 ])  # fmt: skip
 def test_T05_what_would_broadcast_over_actions_is_refused(changes, message):
     """Three images and three actions: a wrong shape would fit."""

@@ -8,13 +8,11 @@ upper layer's state, so that knowledge of the whole image guides the eye and doe
 
 What neither the paper nor its appendix says, and how it is read here:
 
-- each image is standardised by its own mean and deviation, as its brightness and contrast are the photograph's; this
-  happens after cropping, so what lies outside the image is black, not grey;
+- each image is standardised by its own mean and deviation, as its brightness and contrast are the photograph's;
 - convolutions without padding, as nothing else makes 12 x 12 values smaller where there is no pooling;
 - 1024 units in the fully connected layer behind them, and G = G_img + G_loc as in §4.2 (DRAM multiplies the two);
 - the coarse image is the whole image averaged down to the size of a patch, and the start network has convolutions like
-  those of the glimpse network and one fully connected layer for the upper layer's hidden state and memory;
-- location, baseline and classes are linear maps of their layer's state, as in RAM, the location's bounded by tanh.
+  those of the glimpse network and one fully connected layer for the upper layer's hidden state and memory.
 """
 
 import torch
@@ -23,7 +21,7 @@ from torch import Tensor, nn
 
 from ..data import PLACES, TERMINAL
 from ..objectives import number_loss
-from .layers import HeConv2d, HeLinear, LSTMCore, Trajectory, context_layers, scaled
+from .layers import Draws, HeConv2d, HeLinear, LSTMCore, Trajectory, context_layers, scaled
 from .ram import RAM
 
 GLIMPSE, HIDDEN, CONTEXT = 1024, 512, 256  # units of G, of each LSTM layer (appendix) and of f_c (ledger K4)
@@ -103,7 +101,7 @@ class DRAM(RAM):
     def calibrate(self, images: Tensor, locations: Tensor) -> None:
         """Nothing to measure: each image is standardised by itself."""
 
-    def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> dict[str, Tensor]:
+    def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> Draws:
         """`noise`: (B, T, 2) standard normal, where locations are sampled; else nothing, as it chooses its start."""
         if not sampled:
             return {}
@@ -122,7 +120,7 @@ class DRAM(RAM):
     def follow(self, hidden: Tensor, chooser: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         return self.location_core(hidden, chooser)[1]
 
-    def loss(self, images: Tensor, labels: Tensor, draws: dict[str, Tensor], config) -> tuple[Tensor, dict]:
+    def loss(self, images: Tensor, labels: Tensor, draws: Draws, config) -> tuple[Tensor, dict]:
         """labels: (B, n + 1); only as many glimpses are made as n digits and their end need."""
         noise = draws["noise"][:, : labels.shape[1] * (self.glimpses // PLACES)]
         return number_loss(self.rollout(images, {"noise": noise}, config.sigma), labels, self.context_network, config)

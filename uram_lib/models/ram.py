@@ -12,7 +12,7 @@ from torch.distributions import Normal
 from .. import UramError
 from ..glimpse import GlimpseSensor, binary_entropy_of_patch, pixel_to_location
 from ..objectives import hybrid_loss
-from .layers import CORES, GLIMPSE, HIDDEN, GlimpseNetwork, Model, Trajectory, context_layers
+from .layers import CORES, GLIMPSE, HIDDEN, Draws, GlimpseNetwork, Model, Trajectory, context_layers
 from .topdown import actions_to, place_within, rectangle
 
 
@@ -54,7 +54,7 @@ class RAM(Model):
             self.patch_mean.copy_(patch.mean((0, 2, 3, 4)).view(-1, 1, 1, 1))
             self.patch_std.copy_(patch.std((0, 2, 3, 4)).clamp_min(1e-3).view(-1, 1, 1, 1))
 
-    def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> dict[str, Tensor]:
+    def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> Draws:
         """`start`: (B, 2), L_0; `noise`: (B, A, 2) standard normal, where locations are sampled; `hidden`: (B, D),
         where H_0 is drawn (ledger B3)."""
         device = streams["start"].device
@@ -66,10 +66,10 @@ class RAM(Model):
             found["hidden"] = torch.randn(count, self.core.hidden_size, generator=streams["start"], device=device)
         return found
 
-    def rollout(self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None, **paths) -> Trajectory:
+    def rollout(self, images: Tensor, draws: Draws, sigma: float | None = None, **paths) -> Trajectory:
         return self(images, draws.get("start"), draws.get("noise"), sigma, draws.get("hidden"), **paths)
 
-    def loss(self, images: Tensor, labels: Tensor, draws: dict[str, Tensor], config) -> tuple[Tensor, dict]:
+    def loss(self, images: Tensor, labels: Tensor, draws: Draws, config) -> tuple[Tensor, dict]:
         return hybrid_loss(self.rollout(images, draws, config.sigma), labels, self.context_network, config)
 
     def forward(
@@ -81,11 +81,11 @@ class RAM(Model):
         hidden: Tensor | None = None,
         through_locations: bool = False,
     ) -> Trajectory:
-        """images: (B, C, H, W) in [0, 1]; start: (B, 2) in [-1, 1], or None for a `DRAM`, which chooses it; noise:
-        (B, A, 2) standard normal, or None for the mean policy, as in testing (ledger B7), and with noise for fewer
-        actions only so many are taken; sigma: by default the model's own; hidden: (B, D), H_0, zeros when None (ledger
-        B3). through_locations: whether gradients pass through the chosen locations: an attack may use them, training
-        must not (T4). Raises ValueError for noise of another shape."""
+        """images: (B, C, H, W) in [0, 1]; start: (B, 2) in [-1, 1], None where it is chosen; noise: (B, A, 2) standard
+        normal, or None for the mean policy, as in testing (ledger B7); noise for fewer actions: no more are taken;
+        sigma: by default the model's own; hidden: (B, D), H_0, zeros when None (ledger B3); through_locations: whether
+        gradients pass through chosen locations: an attack may use them, training must not (T4).
+        Raises ValueError for noise of another shape."""
         if noise is not None and noise.shape != (len(images), min(noise.shape[1], self.actions), 2):
             raise ValueError(f"noise must be {(len(images), self.actions, 2)}, got {tuple(noise.shape)}")
         sigma = self.sigma if sigma is None else sigma
@@ -129,7 +129,7 @@ class RAM(Model):
         )
 
     def standards(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean and the deviation that patches (B, S, C, g, g) of these images are standardised by."""
+        """Mean and deviation by which patches (B, S, C, g, g) of these images are standardised."""
         return self.patch_mean, self.patch_std
 
     def chooser_state(self, images: Tensor) -> tuple[Tensor, ...] | None:
@@ -153,9 +153,8 @@ class RAM(Model):
 def start_location(where: str, uniform: Tensor, centres: Tensor | None, height: int, width: int) -> Tensor:
     """L_0 for a RAM that starts at `where`, a choice of `Config.start`: (B, 2), x then y.
 
-    uniform: (B, 2) in [-1, 1], what a uniform start would be; also the draw of the place in a quadrant, as in the
-    unified model. centres: (B, 2) in pixels, x then y, the objects of images of `height` x `width`.
-    Raises UramError where the true place is asked for without centres.
+    uniform: (B, 2) in [-1, 1], a uniform start, and the draw of the place in a quadrant. centres: (B, 2) in pixels, the
+    objects of images of `height` x `width`. Raises UramError where the true place is asked for without centres.
     """
     if where == "uniform":
         return uniform

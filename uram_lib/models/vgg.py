@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .dram import FILTERS
-from .layers import GLIMPSE, HIDDEN, Model, Trajectory, count_parameters, scaled
+from .layers import GLIMPSE, HIDDEN, Draws, Model, Trajectory, count_parameters, scaled
 from .ram import RAM
 
 # Configuration D of Simonyan and Zisserman (2015): filters of 3x3 convolutions, a number of them before each pooling.
@@ -151,7 +151,7 @@ class AttentiveVGG(RAM):
         from_features = self.feature_classifier(self.features(images)).repeat(rollouts, 1)  # (S * B, K)
         return trajectory._replace(class_logits=trajectory.class_logits + from_features[:, None])  # (S * B, T, K)
 
-    def logits(self, images: Tensor, draws: dict[str, Tensor], **paths) -> Tensor:
+    def logits(self, images: Tensor, draws: Draws, **paths) -> Tensor:
         """Class logits after the last glimpse, (B, K); (S, B, K) under draws of S rollouts per image. paths: sigma,
         through_locations and features_only of `forward`."""
         logits = super().logits(images, draws, **paths)  # (S * B, K)
@@ -165,7 +165,7 @@ class RandomGlimpseVGG(AttentiveVGG):
         super().__init__(*args, **settings)
         self.location_network = nn.Identity()  # nothing to learn
 
-    def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> dict[str, Tensor]:
+    def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> Draws:
         """Always sampled: there is no mean policy to test it by (ledger B7)."""
         return super().draws(count, streams, centres, True, epsilon)
 
