@@ -112,10 +112,12 @@ def test_the_attack_meets_the_policy_of_the_epoch(colours, monkeypatch):
     """Its sigma is that of the configuration it is given, not the model's own, which is the last epoch's."""
     c = config(sigma=0.3, last_sigma=0.1, augment=False)
     model, seen = training.new_model(c, 0, colours), []
-    monkeypatch.setattr(model, "logits", lambda x, draws, sigma: seen.append(sigma) or x.sum((2, 3)))
+    real = model.rollout
+    monkeypatch.setattr(model, "rollout", lambda x, draws, sigma: seen.append(sigma) or real(x, draws, sigma))
     for epoch in (1, 2):
         images, labels = colours.train.floats()[:4], torch.zeros(4, dtype=torch.long)
-        prepared(model, c.at(epoch), images, labels, {}, {"attack": stream(0, "attack")})
+        draws = draws_in_testing(model, images)
+        prepared(model, c.at(epoch), images, labels, draws, {"attack": stream(0, "attack")})
     assert model.sigma == pytest.approx(0.1) and seen == pytest.approx([0.3, 0.1])
 
 

@@ -189,7 +189,7 @@ def noise_images(model: Model) -> Split:
     """30 noisy images and the labels that a network gives them."""
     images = (255 * torch.rand(30, 3, 32, 32, generator=torch.Generator().manual_seed(2))).to(torch.uint8)
     with torch.no_grad():
-        labels = model.logits(images / 255, draws_in_testing(model, images / 255)).argmax(-1)
+        labels = Under(model, draws_in_testing(model, images / 255))(images / 255).argmax(-1)
     return Split(images, labels, torch.full((30, 2), 16.0))
 
 

@@ -35,14 +35,16 @@ CHOICE_IMAGES, CHOICE_STEPS = 1_000, 5  # validation images and PGD's steps that
 
 class Under(nn.Module):
     """`model` under fixed draws, those of the very images it will be asked about: a function of the images alone.
-    paths: options of `Model.logits`, such as features_only."""
+    paths: options of its rollout, such as features_only."""
 
     def __init__(self, model: Model, draws: Draws, **paths):
         super().__init__()
         self.model, self.draws, self.paths = model, draws, paths
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model.logits(images, self.draws, **self.paths)
+        """Class logits after the last glimpse, (B, K); (S, B, K) under draws of S rollouts per image."""
+        logits = self.model.rollout(images, self.draws, **self.paths).class_logits[:, -1]  # (S * B, K)
+        return logits.unflatten(0, (-1, len(images))) if len(logits) > len(images) else logits
 
 
 cross_entropy = partial(F.cross_entropy, reduction="none")

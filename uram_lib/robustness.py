@@ -43,7 +43,7 @@ class Target:
         self.draws = draws_in_testing(model, self.images, centres=split.centres)
 
     def tested(self, index: Tensor, **paths: bool) -> Under:
-        """The network for the images at `index`, (B,), as it is tested on them; paths: of `Model.logits`."""
+        """The network for the images at `index`, (B,), as it is tested on them; paths: options of its rollout."""
         return Under(self.model, {name: value[index] for name, value in self.draws.items()}, **paths)
 
     def rolled_out(self, index: Tensor, rollouts: int, *names: object) -> Under:
@@ -70,7 +70,7 @@ class Attack:
     epsilon: float
     restarts: int = 0  # runs from random places, of which none may break an image; 0: one run from the image itself
     images: int = 0  # how many it is tried on, from the first; 0: all
-    paths: dict = field(default_factory=dict)  # of the gradients (`Model.logits`)
+    paths: dict = field(default_factory=dict)  # of the gradients, options of the rollout
     rollouts: int = 0  # draws that it averages over, not knowing the test's; 0: it knows them
     source: Target | None = None  # attacked in place of the target (transfer)
     study: bool = False  # looked at, not part of the worst case

@@ -83,10 +83,6 @@ class Model(nn.Module):
         loss = F.cross_entropy(logits, labels)
         return loss, {"cross_entropy": loss.detach(), "reward": (logits.argmax(-1) == labels).float().mean()}
 
-    def logits(self, images: Tensor, draws: Draws, **paths) -> Tensor:
-        """Class logits (B, K) after the last glimpse, for an attack on the images. paths: options of `rollout`."""
-        return self.rollout(images, draws, **paths).class_logits[:, -1]
-
     def probabilities(self, trajectory: Trajectory) -> Tensor:
         """Of the answer: (B, K), or (B, 6, 11) of numbers."""
         return trajectory.class_logits[:, -1].softmax(-1)

@@ -151,12 +151,6 @@ class AttentiveVGG(RAM):
         from_features = self.feature_classifier(self.features(images)).repeat(rollouts, 1)  # (S * B, K)
         return trajectory._replace(class_logits=trajectory.class_logits + from_features[:, None])  # (S * B, T, K)
 
-    def logits(self, images: Tensor, draws: Draws, **paths) -> Tensor:
-        """Class logits after the last glimpse, (B, K); (S, B, K) under draws of S rollouts per image. paths: sigma,
-        through_locations and features_only of `forward`."""
-        logits = super().logits(images, draws, **paths)  # (S * B, K)
-        return logits.unflatten(0, (-1, len(images))) if len(logits) > len(images) else logits
-
 
 class RandomGlimpseVGG(AttentiveVGG):
     """Control: `AttentiveVGG` that looks at uniform places instead of chosen ones."""
