@@ -67,8 +67,9 @@ def test_augmentation_shifts_and_mirrors(generator):
     assert ys == xs == set(range(9)) and 15 < sum(mirror for *_, mirror in seen) < 45 and mirrored == {False, True}
 
 
-@pytest.mark.parametrize("changes", [{"attack": "fast"}, {"attack": "pgd", "attack_steps": 2}])
-@pytest.mark.parametrize("model", ["vgg16", "vgg16-attention"])
+@pytest.mark.parametrize("model, changes", [
+    ("vgg16", {"attack": "fast"}), ("vgg16-attention", {"attack": "pgd", "attack_steps": 2}),
+])  # fmt: skip
 def test_training_sees_images_within_the_ball(colours, watched, model, changes):
     """In double precision, where differences do not round."""
     given, made = watched
@@ -139,10 +140,9 @@ def test_rows_of_one_seed_share_images_shifts_and_the_attacks_start(colours, wat
     assert not torch.equal(given[0][0], first[0][0]) and given[0][2] != first[0][2]
 
 
-@pytest.mark.parametrize("model", ["vgg16", "vgg16-attention"])
-def test_resuming_gives_the_same_bits(colours, tmp_path, stopped_after, model):
+def test_resuming_gives_the_same_bits(colours, tmp_path, stopped_after):
     """Running statistics and the streams of augmentation and attack are part of what must come back."""
-    c, place = config(model), tmp_path / "state.pt"
+    c, place = config(), tmp_path / "state.pt"
     whole = training.train(c, 0, colours)
     stopped_after(1, c, 0, colours, state_path=place)
     resumed = training.train(c, 0, colours, state_path=place)
@@ -160,15 +160,13 @@ def test_the_epoch_is_chosen_by_the_error_under_attack(colours, monkeypatch):
     assert "val_robust_error" not in clean.curves
 
 
-@pytest.mark.parametrize("model", ["vgg16", "vgg16-attention", "vgg16-random-glimpses"])
-def test_the_error_under_attack_counts_what_pgd_leaves_wrong(colours, model):
+def test_the_error_under_attack_counts_what_pgd_leaves_wrong(colours):
     """The same images for all rows, and for a model with attention the starts that testing uses."""
-    network = training.new_model(config(model), 0, colours).eval()
+    network = training.new_model(config(), 0, colours).eval()
     chosen = colours.validation.at(stratified(colours.validation.labels))
     victim = Under(network, draws_in_testing(network, chosen.floats()))
     found = pgd(victim, chosen.floats(), chosen.labels, ATTACK_RADIUS, attacks.CHOICE_STEPS)
-    with torch.no_grad():
-        wrong = (victim(found).argmax(-1) != chosen.labels).float().mean().item()
+    wrong = (victim(found).argmax(-1) != chosen.labels).float().mean().item()
     assert attacks.robust_error(network, colours.validation) == pytest.approx(100 * wrong)
 
 

@@ -17,7 +17,7 @@ from uram_lib.data.composed import compose
 from uram_lib.data.numbers import SequenceDataset, Sequences, counting, encode
 from uram_lib.evaluation import AVERAGED, evaluate, rollouts
 from uram_lib.models import Trajectory, build, count_parameters
-from uram_lib.models.feedforward import LengthAndDigits, LocallyConnected, MaxPool, SubtractiveNorm, most_probable
+from uram_lib.models.feedforward import LengthAndDigits, LocallyConnected, SubtractiveNorm, most_probable, pooling
 from uram_lib.objectives import hybrid_loss, length_and_digits_loss, number_loss, returns_of
 from uram_lib.seeding import initialise, stream
 
@@ -171,7 +171,7 @@ def test_the_most_probable_number_by_trying_them_all():
 
 def test_layers_of_the_cnns_by_hand(generator):
     features = torch.rand(2, 3, 4, 5, generator=generator)
-    kept, halved = MaxPool(1)(features), MaxPool(2)(features)
+    kept, halved = pooling(1)(features), pooling(2)(features)
     assert kept.shape == features.shape and halved.shape == (2, 3, 2, 2)
     assert kept[0, 1, 1, 2] == features[0, 1, 1:3, 2:4].max() and kept[1, 2, 3, 4] == features[1, 2, 3, 4]
     taken = features - SubtractiveNorm()(features)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .data.base import Split
 from .models.layers import Model, Trajectory
-from .models.ram import start_location
+from .models.ram import start_location, uniform_start
 from .objectives import attended_context
 from .seeding import stream
 
@@ -17,11 +17,6 @@ BATCH = 500  # images at a time on a processor; on an accelerator ten times as m
 AVERAGED = 10  # sampled passes whose class probabilities `test_error_averaged` averages
 # Test-time draws do not depend on the run's seed, so that all rows see the same starts.
 EVALUATION_SEED = 0
-
-
-def uniform_start(count: int, generator: torch.Generator) -> Tensor:
-    """(count, 2) start locations, uniform over the image, as RAM starts."""
-    return torch.rand(count, 2, generator=generator, device=generator.device) * 2 - 1
 
 
 def draws_in_testing(

@@ -19,14 +19,14 @@ from . import UramError
 from .attacks import prepared, robust_error
 from .config import Config
 from .data.base import Dataset
-from .evaluation import evaluate, uniform_start
+from .evaluation import evaluate
 from .models import Model, build
+from .models.ram import uniform_start
 from .paths import relative, write_atomically
 from .seeding import stream
 
 CALIBRATION_IMAGES = 2_000
-# What a run draws in an epoch, but for the order of its images.
-STREAMS = ("data", "start", "policy", "explore", "augment", "attack")
+STREAMS = ("data", "start", "policy", "explore", "augment", "attack")  # what an epoch draws, but for its order
 
 
 @dataclass

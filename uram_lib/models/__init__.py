@@ -2,7 +2,7 @@
 
 from ..seeding import DRAWING
 from .dram import DRAM
-from .feedforward import ElevenLayerCNN, TenLayerCNN, five_layer_cnn, fully_connected, two_layer_cnn
+from .feedforward import NumberCNN, five_layer_cnn, fully_connected, two_layer_cnn
 from .layers import Model, Reading, Trajectory, count_parameters
 from .ram import RAM
 from .topdown import TopDown
@@ -15,8 +15,8 @@ MODELS = {
     "fc": fully_connected,
     "cnn2": two_layer_cnn,
     "cnn5": five_layer_cnn,
-    "cnn10": TenLayerCNN,
-    "cnn11": ElevenLayerCNN,
+    "cnn10": NumberCNN,
+    "cnn11": NumberCNN,
     "ram": RAM,
     "unified": Unified,
     "dram": DRAM,

@@ -1,13 +1,13 @@
 """The networks without glimpses: classifiers of Tables 1 and 2 (ledger I), readers of numbers of Table 3.
 
-`ElevenLayerCNN` follows the description of Goodfellow et al. (2014): eight 5 x 5 convolutions, a locally connected
+The eleven-layer CNN follows the description of Goodfellow et al. (2014): eight 5 x 5 convolutions, a locally connected
 layer and two fully connected ones; maxout of three in the first layer, ReLU elsewhere; in each convolutional layer max
 pooling over 2 x 2, with strides 2 and 1 in turn, and subtractive normalisation over 3 x 3; each image less its mean; a
 softmax for the length and one a digit. Assumed beyond that: the order convolution, rectifier, pooling, normalisation;
 5 x 5 in the locally connected layer, too; He's initialisation. Left out: dropout, as composed images never come twice.
 
-Of their ten-layer CNN Ba et al. (2015) give an error and, as far as we know, no layers. `TenLayerCNN` is our
-assumption: the same network without maxout and without the locally connected layer.
+Of their ten-layer CNN Ba et al. (2015) give an error and, as far as we know, no layers. We assume the same network
+without maxout and without the locally connected layer.
 """
 
 import math
@@ -85,15 +85,11 @@ class Maxout(nn.Module):
         return reduce(torch.maximum, features.chunk(PIECES, 1))
 
 
-class MaxPool(nn.MaxPool2d):
+def pooling(stride: int) -> nn.Module:
     """2 x 2 max pooling. With stride 1 the size stays: beyond the last row and column lie zeros, which no value after a
     ReLU is below."""
-
-    def __init__(self, stride: int):
-        super().__init__(2, stride)
-
-    def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W) to (B, C, H // stride, W // stride)
-        return super().forward(F.pad(features, (0, 1, 0, 1)) if self.stride == 1 else features)
+    pool = nn.MaxPool2d(2, stride)
+    return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), pool) if stride == 1 else pool
 
 
 class LocallyConnected(nn.Module):
@@ -114,24 +110,21 @@ class LocallyConnected(nn.Module):
         return torch.einsum("bkp,pko->bpo", windows, self.weight) + self.bias
 
 
-class ElevenLayerCNN(Model):
-    """The network of Goodfellow et al. image_shape: (C, H, W), at least 16 x 16; classes: 11, ten digits and the end,
-    which the length takes care of here."""
-
-    maxout, local = True, True
+class NumberCNN(Model):
+    """`cnn11`, the network of Goodfellow et al., and `cnn10`, for images of at least 16 x 16. classes: 11, ten digits
+    and the end, which the length takes care of here."""
 
     def __init__(self, config, image_shape: tuple[int, int, int], classes: int):
         super().__init__(config, image_shape)
-        width = config.width
+        eleven, width = config.model == "cnn11", config.width
         counts = [image_shape[0], *(scaled(count, width) for count in FILTERS)]
         layers = []
         for i, (before, after) in enumerate(pairwise(counts)):
-            pieces = PIECES if self.maxout and i == 0 else 1
+            pieces = PIECES if eleven and i == 0 else 1
             layers.append(HeConv2d(before, pieces * after, SIDE, padding=SIDE // 2))
-            layers.append(Maxout() if pieces > 1 else nn.ReLU())
-            layers += [MaxPool(1 if i % 2 else 2), SubtractiveNorm()]
+            layers += [Maxout() if pieces > 1 else nn.ReLU(), pooling(1 if i % 2 else 2), SubtractiveNorm()]
         places, units, dense = (image_shape[1] // 16) * (image_shape[2] // 16), counts[-1], scaled(DENSE, width)
-        if self.local:
+        if eleven:
             units = scaled(LOCAL, width)
             layers += [LocallyConnected(counts[-1], units, places), nn.ReLU()]
         layers += [nn.Flatten(), HeLinear(units * places, dense), nn.ReLU(), HeLinear(dense, dense), nn.ReLU()]
@@ -157,12 +150,6 @@ class ElevenLayerCNN(Model):
 
     def probabilities(self, trajectory: Trajectory) -> Tensor:
         return trajectory.class_logits.softmax(-1)
-
-
-class TenLayerCNN(ElevenLayerCNN):
-    """Eight convolutions and two fully connected layers."""
-
-    maxout, local = False, False
 
 
 def most_probable(heads: LengthAndDigits) -> Tensor:

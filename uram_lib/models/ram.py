@@ -57,8 +57,7 @@ class RAM(Model):
     def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> Draws:
         """`start`: (B, 2), L_0; `noise`: (B, A, 2) standard normal, where locations are sampled; `hidden`: (B, D),
         where H_0 is drawn (ledger B3)."""
-        device = streams["start"].device
-        uniform = torch.rand(count, 2, generator=streams["start"], device=device) * 2 - 1
+        device, uniform = streams["start"].device, uniform_start(count, streams["start"])
         found = {"start": start_location(self.config.start, uniform, centres, *self.image_shape[1:])}
         if sampled:
             found["noise"] = torch.randn(count, self.actions, 2, generator=streams["policy"], device=device)
@@ -148,6 +147,11 @@ class RAM(Model):
     def log_prob(self, samples: Tensor, means: Tensor, sigma: float) -> Tensor:
         """log N(l_t; mean_t, sigma^2 I), summed over x and y: (B, A), from samples and means (B, A, 2)."""
         return Normal(means, sigma, validate_args=False).log_prob(samples).sum(-1)
+
+
+def uniform_start(count: int, generator: torch.Generator) -> Tensor:
+    """(count, 2) start locations, uniform over the image, as RAM starts."""
+    return torch.rand(count, 2, generator=generator, device=generator.device) * 2 - 1
 
 
 def start_location(where: str, uniform: Tensor, centres: Tensor | None, height: int, width: int) -> Tensor:
