@@ -133,9 +133,9 @@ def literal_pgd(
 ) -> Tensor:
     """Paper Eq. 15 with its own step size: x^{t+1} = Pi_{x+S}(x^t + epsilon sign(grad l)), the last x (ledger H1).
 
-    gradient_at: "x", as printed, or "x^t", as Madry et al. (2018) mean the same shorthand. At the clean x all steps
-    have one direction, the first reaches the border, and the result is FGSM's. At x^t a step crosses half the ball, so
-    a pixel stays at x - epsilon, x or x + epsilon. Of Eq. 14, the paper's l, the loss is the first term.
+    gradient_at: "x", as printed, where all steps have one direction and the result is FGSM's; or "x^t", as Madry et al.
+    (2018) mean the same shorthand, where a step crosses half the ball. Of Eq. 14, the paper's l, the loss is the first
+    term.
     """
     if gradient_at not in ("x", "x^t"):
         raise ValueError(f"unknown place of the gradient {gradient_at!r}; one of: x, x^t")
@@ -201,11 +201,9 @@ HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 def square(
     model: Classifier, images: Tensor, labels: Tensor, epsilon: float, generator: Generator, queries: int = 1000
 ) -> Tensor:
-    """Square attack (Andriushchenko et al., 2020): random search on the margin, blind to gradients.
-
-    Begins with vertical stripes at +-epsilon. Each query moves one square of every image to +-epsilon, a sign per
-    channel, and keeps it where the margin grows. Squares cover 0.8 of the image at first, then shrink.
-    """
+    """Square attack (Andriushchenko et al., 2020): random search on the margin, blind to gradients. It begins with
+    vertical stripes at +-epsilon; each query moves one square of every image to +-epsilon, a sign per channel, and
+    keeps it where the margin grows. Squares cover 0.8 of the image at first, then shrink."""
     at_least_one(queries=queries)
     low, high = ball(images, epsilon)
     batch, channels, height, width = images.shape

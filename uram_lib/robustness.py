@@ -42,6 +42,11 @@ class Target:
         self.model, self.split, self.images = model, split, split.floats()
         self.draws = draws_in_testing(model, self.images, centres=split.centres)
 
+    @property
+    def normalised_epsilon(self) -> float:
+        """The paper's epsilon if meant in units of standardised images, in units of [0, 1] (ledger H2)."""
+        return round(paper.PGD_EPSILON * self.model.features.std.mean().item(), 4)
+
     def tested(self, index: Tensor, **paths: bool) -> Under:
         """The network for the images at `index`, (B,), as it is tested on them; paths: options of its rollout."""
         return Under(self.model, {name: value[index] for name, value in self.draws.items()}, **paths)
@@ -111,17 +116,12 @@ def attacks_on(target: Target, p: Protocol, sources: dict[str, Model]) -> dict[s
     found[SQUARE] = attack(partial(square, queries=p.queries), restarts=1, images=p.fewer)
     found[NOISE] = attack(sign_noise, restarts=1)
     found |= {f"{PGD}, {steps} steps": study(partial(pgd, steps=steps)) for steps in p.steps_studied}
-    for epsilon in {*p.epsilons, normalised_epsilon(target.model)}:
+    for epsilon in {*p.epsilons, target.normalised_epsilon}:
         for name, method in zip(CURVE, (printed, moving, climb), strict=True):
             found[f"{name}, {epsilon:.4f}"] = Attack(method, epsilon, study=True)
     if target.draws:
         found |= {f"{EOT}, {draws} rollouts": study(climb, rollouts=draws) for draws in p.draws_studied}
     return found | {ANY_IMAGE: Attack(by_margin, 1.0, p.restarts, study=True)}
-
-
-def normalised_epsilon(model: Model) -> float:
-    """The paper's epsilon if meant in units of standardised images, in units of [0, 1] (ledger H2)."""
-    return round(paper.PGD_EPSILON * model.features.std.mean().item(), 4)
 
 
 def outcome(target: Target, clean: Tensor, name: str, attack: Attack) -> Tensor:
@@ -158,18 +158,16 @@ class Robustness:
         """Percent right under an attack, on the first `images` of those it was tried on."""
         return percent(self.outcomes[name][:images])
 
-    def study(self, name: str, counts: tuple[int, ...]) -> dict[int, float]:
-        """Accuracy under the attack of that name by its effort, least first; empty where it was not tried."""
-        tried = {count: name.format(count) for count in sorted(counts)}
-        return {count: self.accuracy(one) for count, one in tried.items() if one in self.outcomes}
-
     @property
     def by_draws(self) -> dict[int, float]:
-        return self.study(f"{EOT}, {{}} rollouts", self.protocol.draws_studied)
+        """Accuracy under EOT by its rollouts, least first; empty where nothing is drawn."""
+        names = {count: f"{EOT}, {count} rollouts" for count in sorted(self.protocol.draws_studied)}
+        return {count: self.accuracy(name) for count, name in names.items() if name in self.outcomes}
 
     @property
     def by_steps(self) -> dict[int, float]:
-        return self.study(f"{PGD}, {{}} steps", self.protocol.steps_studied)
+        """Accuracy under PGD by its steps, least first."""
+        return {count: self.accuracy(f"{PGD}, {count} steps") for count in sorted(self.protocol.steps_studied)}
 
     @property
     def flags(self) -> list[str]:
@@ -198,7 +196,7 @@ class Robustness:
         under = {name: self.accuracy(name) for name in self.names}
         whole = [name for name in self.names if len(self.outcomes[name]) == len(self.worst)]
         epsilons = sorted({*self.protocol.epsilons, self.normalised})
-        shown = {"clean": self.outcomes["clean"], **{name: self.outcomes[name] for name in self.names}}
+        shown = {name: self.outcomes[name] for name in ("clean", *self.names)}
         return {
             "robust_accuracy": percent(self.worst),
             "robust_accuracy_start_unknown": percent(self.secret),
@@ -262,5 +260,5 @@ def evaluate_robustness(
             if not (attack.knows_draws and target.draws):
                 secret[: len(outcomes[name])] &= outcomes[name]
     names = [name for name, attack in every.items() if not attack.study]
-    clean, normalised = evaluate(model, split), normalised_epsilon(model)
-    return Robustness(protocol, outcomes, names, worst, secret, clean, normalised, seconds)
+    clean = evaluate(model, split)
+    return Robustness(protocol, outcomes, names, worst, secret, clean, target.normalised_epsilon, seconds)
