@@ -156,22 +156,6 @@ def test_an_attack_that_leaves_the_ball_is_refused(bad):
         attack(Target(Linear(0), split), torch.arange(3), 0, stream(0))
 
 
-def test_images_are_classified_in_evaluation_mode():
-    """In training mode dropout of 1 would make all logits equal."""
-
-    class Dropping(Model):
-        def __init__(self):
-            super().__init__(None, SHAPE)
-            self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(1.0))
-
-        def forward(self, images: Tensor) -> Tensor:
-            return self.layers(images)
-
-    images = torch.eye(4).mul(255).to(torch.uint8).view(4, 1, 2, 2)
-    target = Target(Dropping(), Split(images, torch.arange(4), torch.zeros(4, 2)))
-    assert target.right(target.images, torch.arange(4)).all() and target.model.training
-
-
 def slim(kind=AttentiveVGG, seed: int = 0) -> Model:
     """A slim network whose running statistics are those of noise, so that it tells images apart."""
     config = Config("digits", "vgg16", 1, glimpses=3, patch_size=12, scales=1, width=1 / 32)
@@ -252,8 +236,7 @@ def test_an_evaluation_that_is_cut_goes_on_after_its_last_attack(monkeypatch):
 
 @pytest.mark.parametrize("kind", [AttentiveVGG, RandomGlimpseVGG])
 def test_rollouts_of_an_image_are_its_own(kind):
-    """Several at once are what each is alone, and do not depend on which other images are asked for. Their draws are
-    named, as those of the published records were."""
+    """They do not depend on which other images are asked for. Their draws are named, as those of published records."""
     model = slim(kind)
     target, every = Target(model, noise_images(model).at(slice(5))), torch.arange(5)
     rollouts, some = target.rolled_out(every, 4, "EOT", 0), torch.tensor([3, 1])
@@ -263,10 +246,7 @@ def test_rollouts_of_an_image_are_its_own(kind):
     with torch.no_grad():
         logits, other = (target.rolled_out(every, 4, "EOT", run)(target.images) for run in (0, 1))  # (S, B, K)
         part = target.rolled_out(some, 4, "EOT", 0)(target.images[some])
-        alone = [Under(model, {name: d[5 * s : 5 * s + 5] for name, d in rollouts.draws.items()})(target.images)
-                 for s in range(4)]  # fmt: skip
     assert logits.shape == (4, 5, 5) and not torch.equal(logits, other)
-    torch.testing.assert_close(logits, torch.stack(alone), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(part, logits[:, some], rtol=1e-4, atol=1e-5)
 
 

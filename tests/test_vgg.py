@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
-from uram_lib.attacks import Under, margin, pgd
+from uram_lib.attacks import Under
 from uram_lib.config import Config
 from uram_lib.glimpse import location_to_pixel
 from uram_lib.models.layers import count_parameters
@@ -211,26 +211,6 @@ def test_through_locations_the_gradient_is_whole(inputs, sampled):
     slopes, along = torch.stack(slopes), lambda gradient: (gradient * directions).sum((1, 2, 3, 4))
     torch.testing.assert_close(along(whole), slopes, rtol=1e-4, atol=1e-6)
     assert (along(partial) - slopes).norm() > 0.01 * slopes.norm()
-
-
-def test_the_full_gradient_is_the_stronger_attack(inputs):
-    """Ledger H5, with EOT over two starts: each attack raises the margin, the one that sees the glimpses' pixels more
-    so. The model leans on its glimpses, so that the difference is no accident."""
-    images, start, noise, labels = inputs
-    model = warmed(attentive(), images, start, noise)
-    with torch.no_grad():
-        model.classifier.weight.mul_(5)
-    both = torch.cat((start, -start)), noise.repeat(2, 1, 1)
-    draws = {only: fixed(model, *both, features_only=only) for only in (False, True)}
-
-    def mean_margin(candidates):
-        with torch.no_grad():
-            return sum(margin(logits, labels).mean().item() for logits in draws[False](candidates)) / 2
-
-    clean = mean_margin(images)
-    full, features_only = (mean_margin(pgd(draws[only], images, labels, 8 / 255, 5)) for only in (False, True))
-    assert clean < features_only < full
-    assert all(p.grad is None for p in model.parameters())
 
 
 @pytest.mark.parametrize("kind", [AttentiveVGG, RandomGlimpseVGG])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from . import paper
-from .attacks import Under, at_least_one, frozen, literal_pgd, margin, pgd, sign_noise, square
+from .attacks import Under, at_least_one, literal_pgd, margin, pgd, sign_noise, square
 from .config import Protocol
 from .data.base import Split
 from .evaluation import EVALUATION_SEED, Evaluation, draws_in_testing, evaluate, stratified
@@ -36,7 +36,7 @@ CURVE = (LITERAL, FULL_STEPS, PGD)  # tried at every epsilon
 
 
 class Target:
-    """A network with the N test images that it gets: `images`, (N, C, H, W) in [0, 1], and `draws`, N each."""
+    """A network, in evaluation mode, with the N test images that it gets, (N, C, H, W) in [0, 1], and its N `draws`."""
 
     def __init__(self, model: Model, split: Split):
         self.model, self.split, self.images = model, split, split.floats()
@@ -63,8 +63,7 @@ class Target:
     @torch.no_grad()
     def right(self, images: Tensor, index: Tensor) -> Tensor:
         """Which of `images`, (B, C, H, W), in the places of those at `index`, are classified rightly, (B,)."""
-        with frozen(victim := self.tested(index)):
-            return victim(images).argmax(-1) == self.split.labels[index]
+        return self.tested(index)(images).argmax(-1) == self.split.labels[index]
 
 
 @dataclass(frozen=True)
