@@ -30,10 +30,8 @@ def draws_in_testing(
 
 
 def stratified(labels: Tensor, count: int = 0) -> Tensor:
-    """Indices of `count` of the images that have these labels, (N,), or of all where count is 0 or too many.
-
-    The order is fixed and the classes take turns, so every prefix holds them as evenly as it can.
-    """
+    """Indices of `count` of the images with these labels, (N,), or of all where count is 0 or too many. The order is
+    fixed and the classes take turns, so every prefix holds them as evenly as it can."""
     order = torch.randperm(len(labels), generator=stream(EVALUATION_SEED, "stratified"))
     shuffled = labels.cpu()[order]
     rank = F.one_hot(shuffled).cumsum(0).gather(1, shuffled[:, None])[:, 0]  # (N,), 1 for the first of its class
@@ -69,10 +67,8 @@ def rollouts(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out on N images in S passes from different starts; one pass where nothing is drawn.
-
-    Means by glimpse are over images, or over the digits of numbers, whose glimpses are counted from the first at a
-    digit. A number is right where all of it is."""
+    """What came out on N images in S passes from different starts. Means by glimpse are over images, or over the digits
+    of numbers, whose glimpses are counted from the first at a digit. A number is right where all of it is."""
 
     correct: Tensor  # (S, N) bool
     sampled_correct: Tensor | None = None  # (N,) bool, in one sampled pass
@@ -115,10 +111,8 @@ def wrong_percent(correct: Tensor) -> float:
 
 @torch.no_grad()
 def evaluate(model: Model, split: Split, start_seeds: int = 1, sampled: bool = False) -> Evaluation:
-    """Test `model` on all of `split`, in evaluation mode.
-
-    start_seeds: passes along the mean path, each from another start; one where nothing is drawn. sampled: also test
-    the sampled policy, in one pass and averaged over `AVERAGED`.
+    """Test `model` on all of `split`, in evaluation mode. start_seeds: passes along the mean path, each from another
+    start; one where nothing is drawn. sampled: also test the sampled policy, in one pass and averaged over `AVERAGED`.
     """
     model.eval()
     images, labels, centres = split.floats(), split.labels, split.centres

@@ -61,8 +61,8 @@ def train(
     state_path: Path | None = None,
     on_step: Callable[[int, int, float | None], None] | None = None,
 ) -> Trained:
-    """Train `config` with `seed`, choosing the epoch by validation error, in adversarial training by that under attack;
-    the test split is not touched. `prepare_process` sets what makes this process fast and exact, before.
+    """Train `config` with `seed`, choosing the epoch by validation error, in adversarial training by that under attack.
+    Call `prepare_process` before.
 
     state_path: where the state is kept after each epoch; where the file exists, training goes on from there.
     on_step(steps done, steps in all, last validation error or None) is called after each step.

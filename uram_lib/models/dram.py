@@ -42,10 +42,8 @@ def convolutions(channels: int, size: int, width: float) -> tuple[nn.Sequential,
 
 
 class ConvolutionalGlimpse(nn.Module):
-    """f_g of the appendix for SVHN: G = ReLU(W_g convolutions(x)) + ReLU(W_l L).
-
-    channels: of a patch, scales times colours; size: its side; glimpse: units of G.
-    """
+    """f_g of the appendix for SVHN: G = ReLU(W_g convolutions(x)) + ReLU(W_l L). channels: of a patch, scales times
+    colours; size: its side; glimpse: units of G."""
 
     def __init__(self, channels: int, size: int, glimpse: int, width: float):
         super().__init__()
@@ -73,12 +71,9 @@ class StartNetwork(nn.Module):
 
 
 class DRAM(RAM):
-    """A number's reader: `glimpses` crops, as many for each of its six places, all at chosen locations.
-
-    A place is one of the five digits or the end. The first location, too, is an action: the start network leads to it.
-    Its rollout is RAM's, the lower layer in the place of RAM's core and the upper one where RAM chooses from H_t.
-    Raises ValueError for patches that the convolutions leave nothing of.
-    """
+    """A number's reader: `glimpses` crops, as many for each of its six places (five digits and the end), all at chosen
+    locations, the first one, too: the start network leads to it. Its rollout is RAM's, the lower layer in the place of
+    RAM's core and the upper one where RAM chooses from H_t. Raises ValueError for patches that are too small."""
 
     def __init__(self, config, image_shape: tuple[int, int, int], classes: int):
         glimpse, hidden, context = (scaled(units, config.width) for units in (GLIMPSE, HIDDEN, CONTEXT))

@@ -62,12 +62,9 @@ class Model(nn.Module):
     def draws(
         self, count: int, streams: Streams, centres: Tensor | None = None, sampled: bool = True, epsilon: float = 0.0
     ) -> Draws:
-        """What rollouts of `count` images draw at random.
-
-        streams: by name, all on one device. centres: (count, 2), the objects' in pixels, for a model that starts there.
-        sampled: whether locations are sampled, as in training, or the policy's means. epsilon: a chooser's share of
-        random choices.
-        """
+        """What rollouts of `count` images draw from `streams`. centres: (count, 2), the objects' in pixels, for a model
+        that starts there. sampled: whether locations are sampled, as in training, or the policy's means. epsilon: a
+        chooser's share of random choices."""
         return {}
 
     def rollout(self, images: Tensor, draws: Draws, sigma: float | None = None) -> Trajectory:
@@ -75,10 +72,8 @@ class Model(nn.Module):
         return unseeing(self(images)[:, None])
 
     def loss(self, images: Tensor, labels: Tensor, draws: Draws, config) -> tuple[Tensor, dict]:
-        """What a step of training minimises, a scalar, and its detached parts, among them the mean `reward`.
-
-        labels: (B,), or (B, n + 1) of numbers; config: `Config.at` the epoch.
-        """
+        """What a step of training minimises, a scalar, and its detached parts, among them the mean `reward`. labels:
+        (B,), or (B, n + 1) of numbers; config: `Config.at` the epoch."""
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
         return loss, {"cross_entropy": loss.detach(), "reward": (logits.argmax(-1) == labels).float().mean()}

@@ -7,6 +7,7 @@ The reward of the top-down model is the bottom-up model's success, so the two ar
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..glimpse import pixel_to_location
@@ -77,8 +78,7 @@ class Unified(Model):
 
 def action_histogram(outcome: TopDownOutcome) -> Tensor:
     """The share of images that chose each region, (L, A), each level summing to 1."""
-    regions = torch.arange(outcome.values.shape[-1], device=outcome.actions.device)
-    return (outcome.actions[:, :, None] == regions).to(outcome.values.dtype).mean(0)
+    return F.one_hot(outcome.actions, outcome.values.shape[-1]).to(outcome.values.dtype).mean(0)
 
 
 def share_in_region(outcome: TopDownOutcome, centres: Tensor, height: int, width: int) -> Tensor:

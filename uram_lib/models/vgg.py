@@ -28,10 +28,7 @@ def normalised(before: int, after: int, side: int) -> list[nn.Module]:
 
 class VGG16Features(nn.Module):
     """`VGG` of Eq. 16: the 13 convolutions of VGG16, each with batch normalisation and ReLU, and five 2x2 max poolings.
-
-    image_shape: (C, 32, 32). width: share of the filters in every layer; 1 is VGG16.
-    Raises ValueError for images of another size.
-    """
+    Raises ValueError for images of another size than (C, 32, 32)."""
 
     def __init__(self, image_shape: tuple[int, int, int], width: float):
         super().__init__()
@@ -77,10 +74,8 @@ class VGG16(Model):
 
 
 class MLPVGG(VGG16):
-    """Control: VGG16 with a perceptron on its features in place of the attention; Eq. 17 with H = MLP(feat).
-
-    Its first layer is so wide that the model has as many parameters as `AttentiveVGG`; its second has `output` units.
-    """
+    """Control: VGG16 with a perceptron on its features in place of the attention; Eq. 17 with H = MLP(feat). Its first
+    layer is so wide that the model has as many parameters as `AttentiveVGG`; its second has `output` units."""
 
     def __init__(self, config, image_shape: tuple[int, int, int], classes: int, output: int = HIDDEN):
         super().__init__(config, image_shape, classes)
@@ -100,10 +95,7 @@ class MLPVGG(VGG16):
 
 class ConvolutionalGlimpseNetwork(nn.Module):
     """f_g of §4.2: G = G_img(x) + G_loc(L). G_img: three convolutions with batch normalisation and ReLU, 2x2 max
-    pooling after the first two (12x12 becomes 3x3), one fully connected layer; G_loc: one such layer, then ReLU.
-
-    channels: of a patch; patch_size: its side in pixels.
-    """
+    pooling after the first two (12x12 becomes 3x3), one fully connected layer; G_loc: one such layer, then ReLU."""
 
     def __init__(self, channels: int, patch_size: int, width: float):
         super().__init__()
@@ -142,8 +134,8 @@ class AttentiveVGG(RAM):
         (S * B, ...), the first B of the first rollouts. All of an image's share its features.
 
         Returns the trajectory of the S * B rollouts. Gradients reach the images through the features and through the
-        glimpses' pixels; with `features_only` the pixels are detached (ledger H5). Locations carry no gradient, as in
-        training, but with `through_locations`: then nothing is left out of the gradient.
+        glimpses' pixels; with `features_only` the pixels are detached (ledger H5). Only with `through_locations` is
+        nothing left out of the gradient.
         """
         rollouts = len(start) // len(images)  # S
         seen = (images.detach() if features_only else images).repeat(rollouts, 1, 1, 1)  # (S * B, C, 32, 32)
