@@ -128,9 +128,9 @@ def stopped_after():
 def small_ram():
     """Builder of RAMs whose sizes all differ, so that swapped arguments cannot hide; images are (B, 3, 31, 45)."""
 
-    def build(seed: int = 0, **changes) -> RAM:
-        sizes = {"glimpses": 4, "patch_size": 7, "scales": 2, "sigma": 0.15, "hidden": 48} | changes
-        return RAM((3, 31, 45), 11, **sizes).initialise(seed)
+    def build(seed: int = 0, hidden: int = 48, **changes) -> RAM:
+        config = Config("digits", "ram", 1, **{"glimpses": 4, "patch_size": 7, "scales": 2} | changes)
+        return RAM(config, (3, 31, 45), 11, hidden).initialise(seed)
 
     return build
 

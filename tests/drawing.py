@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from uram_lib.config import Config
 from uram_lib.models import DRAM, Model
 from uram_lib.seeding import stream
 from uram_lib.training import STREAMS
@@ -23,8 +24,8 @@ def drawn(model: Model, count: int, sampled: bool = True, dtype: torch.dtype = t
 
 def small_dram(seed: int = 0, **changes) -> DRAM:
     """A reader whose sizes all differ, so that swapped arguments cannot hide; two glimpses per place."""
-    sizes = {"glimpses": 12, "patch_size": 9, "scales": 2, "sigma": 0.15, "width": 0.05} | changes
-    return DRAM(SHAPE, 11, **sizes).initialise(seed)
+    sizes = {"glimpses": 12, "patch_size": 9, "scales": 2, "width": 0.05, "reward": "whole"} | changes
+    return DRAM(Config("digits", "dram", 1, **sizes), SHAPE, 11).initialise(seed)
 
 
 def equal_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:

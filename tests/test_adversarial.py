@@ -37,8 +37,8 @@ def watched(monkeypatch):
     given, made = [], []
 
     def look(real):
-        def attack(model, images, labels, *sizes, generator=None):
-            found = real(model, images, labels, *sizes, generator=generator)
+        def attack(model, images, labels, *sizes, generator=None, **steps):
+            found = real(model, images, labels, *sizes, generator=generator, **steps)
             if generator is not None:
                 given.append((images.clone(), labels.clone(), generator.initial_seed()))
                 made.append(found)
@@ -67,8 +67,9 @@ def test_augmentation_shifts_and_mirrors(generator):
     assert ys == xs == set(range(9)) and 15 < sum(mirror for *_, mirror in seen) < 45 and mirrored == {False, True}
 
 
-@pytest.mark.parametrize("changes", [{"attack": "fast"}, {"attack": "pgd", "attack_steps": 2}])
-@pytest.mark.parametrize("model", ["vgg16", "vgg16-attention"])
+@pytest.mark.parametrize("model, changes", [
+    ("vgg16", {"attack": "fast"}), ("vgg16-attention", {"attack": "pgd", "attack_steps": 2}),
+])  # fmt: skip
 def test_training_sees_images_within_the_ball(colours, watched, model, changes):
     """In double precision, where differences do not round."""
     given, made = watched
@@ -112,10 +113,12 @@ def test_the_attack_meets_the_policy_of_the_epoch(colours, monkeypatch):
     """Its sigma is that of the configuration it is given, not the model's own, which is the last epoch's."""
     c = config(sigma=0.3, last_sigma=0.1, augment=False)
     model, seen = training.new_model(c, 0, colours), []
-    monkeypatch.setattr(model, "logits", lambda x, draws, sigma: seen.append(sigma) or x.sum((2, 3)))
+    real = model.rollout
+    monkeypatch.setattr(model, "rollout", lambda x, draws, sigma: seen.append(sigma) or real(x, draws, sigma))
     for epoch in (1, 2):
         images, labels = colours.train.floats()[:4], torch.zeros(4, dtype=torch.long)
-        prepared(model, c.at(epoch), images, labels, {}, {"attack": stream(0, "attack")})
+        draws = draws_in_testing(model, images)
+        prepared(model, c.at(epoch), images, labels, draws, {"attack": stream(0, "attack")})
     assert model.sigma == pytest.approx(0.1) and seen == pytest.approx([0.3, 0.1])
 
 
@@ -137,10 +140,9 @@ def test_rows_of_one_seed_share_images_shifts_and_the_attacks_start(colours, wat
     assert not torch.equal(given[0][0], first[0][0]) and given[0][2] != first[0][2]
 
 
-@pytest.mark.parametrize("model", ["vgg16", "vgg16-attention"])
-def test_resuming_gives_the_same_bits(colours, tmp_path, stopped_after, model):
+def test_resuming_gives_the_same_bits(colours, tmp_path, stopped_after):
     """Running statistics and the streams of augmentation and attack are part of what must come back."""
-    c, place = config(model), tmp_path / "state.pt"
+    c, place = config(), tmp_path / "state.pt"
     whole = training.train(c, 0, colours)
     stopped_after(1, c, 0, colours, state_path=place)
     resumed = training.train(c, 0, colours, state_path=place)
@@ -158,15 +160,13 @@ def test_the_epoch_is_chosen_by_the_error_under_attack(colours, monkeypatch):
     assert "val_robust_error" not in clean.curves
 
 
-@pytest.mark.parametrize("model", ["vgg16", "vgg16-attention", "vgg16-random-glimpses"])
-def test_the_error_under_attack_counts_what_pgd_leaves_wrong(colours, model):
+def test_the_error_under_attack_counts_what_pgd_leaves_wrong(colours):
     """The same images for all rows, and for a model with attention the starts that testing uses."""
-    network = training.new_model(config(model), 0, colours).eval()
+    network = training.new_model(config(), 0, colours).eval()
     chosen = colours.validation.at(stratified(colours.validation.labels))
     victim = Under(network, draws_in_testing(network, chosen.floats()))
     found = pgd(victim, chosen.floats(), chosen.labels, ATTACK_RADIUS, attacks.CHOICE_STEPS)
-    with torch.no_grad():
-        wrong = (victim(found).argmax(-1) != chosen.labels).float().mean().item()
+    wrong = (victim(found).argmax(-1) != chosen.labels).float().mean().item()
     assert attacks.robust_error(network, colours.validation) == pytest.approx(100 * wrong)
 
 

@@ -168,7 +168,7 @@ def test_oracle04_one_step_on_the_hybrid_loss_raises_the_exact_reward_and_the_pr
 def test_hybrid_loss_is_the_weighted_sum_of_its_parts(small_ram, rollout_inputs, small_config, patch, first):
     """Eq. 14 as the ledger reads it (D2, D8, B8), each part computed here from the trajectory alone. An action's patch
     is the one that it leads to, or the one seen before it."""
-    model = small_ram(context=True, glimpses=4)
+    model = small_ram(context="attended", glimpses=4)
     images, start, noise, labels = rollout_inputs()
     seen = model(images, start, noise)
     config = small_config(beta2=0.3, entropy="literal", entropy_patch=patch, context="attended", each_step=0.7)
@@ -254,13 +254,13 @@ def test_T05_advantage_of_a_two_by_three_batch_by_hand(rewards, advantage):
     assert weighted.item() == pytest.approx(sum(l * a for l, a in zip((1, 2, 3), advantage[0], strict=True)))  # noqa: E741
 
 
-@pytest.mark.parametrize("form, factor", [("literal", (0.2 + 0.5) * 0.9), ("intent", (0.2 + 0.5) - 0.1)])
-def test_T05_entropy_weights_are_constants(form, factor):
+def test_T05_entropy_weights_are_constants():
     """Neither the entropy nor the baseline gets a gradient from J."""
-    log_probs, entropies, baselines = (torch.tensor([[v]], requires_grad=True) for v in (1.5, 0.2, 0.1))
-    policy_objective(log_probs, torch.ones(1), baselines, entropies, form, 0.5).backward()
-    assert log_probs.grad.item() == pytest.approx(factor)
-    assert entropies.grad is None and baselines.grad is None
+    for form, factor in (("literal", (0.2 + 0.5) * 0.9), ("intent", (0.2 + 0.5) - 0.1)):
+        log_probs, entropies, baselines = (torch.tensor([[v]], requires_grad=True) for v in (1.5, 0.2, 0.1))
+        policy_objective(log_probs, torch.ones(1), baselines, entropies, form, 0.5).backward()
+        assert log_probs.grad.item() == pytest.approx(factor)
+        assert entropies.grad is None and baselines.grad is None
 
 
 def test_T06_two_rollouts_of_an_image_count_each_with_its_own_reward(small_ram, rollout_inputs):
@@ -286,8 +286,8 @@ def test_T06_two_rollouts_of_an_image_count_each_with_its_own_reward(small_ram, 
     ({"rewards": torch.zeros(3, 1)}, "shapes differ"),
     ({"baselines": torch.zeros(3)}, "shapes differ"),
     ({"entropy": "sum", "patch_entropies": torch.ones(3, 3)}, "'sum'; one of: none, literal, intent, constant"),
-    ({"entropy": "literal"}, "patch entropies must be of shape .*got None"),
-    ({"entropy": "intent", "patch_entropies": torch.ones(3)}, r"patch entropies must be of .*3, 3\), got \(3,\)"),
+    ({"entropy": "literal"}, "shapes differ: .*None"),
+    ({"entropy": "intent", "patch_entropies": torch.ones(3)}, "shapes differ"),
 ])  # fmt: skip
 def test_T05_what_would_broadcast_over_actions_is_refused(changes, message):
     """Three images and three actions: a wrong shape would fit."""
@@ -304,9 +304,8 @@ def test_baseline_loss_and_cross_entropy_by_hand():
     loss.backward()
     assert baselines.grad is not None and targets.grad is None
     assert baseline_loss(torch.zeros(4, 0), torch.zeros(4, 0)).item() == 0  # one glimpse: no mean over nothing
-    weighted = baseline_loss(
-        torch.tensor([[0.5, 1.0], [9, 9]]), torch.tensor([[1.0, 0], [0, 0]]), torch.tensor([2.0, 0])
-    )
+    twice = torch.cat((baselines, baselines + 9)), targets.repeat(2, 1)
+    weighted = baseline_loss(*twice, torch.tensor([2.0, 0]))
     assert weighted.item() == pytest.approx((0.25 + 1) / 2)
     logits, label = torch.tensor([[[0.0, math.log(3)], [math.log(4), 0.0]]]).repeat(2, 1, 1), torch.tensor([1, 0])
     by_label = [-(math.log(3 / 4) + math.log(1 / 5)) / 2, -(math.log(1 / 4) + math.log(4 / 5)) / 2]
@@ -319,11 +318,7 @@ def two_by_two():
     """T = 2 glimpses, K = 2 classes. alpha_1 = (1/4, 3/4), alpha_2 = (4/5, 1/5); f_c is the identity."""
     hiddens = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]], requires_grad=True)
     logits = torch.tensor([[[0.0, math.log(3)], [math.log(4), 0.0]]], requires_grad=True)
-    identity = nn.Linear(2, 2)
-    with torch.no_grad():
-        identity.weight.copy_(torch.eye(2))
-        identity.bias.zero_()
-    return hiddens, logits, identity
+    return hiddens, logits, nn.Identity()
 
 
 @pytest.mark.parametrize("form, contexts", [

@@ -26,12 +26,9 @@ def test_a_stream_depends_on_its_seed_and_name_alone(seed, name, epoch):
     before = first_draws(seed, name, epoch)
     torch.rand(3)  # the global generator has no say
     assert first_draws(seed, name, epoch) == before
+    others = (seed + 1, name, epoch), (seed, name, epoch + 1), (seed, name), (seed, name + "s", epoch)
+    assert all(first_draws(*key) != before for key in others)
     assert 0 <= stream_seed(seed, name, epoch) < 2**63
-
-
-def test_streams_of_other_names_seeds_and_epochs_all_differ():
-    keys = [(seed, name, epoch) for seed in range(5) for name in NAMES for epoch in range(5)]
-    assert len({tuple(first_draws(*key)) for key in keys}) == len(keys)
 
 
 def test_a_stream_is_the_same_on_every_machine_and_version():
@@ -74,7 +71,6 @@ def test_initialising_leaves_the_global_generator_alone():
 
 @pytest.mark.parametrize("plain, richer, added", [
     ({}, {"context": "attended"}, "context_network."),
-    ({"core": "lstm"}, {"core": "lstm", "context": "attended"}, "context_network."),
     ({"glimpses": 6}, {"glimpses": 7}, ""),
     ({}, {"model": "unified"}, "topdown."),
     ({"model": "dram", "glimpses": 6, "patch_size": 12, "reward": "whole"},

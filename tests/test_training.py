@@ -1,6 +1,6 @@
 """The training loop: same bits, resuming after SIGKILL, what an epoch trains, a loss that leaves the finite numbers."""
 
-import contextlib
+import copy
 import dataclasses
 import math
 import multiprocessing
@@ -106,10 +106,10 @@ def epoch_by_epoch(monkeypatch):
 
         def look(done: int, total: int, error: float | None) -> None:
             if done == 1 or done % (total // config.epochs) == 0:
-                seen.append(training.copy_of(made[-1]))
+                seen.append(copy.deepcopy(made[-1].state_dict()))
 
         training.train(config, 0, dataset, on_step=look)
-        return [training.copy_of(original(config, 0, dataset)), *seen[1:]]
+        return [original(config, 0, dataset).state_dict(), *seen[1:]]
 
     return run
 
@@ -258,29 +258,24 @@ def test_a_full_disk_stops_training_in_one_line_and_leaves_the_last_state(
     assert state.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["state.pt"]
 
 
-@contextlib.contextmanager
-def settings_of_the_process():
-    """Put back what `prepare_process` sets, which monkeypatch cannot."""
-    backends = torch.backends.cudnn.conv, torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
-    before, threads = [backend.fp32_precision for backend in backends], torch.get_num_threads()
-    try:
-        yield backends
-    finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision
-        training.prepare_process("cpu", threads)
-
-
 def test_a_process_is_prepared_for_its_device(monkeypatch):
     """An accelerator rounds no product; a processor's run leaves its settings alone and has its threads."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
-    with settings_of_the_process() as (convolutions, products, _):
+    backends = convolutions, products, _ = (
+        torch.backends.cudnn.conv, torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    )  # fmt: skip
+    before, threads = [backend.fp32_precision for backend in backends], torch.get_num_threads()
+    try:
         convolutions.fp32_precision = products.fp32_precision = "tf32"
         training.prepare_process("cpu", 2)
         assert convolutions.fp32_precision == products.fp32_precision == "tf32" and torch.get_num_threads() == 2
         assert torch.are_deterministic_algorithms_enabled()
         training.prepare_process("cuda")
         assert convolutions.fp32_precision == products.fp32_precision == "ieee" and torch.get_num_threads() == 2
+    finally:  # monkeypatch cannot put these back
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
+        training.prepare_process("cpu", threads)
 
 
 def test_devices():

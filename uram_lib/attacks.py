@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 from .config import ATTACK_RADIUS, Config
 from .data.base import Split
 from .evaluation import draws_in_testing, stratified
-from .models.layers import Model
+from .models.layers import Draws, Model, Streams
 from .paper import PGD_STEPS
 
 Classifier = Callable[[Tensor], Tensor]
@@ -35,25 +35,26 @@ CHOICE_IMAGES, CHOICE_STEPS = 1_000, 5  # validation images and PGD's steps that
 
 class Under(nn.Module):
     """`model` under fixed draws, those of the very images it will be asked about: a function of the images alone.
-    paths: options of `Model.logits`, such as features_only."""
+    paths: options of its rollout, such as features_only."""
 
-    def __init__(self, model: Model, draws: dict[str, Tensor], **paths):
+    def __init__(self, model: Model, draws: Draws, **paths):
         super().__init__()
         self.model, self.draws, self.paths = model, draws, paths
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (B, C, H, W) in [0, 1]. Returns class logits, (B, K)."""
-        return self.model.logits(images, self.draws, **self.paths)
+        """Class logits after the last glimpse, (B, K); (S, B, K) under draws of S rollouts per image."""
+        logits = self.model.rollout(images, self.draws, **self.paths).class_logits[:, -1]  # (S * B, K)
+        return logits.unflatten(0, (-1, len(images))) if len(logits) > len(images) else logits
+
+
+cross_entropy = partial(F.cross_entropy, reduction="none")
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """The best wrong logit less the true one, (B,): positive where the answer is wrong (Carlini and Wagner, 2017)."""
+    """The best wrong logit less the true one, (B,): positive where the answer is wrong (Carlini and Wagner, 2017).
+    As a loss it has a gradient where the model is sure and that of cross entropy underflows to 0."""
     true = labels[:, None]  # (B, 1)
     return logits.scatter(1, true, -math.inf).amax(1) - logits.gather(1, true)[:, 0]
-
-
-# Where the model is sure, cross entropy and its gradient underflow to 0.
-LOSSES = {"cross-entropy": partial(F.cross_entropy, reduction="none"), "margin": margin}
 
 
 @contextlib.contextmanager
@@ -92,12 +93,10 @@ def ball(images: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
 
 
 def look(
-    model: Classifier, images: Tensor, labels: Tensor, loss: str = "cross-entropy", ascend: bool = True
+    model: Classifier, images: Tensor, labels: Tensor, loss: Callable = cross_entropy, ascend: bool = True
 ) -> tuple[Tensor, Tensor | None]:
     """The margin at the images, (B,), and with `ascend` the gradient of the loss in them, (B, C, H, W); both averaged
     over draws."""
-    if loss not in LOSSES:
-        raise ValueError(f"unknown loss {loss!r}; one of: {', '.join(LOSSES)}")
     with frozen(model), torch.set_grad_enabled(ascend):
         point = images.detach().requires_grad_(ascend)
         logits = model(point)  # (B, K) or (S, B, K)
@@ -105,7 +104,7 @@ def look(
         flat, repeated = logits.reshape(-1, logits.shape[-1]), labels.repeat(draws)  # (S * B, K), (S * B,)
         gradient = None
         if ascend:
-            losses = LOSSES[loss](flat, repeated).view(draws, -1).mean(0)  # (B,)
+            losses = loss(flat, repeated).view(draws, -1).mean(0)  # (B,)
             (gradient,) = torch.autograd.grad(losses.sum(), point)
     return margin(flat.detach(), repeated).view(draws, -1).mean(0), gradient
 
@@ -134,9 +133,9 @@ def literal_pgd(
 ) -> Tensor:
     """Paper Eq. 15 with its own step size: x^{t+1} = Pi_{x+S}(x^t + epsilon sign(grad l)), the last x (ledger H1).
 
-    gradient_at: "x", as printed, or "x^t", as Madry et al. (2018) mean the same shorthand. At the clean x all steps
-    have one direction, the first reaches the border, and the result is FGSM's. At x^t a step crosses half the ball, so
-    a pixel stays at x - epsilon, x or x + epsilon. Of Eq. 14, the paper's l, the loss is the first term.
+    gradient_at: "x", as printed, where all steps have one direction and the result is FGSM's; or "x^t", as Madry et al.
+    (2018) mean the same shorthand, where a step crosses half the ball. Of Eq. 14, the paper's l, the loss is the first
+    term.
     """
     if gradient_at not in ("x", "x^t"):
         raise ValueError(f"unknown place of the gradient {gradient_at!r}; one of: x, x^t")
@@ -156,33 +155,33 @@ def pgd(
     labels: Tensor,
     epsilon: float,
     steps: int = PGD_STEPS,
-    restarts: int = 1,
     generator: Generator | None = None,
     step_size: float | None = None,
-    loss: str = "cross-entropy",
+    loss: Callable = cross_entropy,
 ) -> Tensor:
     """Projected gradient ascent (Madry et al., 2018), what Eq. 15 intends: gradient at x^t, small steps (ledger H1).
 
-    generator: each restart begins at a uniform place of the ball, drawn from it; without one, the single run begins at
-    the clean images. step_size: default 2.5 epsilon / steps. Returns for each image the point of the largest margin
-    among the steps + 1 points of all restarts: an image is broken if any point breaks it.
+    It begins at the clean images, or with a generator at a uniform place of the ball. step_size: default
+    2.5 epsilon / steps; loss: `cross_entropy` or `margin`. Returns for each image the point of the largest margin among
+    the steps + 1: an image is broken if any point breaks it.
     """
-    at_least_one(steps=steps, restarts=restarts)
-    if restarts > 1 and generator is None:
-        raise ValueError(f"several restarts need a generator, got {restarts} without one")
+    at_least_one(steps=steps)
     low, high = ball(images, epsilon)
     step_size = 2.5 * epsilon / steps if step_size is None else step_size
+    point = images if generator is None else uniform_in_ball(images, epsilon, generator).clamp(low, high)
     best, best_margin = images, images.new_full((len(images),), -math.inf)
-    for _ in range(restarts):
-        point = images if generator is None else uniform_in_ball(images, epsilon, generator).clamp(low, high)
-        for step in range(steps + 1):
-            found, gradient = look(model, point, labels, loss, ascend=step < steps)
-            better = found > best_margin  # (B,)
-            best = torch.where(better[:, None, None, None], point, best)
-            best_margin = torch.where(better, found, best_margin)
-            if step < steps:
-                point = (point + step_size * gradient.sign()).clamp(low, high)
+    for step in range(steps + 1):
+        found, gradient = look(model, point, labels, loss, ascend=step < steps)
+        best, best_margin = better(best, best_margin, point, found)
+        if step < steps:
+            point = (point + step_size * gradient.sign()).clamp(low, high)
     return best
+
+
+def better(best: Tensor, best_margin: Tensor, point: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+    """The images (B, C, H, W) of the larger margin (B,), each of `best` or of `point`, and that margin."""
+    wins = found > best_margin  # (B,)
+    return torch.where(wins[:, None, None, None], point, best), torch.where(wins, found, best_margin)
 
 
 def random_signs(shape: tuple[int, ...], like: Tensor, generator: Generator) -> Tensor:
@@ -202,11 +201,9 @@ HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 def square(
     model: Classifier, images: Tensor, labels: Tensor, epsilon: float, generator: Generator, queries: int = 1000
 ) -> Tensor:
-    """Square attack (Andriushchenko et al., 2020): random search on the margin, blind to gradients.
-
-    Begins with vertical stripes at +-epsilon. Each query moves one square of every image to +-epsilon, a sign per
-    channel, and keeps it where the margin grows. Squares cover 0.8 of the image at first, then shrink.
-    """
+    """Square attack (Andriushchenko et al., 2020): random search on the margin, blind to gradients. It begins with
+    vertical stripes at +-epsilon; each query moves one square of every image to +-epsilon, a sign per channel, and
+    keeps it where the margin grows. Squares cover 0.8 of the image at first, then shrink."""
     at_least_one(queries=queries)
     low, high = ball(images, epsilon)
     batch, channels, height, width = images.shape
@@ -224,10 +221,7 @@ def square(
         inside = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)  # (B, 1, H, W)
         moved = (images + epsilon * random_signs((batch, channels, 1, 1), images, generator)).clamp(low, high)
         candidate = torch.where(inside, moved, best)
-        found = look(model, candidate, labels, ascend=False)[0]
-        better = found > best_margin
-        best = torch.where(better[:, None, None, None], candidate, best)
-        best_margin = torch.where(better, found, best_margin)
+        best, best_margin = better(best, best_margin, candidate, look(model, candidate, labels, ascend=False)[0])
     return best
 
 
@@ -243,14 +237,7 @@ def augmented(images: Tensor, generator: Generator) -> Tensor:
     return shifted.movedim(-1, 1).contiguous()
 
 
-def prepared(
-    model: Model,
-    config: Config,
-    images: Tensor,
-    labels: Tensor,
-    draws: dict[str, Tensor],
-    streams: dict[str, Generator],
-) -> Tensor:
+def prepared(model: Model, config: Config, images: Tensor, labels: Tensor, draws: Draws, streams: Streams) -> Tensor:
     """Training images (B, C, H, W), augmented and attacked as `config`, that of the epoch, says.
 
     The streams `augment` and `attack` do not depend on the model, so rows of one seed share shifts and starts. draws:
@@ -261,10 +248,9 @@ def prepared(
         images = augmented(images, streams["augment"])
     if config.attack == "none":
         return images
-    victim, start = Under(model, draws, sigma=config.sigma), streams["attack"]
-    if config.attack == "fast":
-        return fgsm(victim, images, labels, ATTACK_RADIUS, generator=start)
-    return pgd(victim, images, labels, ATTACK_RADIUS, config.attack_steps, generator=start)
+    attack = fgsm if config.attack == "fast" else partial(pgd, steps=config.attack_steps)
+    victim = Under(model, draws, sigma=config.sigma)
+    return attack(victim, images, labels, ATTACK_RADIUS, generator=streams["attack"])
 
 
 def robust_error(model: Model, split: Split) -> float:

@@ -9,20 +9,14 @@ from torch import Tensor
 
 from .data.base import Split
 from .models.layers import Model, Trajectory
-from .models.ram import start_location
+from .models.ram import start_location, uniform_start
 from .objectives import attended_context
 from .seeding import stream
 
-BATCH = {"cpu": 500}  # images at a time; on an accelerator OTHER_BATCH
-OTHER_BATCH = 5_000
+BATCH = 500  # images at a time on a processor; on an accelerator ten times as many
 AVERAGED = 10  # sampled passes whose class probabilities `test_error_averaged` averages
 # Test-time draws do not depend on the run's seed, so that all rows see the same starts.
 EVALUATION_SEED = 0
-
-
-def uniform_start(count: int, generator: torch.Generator) -> Tensor:
-    """(count, 2) start locations, uniform over the image, as RAM starts."""
-    return torch.rand(count, 2, generator=generator, device=generator.device) * 2 - 1
 
 
 def draws_in_testing(
@@ -36,10 +30,8 @@ def draws_in_testing(
 
 
 def stratified(labels: Tensor, count: int = 0) -> Tensor:
-    """Indices of `count` of the images that have these labels, (N,), or of all where count is 0 or too many.
-
-    The order is fixed and the classes take turns, so every prefix holds them as evenly as it can.
-    """
+    """Indices of `count` of the images with these labels, (N,), or of all where count is 0 or too many. The order is
+    fixed and the classes take turns, so every prefix holds them as evenly as it can."""
     order = torch.randperm(len(labels), generator=stream(EVALUATION_SEED, "stratified"))
     shuffled = labels.cpu()[order]
     rank = F.one_hot(shuffled).cumsum(0).gather(1, shuffled[:, None])[:, 0]  # (N,), 1 for the first of its class
@@ -56,19 +48,17 @@ def rollouts(
     centres: Tensor | None = None,
     start: str | None = None,
 ) -> Trajectory:
-    """Roll the policy out on all of `images` (N, C, H, W), in batches, with the draws of `start_seed`.
+    """Roll the mean policy, or with `sampled` the sampled one, out on all of `images` (N, C, H, W), in batches.
 
-    The mean policy, or with `sampled` the sampled one. centres: (N, 2), the objects' in pixels, for a RAM that starts
-    where they tell it to. start: a choice of `Config.start`, to put the bottom-up model there in place of its own
-    start. Returns the trajectory of all N.
+    centres: (N, 2), the objects' in pixels, for a RAM that starts where they tell it to. start: a choice of
+    `Config.start`, to put the bottom-up model there in place of its own start.
     """
     draws = draws_in_testing(model, images, start_seed, sampled, centres)
     if start is not None:
         model = getattr(model, "ram", model)
         uniform = uniform_start(len(images), stream(EVALUATION_SEED, "start", start_seed)).to(images.device)
         draws["start"] = start_location(start, uniform, centres, *images.shape[-2:])
-    size = BATCH.get(images.device.type, OTHER_BATCH)
-    parts = []
+    size, parts = BATCH if images.device.type == "cpu" else 10 * BATCH, []
     for i in range(0, len(images), size):
         own = {name: value[i : i + size] for name, value in draws.items()}
         parts.append(model.rollout(images[i : i + size], own))
@@ -77,27 +67,17 @@ def rollouts(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out on N images in S passes from different starts; one pass where nothing is drawn.
+    """What came out on N images in S passes from different starts. Means by glimpse are over images, or over the digits
+    of numbers, whose glimpses are counted from the first at a digit. A number is right where all of it is."""
 
-    Means by glimpse are over images, or over the digits of numbers, whose glimpses are counted from the first at a
-    digit. A number is right where all of it is."""
-
-    correct: Tensor
-    """(S, N) bool."""
-    sampled_correct: Tensor | None = None
-    """(N,) bool, in one sampled pass."""
-    averaged_correct: Tensor | None = None
-    """(N,) bool, by the class probabilities of `AVERAGED` sampled passes."""
-    distances: list[float] = field(default_factory=list)
-    """Mean distance of each glimpse from the object's centre, in pixels (T,)."""
-    entropies: list[float] = field(default_factory=list)
-    """Mean entropy of its patch, in bits (T,)."""
-    blanks: list[float] = field(default_factory=list)
-    """Share of patches without any entropy, in percent (T,)."""
-    noted: dict = field(default_factory=dict)
-    """`Model.describe`."""
-    lengths: Tensor | None = None
-    """(N,), digits per number."""
+    correct: Tensor  # (S, N) bool
+    sampled_correct: Tensor | None = None  # (N,) bool, in one sampled pass
+    averaged_correct: Tensor | None = None  # (N,) bool, by the class probabilities of `AVERAGED` sampled passes
+    distances: list[float] = field(default_factory=list)  # (T,), mean pixels from each glimpse to the object's centre
+    entropies: list[float] = field(default_factory=list)  # (T,), mean bits of its patch
+    blanks: list[float] = field(default_factory=list)  # (T,), percent of patches without any entropy
+    noted: dict = field(default_factory=dict)  # of `Model.describe`
+    lengths: Tensor | None = None  # (N,), digits per number
 
     @property
     def error(self) -> float:
@@ -108,11 +88,8 @@ class Evaluation:
         """The record's entries."""
         errors = [wrong_percent(one) for one in self.correct]
         passes = f"{len(errors)} starts" if len(errors) > 1 else "one pass"
-        found = {
-            "test_error": self.error,
-            "test_error_by_start": errors,
-            "test": f"mean policy, {passes} per image, whole test set",
-        }
+        test = f"mean policy, {passes} per image, whole test set"
+        found = {"test_error": self.error, "test_error_by_start": errors, "test": test}
         if self.sampled_correct is not None:
             found["test_error_sampled"] = wrong_percent(self.sampled_correct)
             found["test_error_averaged"] = wrong_percent(self.averaged_correct)
@@ -134,31 +111,28 @@ def wrong_percent(correct: Tensor) -> float:
 
 @torch.no_grad()
 def evaluate(model: Model, split: Split, start_seeds: int = 1, sampled: bool = False) -> Evaluation:
-    """Test `model` on all of `split`, in evaluation mode.
-
-    start_seeds: passes along the mean path, each from another start; one where nothing is drawn. sampled: also test
-    the sampled policy, in one pass and averaged over `AVERAGED`.
+    """Test `model` on all of `split`, in evaluation mode. start_seeds: passes along the mean path, each from another
+    start; one where nothing is drawn. sampled: also test the sampled policy, in one pass and averaged over `AVERAGED`.
     """
     model.eval()
     images, labels, centres = split.floats(), split.labels, split.centres
     passes = start_seeds if draws_in_testing(model, images[:1], centres=centres[:1]) else 1
-    correct, distances, entropies, blanks = [], [], [], []
+    correct, looks = [], []
     for k in range(passes):
         seen = rollouts(model, images, k, centres=centres)
         correct.append(match(model.decode(model.probabilities(seen)), labels))
         if not seen.locations.shape[1]:  # nothing was looked at
             return Evaluation(torch.stack(correct), lengths=split.lengths)
-        distances.append(split.glimpse_distances(seen.locations).mean(0))  # (T,)
-        of_objects = split.per_object(seen.patch_entropies)  # (M, T)
-        entropies.append(of_objects.mean(0))
-        blanks.append((of_objects == 0).float().mean(0) * 100)
+        entropies = split.per_object(seen.patch_entropies)  # (M, T)
+        away, blank = split.glimpse_distances(seen.locations).mean(0), 100 * (entropies == 0).float().mean(0)  # (T,)
+        looks.append(torch.stack((away, entropies.mean(0), blank)))
     one = averaged = None
     if sampled:
         seen = (rollouts(model, images, k, sampled=True, centres=centres) for k in range(AVERAGED))
         found = [model.probabilities(trajectory) for trajectory in seen]
         one, averaged = (match(model.decode(answers), labels) for answers in (found[0], sum(found)))
-    means = [torch.stack(values).mean(0).tolist() for values in (distances, entropies, blanks)]
-    return Evaluation(torch.stack(correct), one, averaged, *means, model.describe(images, centres), split.lengths)
+    looks = torch.stack(looks).mean(0).tolist()
+    return Evaluation(torch.stack(correct), one, averaged, *looks, model.describe(images, centres), split.lengths)
 
 
 def match(answers: Tensor, labels: Tensor) -> Tensor:
@@ -172,9 +146,9 @@ def label_leak(model: Model, split: Split, form: str = "attended", start_seed: i
     """Whether Z of Eq. 11 reads the label from the weights that the label itself chooses.
 
     Tells Z of every image each of the K labels in turn. Returns percentages: how often the `answer` from the last
-    glimpse is wrong, how often `Z` is when told the true label, how often Z `repeats` a wrong label that it is
-    told, and how often it would by `chance`, were it as good as the answer; and a matrix (K, K) in
-    percent, label told x label answered. model: trained with the context constraint; form: the one it was trained with.
+    glimpse is wrong, how often `Z` is when told the true label, how often Z `repeats` a wrong label that it is told,
+    and how often it would by `chance`, were it as good as the answer; and a matrix (K, K) in percent, label told x
+    label answered. model: trained with the context constraint in this form.
     """
     images, labels = split.floats(), split.labels
     ram = getattr(model, "ram", model)

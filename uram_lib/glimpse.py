@@ -1,8 +1,8 @@
 """The glimpse sensor (retina): concentric square patches around a location, each averaged down to one size (§3.2, §5).
 
 Scale k of a g x g sensor covers a square of side g * 2**k pixels; each of its g x g values is the exact mean of the
-image over a 2**k x 2**k box. The image is zero outside its edges, and boxes may lie at fractional positions, where a
-pixel counts with the area that the box covers. So the patch is exact for every location, not only for whole pixels.
+image over a 2**k x 2**k box. The image is zero outside its edges. A box may lie at a fractional position; a pixel then
+counts with the area that the box covers.
 
 Locations l are (x, y), each in [-1, 1]: l = -1 and l = +1 are the edges of the image, (0, 0) its centre, (1, 1) its
 bottom right corner. The pixel coordinate is (l + 1) / 2 * width, and pixel i covers [i, i + 1).
@@ -31,21 +31,15 @@ class GlimpseSensor:
     """
 
     def __init__(self, size: int, scales: int = 1):
-        if size < 1 or scales < 1:
-            raise ValueError(f"size and scales must be at least 1, got size={size}, scales={scales}")
         self.size, self.scales = size, scales
-
-    @property
-    def margin(self) -> int:
-        """Pixels of black that the coarser levels of a pyramid carry on each side: the widest box, less one pixel."""
-        return 2 ** (self.scales - 1) - 1
+        self.margin = 2 ** (scales - 1) - 1  # pixels of black around the coarser levels: the widest box, less one pixel
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """images: (B, C, H, W). Returns the image itself (scale 0), and for each scale k > 0 its sums over boxes of
         side s = 2**k at every pixel, (B, C, H + 2 margin - s + 1, W + 2 margin - s + 1): entry (i, j) is the box whose
         first row is i - margin and first column j - margin; outside the image lie zeros."""
         levels = [images]
-        box = F.pad(images, [self.margin] * 4) if self.scales > 1 else images
+        box = F.pad(images, [self.margin] * 4)
         for k in range(1, self.scales):
             half = 2 ** (k - 1)
             box = box[..., half:, :] + box[..., :-half, :]  # a box of side 2h is the sum of four boxes of side h
@@ -56,10 +50,9 @@ class GlimpseSensor:
     def __call__(self, pyramid: list[Tensor], location: Tensor, through_location: bool = False) -> Tensor:
         """pyramid: of `pyramid()`; location: (B, 2), x then y, in [-1, 1] (values beyond are clamped).
 
-        Returns patches (B, scales, C, size, size), finest scale first. Differentiable in the image, not in the
-        location: where to look is learned by REINFORCE alone. An attack may ask for that gradient, too
-        (`through_location`); it exists wherever the box's edges lie between whole pixels. Raises ValueError where the
-        pyramid has another number of levels.
+        Returns patches (B, scales, C, size, size), finest scale first. Differentiable in the image, and in the location
+        only where an attack asks for it (`through_location`): where to look is learned by REINFORCE alone.
+        Raises ValueError where the pyramid has another number of levels.
         """
         if len(pyramid) != self.scales:
             raise ValueError(f"a sensor of {self.scales} scales cannot read a pyramid of {len(pyramid)}")

@@ -1,6 +1,5 @@
-"""What is minimised: REINFORCE with a baseline (Eq. 4), the entropy constraint (12-13), the context constraint (11)
-and their sum, the hybrid loss (14), for the bottom-up model; the Q loss (8-9) for the top-down model. Every loss is a
-scalar to be minimised."""
+"""What is minimised, scalars all: REINFORCE with a baseline (Eq. 4), the entropy constraint (12-13), the context
+constraint (11) and their sum, the hybrid loss (14), for the bottom-up model; the Q loss (8-9) for the top-down one."""
 
 import torch
 import torch.nn.functional as F
@@ -27,13 +26,12 @@ def right_probabilities(trajectory, labels: Tensor) -> Tensor:
 
 def rewards_to_go(trajectory, labels: Tensor) -> Tensor:
     """For each action, (B, A), the mean probability of the right class over the glimpses that it can still change."""
-    actions = trajectory.log_probs.shape[1]
-    after = right_probabilities(trajectory, labels)[:, trajectory.class_logits.shape[1] - actions :]  # (B, A)
-    left = torch.arange(actions, 0, -1, device=after.device)
-    return after.flip(1).cumsum(1).flip(1) / left
+    right, actions = right_probabilities(trajectory, labels), trajectory.log_probs.shape[1]
+    left = torch.arange(actions, 0, -1, device=right.device)
+    return right[:, right.shape[1] - actions :].flip(1).cumsum(1).flip(1) / left
 
 
-def chooser_rewards(trajectory, labels: Tensor, kind: str = "outcome") -> Tensor:
+def chooser_rewards(trajectory, labels: Tensor, kind: str) -> Tensor:
     """What the top-down model is paid, (B,): the `outcome`, 1 or 0; the same `signed`, 1 or -1 (ledger A4); or `early`,
     the probability of the right class after the second glimpse (ledger A4')."""
     if kind == "early":
@@ -60,11 +58,10 @@ def policy_objective(
     Returns the mean over the batch, weighted by `weights` (B,) if given, of the sum over actions.
     Raises ValueError on an unknown form or other shapes.
     """
-    if log_probs.shape != baselines.shape or rewards.shape not in (log_probs.shape[:1], log_probs.shape):
-        raise ValueError(f"shapes differ: {tuple(log_probs.shape)}, {tuple(baselines.shape)}, {tuple(rewards.shape)}")
-    if entropy != "none" and (patch_entropies is None or patch_entropies.shape != log_probs.shape):
-        found = None if patch_entropies is None else tuple(patch_entropies.shape)
-        raise ValueError(f"patch entropies must be of shape {tuple(log_probs.shape)}, got {found}")
+    shapes = [None if t is None else tuple(t.shape) for t in (log_probs, baselines, rewards, patch_entropies)]
+    fit = shapes[1] == shapes[0] and shapes[2] in (shapes[0], shapes[0][:1])
+    if not fit or (entropy != "none" and shapes[3] != shapes[0]):
+        raise ValueError("shapes differ: {}, {}, {}, {}".format(*shapes))
     # (B,) against (B, A) would broadcast over actions.
     reward = rewards[:, None] if rewards.ndim == 1 else rewards  # (B, 1) or (B, A)
     baselines = baselines.detach()
@@ -85,20 +82,18 @@ def policy_objective(
 def baseline_loss(baselines: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean squared error of b against the return that it predicts. baselines, targets: (B, A); weights: as above."""
     if not baselines.numel():
-        return baselines.sum()
+        return baselines.sum()  # 0
     if weights is None:
         return F.mse_loss(baselines, targets.detach())
     return ((baselines - targets.detach()).square().mean(1) * weights).mean()
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean cross entropy. logits: (B, K), or (B, T, K) of as many predictions of one label; labels: (B,); weights: (B,)
-    or None."""
+    """Mean cross entropy. logits: (B, K), or (B, T, K), T predictions of one label; labels: (B,); weights: as above."""
     if logits.ndim == 3:
-        steps = logits.shape[1]
+        steps, logits = logits.shape[1], logits.flatten(0, 1)
         labels = labels.repeat_interleave(steps)
         weights = None if weights is None else weights.repeat_interleave(steps)
-        logits = logits.flatten(0, 1)
     if weights is None:
         return F.cross_entropy(logits, labels)
     return (F.cross_entropy(logits, labels, reduction="none") * weights).mean()
@@ -110,18 +105,18 @@ def context_loss(
     labels: Tensor,
     context_network: nn.Module,
     form: str = "attended",
-    example_weights: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Cross entropy of the class predicted from the attended context (Eq. 11), or another reading of it.
 
-    hiddens: (B, T, D) core states; class_logits: (B, T, K); labels: (B,) in [0, K); example_weights: (B,) or None.
-    Forms: those of `attended_context`; and "each-step", no context at all: the mean cross entropy of the T predictions
-    alpha_t. Returns a scalar. A training loss and never a prediction (ledger K1). Raises ValueError on an unknown form.
+    hiddens: (B, T, D) core states; class_logits: (B, T, K); labels: (B,) in [0, K); weights: as above. Forms: those of
+    `attended_context`, and "each-step", no context at all: the mean cross entropy of the T predictions alpha_t.
+    A training loss and never a prediction (ledger K1). Raises ValueError on an unknown form.
     """
     if form == "each-step":
-        return cross_entropy(class_logits, labels, example_weights)
+        return cross_entropy(class_logits, labels, weights)
     context = attended_context(hiddens, class_logits, labels, form)
-    return cross_entropy(context_network(context), labels, example_weights)
+    return cross_entropy(context_network(context), labels, weights)
 
 
 def attended_context(hiddens: Tensor, class_logits: Tensor, labels: Tensor, form: str = "attended") -> Tensor:
@@ -158,29 +153,26 @@ def hybrid_loss(
     """The loss of Eq. 14: -y log alpha_T - beta1 y log z - beta2 J, plus the baseline's regression.
 
     labels: (B,); config: `Config.at` the epoch. J enters with a minus sign: the printed plus would lower the reward
-    (ledger D8). `context_network=None` leaves out the beta1 term. rewards: (B,), by default what `config.reward` says;
-    weights: (B,), of each image in every term, 1 where None. Returns the loss and its detached parts, each a scalar:
-    `cross_entropy`, `context`, `policy`, `baseline`, and the mean `reward`, the share of right answers.
+    (ledger D8). No context network, no beta1 term. rewards: (B,), by default what `config.reward` says; weights: (B,),
+    of each image in every term. Returns the loss and its detached parts: `cross_entropy`, `context`, `policy`,
+    `baseline`, and the mean `reward`, the share of right answers.
     """
-    logits, outcome = trajectory.class_logits, correctness(trajectory, labels)
+    logits, baselines, outcome = trajectory.class_logits, trajectory.baselines, correctness(trajectory, labels)
     if rewards is None:
         rewards = rewards_to_go(trajectory, labels) if config.reward == "probability" else outcome
     classes = cross_entropy(logits[:, -1], labels, weights)
-    loss = classes
-    context = torch.zeros_like(classes)
+    loss, context = classes, torch.zeros_like(classes)
     if context_network is not None:
         context = context_loss(trajectory.hiddens, logits, labels, context_network, config.context, weights)
         loss = loss + BETA1 * context
-    glimpses, actions = trajectory.patch_entropies.shape[1], trajectory.log_probs.shape[1]
+    glimpses, actions = trajectory.patch_entropies.shape[1], baselines.shape[1]
     first = glimpses - actions if config.entropy_patch == "after" else 0  # or the patches seen before acting
     entropies = trajectory.patch_entropies[:, first : first + actions]  # (B, A)
-    objective = policy_objective(
-        trajectory.log_probs, rewards, trajectory.baselines, entropies, config.entropy, weights=weights
-    )
-    returns = rewards if rewards.ndim == 2 else rewards[:, None].expand_as(trajectory.baselines)
+    objective = policy_objective(trajectory.log_probs, rewards, baselines, entropies, config.entropy, weights=weights)
+    returns = rewards if rewards.ndim == 2 else rewards[:, None].expand_as(baselines)
     if config.entropy == "intent":
         returns = (entropies + ENTROPY_OFFSET) * returns
-    regression = baseline_loss(trajectory.baselines, returns, weights)
+    regression = baseline_loss(baselines, returns, weights)
     loss = loss - config.beta2 * objective + regression
     parts = {"cross_entropy": classes, "context": context, "policy": objective, "baseline": regression}
     if config.each_step and logits.shape[1] > 1:
@@ -193,21 +185,16 @@ def returns_of(right: Tensor, counts: Tensor, reward: str) -> Tensor:
     """The return of the glimpses at each place of a number, (B, N) in [0, 1].
 
     right: (B, N) bool, whether the class at that place is right; counts: (B, N) bool, which places are no padding.
-    "cumulative": a place is worth 1 while it and all before it are right; the return of a place is what it and those
-    after it are worth, over the number of places that count, so the first one's is the share of the number that is
-    read. "whole": 1 at each place where the whole number is right, else 0. Raises ValueError for another `reward`.
+    "cumulative": a place is worth 1 while it and all before it are right; its return is what it and those after it are
+    worth, over the number of places that count. "whole": 1 at each place where the whole number is right, else 0.
     """
-    if reward not in ("cumulative", "whole"):
-        raise ValueError(f"unknown reward {reward!r}; one of: cumulative, whole")
     if reward == "whole":
         return (right | ~counts).all(1, keepdim=True).expand_as(right).to(torch.get_default_dtype())
     worth = (right & counts).to(torch.get_default_dtype()).cumprod(1)  # (B, N)
     return worth.flip(1).cumsum(1).flip(1) / counts.sum(1, keepdim=True)
 
 
-def number_loss(
-    trajectory, labels: Tensor, context_network: nn.Module | None, config
-) -> tuple[Tensor, dict[str, Tensor]]:
+def number_loss(trajectory, labels: Tensor, context_network, config) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 14 for a number: the sum over its digits and its end of `hybrid_loss`, each over its own glimpses and with
     its own label (ledger I), the mean over images. What lies behind the end adds nothing.
 
@@ -225,10 +212,8 @@ def number_loss(
 
 
 def length_and_digits_loss(heads, labels: Tensor) -> Tensor:
-    """-log P(length) - sum over the digits that there are of log P(digit), the mean over images, a scalar.
-
-    heads: `length_logits` (B, 5) and `digit_logits` (B, 5, 10); labels: (B, 6).
-    """
+    """-log P(length) - sum over the digits that there are of log P(digit), the mean over images. heads: `length_logits`
+    (B, 5) and `digit_logits` (B, 5, 10); labels: (B, 6)."""
     batch, places, _ = heads.digit_logits.shape
     length = F.cross_entropy(heads.length_logits, lengths_of(labels) - 1)
     digits = F.cross_entropy(
@@ -242,13 +227,12 @@ def q_loss(values: Tensor, actions: Tensor, rewards: Tensor, next_values: Tensor
 
     values: (B, L, A), Q of all regions at each level; actions: (B, L), the regions chosen; rewards: (B,), of the
     outcome; next_values: (B, L - 1), max_a Q(s_{l+1}, a) of the frozen network (ledger A3); gamma: in [0, 1].
-    The target (Eq. 8) is y = r at the last level, where the reward is paid and the episode ends, and
-    y = gamma max_a Q(s_{l+1}, a) before it, where r = 0. So with one level, y = r: a regression of the outcome, into
-    which neither gamma nor the frozen network enters (ledger A2). y is a constant: the gradient flows into `values`.
+    The target y (Eq. 8), a constant, is r at the last level, where the reward is paid, and gamma max_a Q(s_{l+1}, a)
+    before it, where r = 0. So with one level neither gamma nor the frozen network enters (ledger A2).
     Raises ValueError for other shapes.
     """
     batch, levels = actions.shape
-    if values.shape[:2] != (batch, levels) or rewards.shape != (batch,) or next_values.shape != (batch, levels - 1):
+    if (values.shape[:2], rewards.shape, next_values.shape) != ((batch, levels), (batch,), (batch, levels - 1)):
         shapes = (tuple(t.shape) for t in (values, actions, rewards, next_values))
         raise ValueError("shapes differ: {}, {}, {}, {}".format(*shapes))
     chosen = values.gather(-1, actions[..., None])[..., 0]  # (B, L), Q(s_l, a_l)

@@ -26,10 +26,7 @@ def stream(seed: int, *names: object, device: str | torch.device = "cpu") -> tor
 
 
 def initialise(model: nn.Module, seed: int) -> nn.Module:
-    """Draw every layer's initial weights from the stream named after that layer; returns `model`.
-
-    Uses each layer's own `reset_parameters`, PyTorch's default initialisation.
-    """
+    """Draw every layer's first weights, by its `reset_parameters`, from the stream of its name; returns the model."""
     with DRAWING, torch.random.fork_rng(devices=[]):
         for name, module in model.named_modules():
             if hasattr(module, "reset_parameters"):

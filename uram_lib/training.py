@@ -2,6 +2,7 @@
 to the same bits, on the same CPU and with the same number of threads."""
 
 import contextlib
+import copy
 import ctypes
 import io
 import math
@@ -18,27 +19,29 @@ from . import UramError
 from .attacks import prepared, robust_error
 from .config import Config
 from .data.base import Dataset
-from .evaluation import evaluate, uniform_start
+from .evaluation import evaluate
 from .models import Model, build
+from .models.ram import uniform_start
 from .paths import relative, write_atomically
 from .seeding import stream
 
 CALIBRATION_IMAGES = 2_000
-# What a run draws in an epoch, but for the order of its images.
-STREAMS = ("data", "start", "policy", "explore", "augment", "attack")
+STREAMS = ("data", "start", "policy", "explore", "augment", "attack")  # what an epoch draws, but for its order
 
 
 @dataclass
 class Trained:
-    """The outcome of `train`: the model with the weights of its best validation epoch, and its history."""
+    """The outcome of `train`: the model with the weights of its best validation epoch, and its history.
+
+    curves: by quantity, one value per epoch: the means of the loss's parts, `train_error` and `val_error` in percent.
+    rollouts: images that the model was trained on, each time counted.
+    """
 
     model: Model
     best_epoch: int
     curves: dict[str, list[float]]
-    """By quantity, one value per epoch: the means of the loss's parts, `train_error` and `val_error` in percent."""
     seconds: float
     rollouts: int
-    """Images that the model was trained on, each time counted."""
 
     @property
     def val_error(self) -> float:
@@ -58,14 +61,13 @@ def train(
     state_path: Path | None = None,
     on_step: Callable[[int, int, float | None], None] | None = None,
 ) -> Trained:
-    """Train `config` with `seed`, choosing the epoch by validation error, in adversarial training by that under attack;
-    the test split is not touched. `prepare_process` sets what makes this process fast and exact, before.
+    """Train `config` with `seed`, choosing the epoch by validation error, in adversarial training by that under attack.
+    Call `prepare_process` before.
 
     state_path: where the state is kept after each epoch; where the file exists, training goes on from there.
     on_step(steps done, steps in all, last validation error or None) is called after each step.
     Raises NotFinite, with the state of the last good epoch kept, and UramError for a state of another run.
     """
-    # The model, its optimiser, and where a run that was cut goes on.
     device = torch.device(device)
     dataset = dataset.to(device)
     model = new_model(config, seed, dataset).to(device)
@@ -85,7 +87,6 @@ def train(
 
     for epoch in range(state["epoch"] + 1, config.epochs + 1):
         began = time.perf_counter()
-        # One pass over the training images.
         model.train()
         model.begin_epoch()
         now, spread = config.at(epoch), config.spread(epoch)
@@ -114,16 +115,15 @@ def train(
             kept = f"; epoch {epoch - 1} is kept in {relative(state_path)}" if state_path and epoch > 1 else ""
             raise NotFinite(f"{fault} (seed {seed}){kept}")
 
-        # Validation, which chooses the epoch; of equals the later one, which is trained longer.
         means["train_error"] = 100 * (1 - means["reward"])
         means["val_error"] = evaluate(model, dataset.validation).error
         if config.attack != "none":
             means["val_robust_error"] = robust_error(model, dataset.validation)
         for name, value in means.items():
             curves.setdefault(name, []).append(value)
-        errors = curves["val_error" if config.attack == "none" else "val_robust_error"]
-        if errors[-1] == min(errors):
-            state |= {"best_epoch": epoch, "best_model": copy_of(model)}
+        errors = curves.get("val_robust_error", curves["val_error"])
+        if errors[-1] == min(errors):  # of equals the later one, which is trained longer
+            state |= {"best_epoch": epoch, "best_model": copy.deepcopy(model.state_dict())}
         state |= {"epoch": epoch, "seconds": state["seconds"] + time.perf_counter() - began}
         if state_path is not None:
             current = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
@@ -159,11 +159,6 @@ def not_finite(model: Model, history: list[dict[str, Tensor]], epoch: int) -> st
     if not all(torch.isfinite(value).all() for value in model.parameters()):  # the last loss is from before its step
         return f"the weights are not finite after epoch {epoch}"
     return None
-
-
-def copy_of(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of a model's parameters and buffers."""
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 def save_state(path: Path, config: Config, seed: int, state: dict) -> None:
@@ -203,8 +198,7 @@ def prepare_process(device: torch.device | str = "cpu", threads: int = 0) -> Non
     # MKL keeps to narrow instructions on AMD's processors; oneDNN does not. PyTorch offers that route under the name of
     # a lower precision, which oneDNN takes only on processors with AMX. AMD has none: it computes in float32.
     cpus = Path("/proc/cpuinfo")
-    amd = cpus.exists() and "AuthenticAMD" in cpus.read_text()
-    if amd and torch.backends.cpu.get_cpu_capability() == "AVX512":
+    if cpus.exists() and "AuthenticAMD" in cpus.read_text() and torch.backends.cpu.get_cpu_capability() == "AVX512":
         torch.backends.mkldnn.matmul.fp32_precision = "bf16"
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory before writing it
@@ -221,9 +215,9 @@ def devices_here() -> list[str]:
 
 def pick_device(name: str = "auto") -> torch.device:
     """`auto` takes CUDA, else MPS, else CPU. Raises UramError for an unknown device or one that is not here."""
+    here = devices_here()
     if name not in ("auto", "cpu", "cuda", "mps"):
         raise UramError(f"unknown device {name!r}; one of: auto, cpu, cuda, mps")
-    here = devices_here()
-    if name != "auto" and name not in here:
+    if name not in ("auto", *here):
         raise UramError(f"device {name!r} is not available on this machine; here: {', '.join(here)}")
     return torch.device(here[0] if name == "auto" else name)

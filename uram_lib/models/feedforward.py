@@ -1,16 +1,17 @@
 """The networks without glimpses: classifiers of Tables 1 and 2 (ledger I), readers of numbers of Table 3.
 
-`ElevenLayerCNN` follows the description of Goodfellow et al. (2014): eight 5 x 5 convolutions, a locally connected
+The eleven-layer CNN follows the description of Goodfellow et al. (2014): eight 5 x 5 convolutions, a locally connected
 layer and two fully connected ones; maxout of three in the first layer, ReLU elsewhere; in each convolutional layer max
 pooling over 2 x 2, with strides 2 and 1 in turn, and subtractive normalisation over 3 x 3; each image less its mean; a
 softmax for the length and one a digit. Assumed beyond that: the order convolution, rectifier, pooling, normalisation;
 5 x 5 in the locally connected layer, too; He's initialisation. Left out: dropout, as composed images never come twice.
 
-Of their ten-layer CNN Ba et al. (2015) give an error and, as far as we know, no layers. `TenLayerCNN` is our
-assumption: the same network without maxout and without the locally connected layer.
+Of their ten-layer CNN Ba et al. (2015) give an error and, as far as we know, no layers. We assume the same network
+without maxout and without the locally connected layer.
 """
 
-import functools
+import math
+from functools import partial, reduce
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from ..data import LONGEST, PLACES, TERMINAL
 from ..objectives import length_and_digits_loss
-from .layers import HeConv2d, HeLinear, Model, Trajectory, scaled, unseeing
+from .layers import Draws, HeConv2d, HeLinear, Model, Trajectory, scaled, unseeing
 
 FILTERS = (48, 64, 128, 160, 192, 192, 192, 192)
 SIDE = 5  # of a filter
@@ -31,9 +32,8 @@ PIECES = 3  # of a maxout unit
 class Classifier(Model):
     """The layers `head`, each with ReLU, then one of 256 units with ReLU and one that gives the class logits."""
 
-    def __init__(self, image_shape: tuple[int, int, int], classes: int, head: list[nn.Module], values: int):
-        super().__init__()
-        self.image_shape = tuple(image_shape)
+    def __init__(self, config, image_shape: tuple[int, int, int], classes: int, head: list[nn.Module], values: int):
+        super().__init__(config, image_shape)
         self.layers = nn.Sequential(*head, nn.Linear(values, 256), nn.ReLU(), nn.Linear(256, classes))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -41,31 +41,26 @@ class Classifier(Model):
         return self.layers(images)
 
 
-def fully_connected(image_shape: tuple[int, int, int], classes: int) -> Classifier:
+def fully_connected(config, image_shape: tuple[int, int, int], classes: int) -> Classifier:
     """Two hidden layers of 256 ReLU units on the flattened image."""
-    channels, height, width = image_shape
-    head = [nn.Flatten(), nn.Linear(channels * height * width, 256), nn.ReLU()]
-    return Classifier(image_shape, classes, head, 256)
+    values = math.prod(image_shape)
+    return Classifier(config, image_shape, classes, [nn.Flatten(), nn.Linear(values, 256), nn.ReLU()], 256)
 
 
-def two_layer_cnn(image_shape: tuple[int, int, int], classes: int) -> Classifier:
-    """Two 5x5 convolutions (32, 64 filters), each with ReLU and 2x2 max pooling, then FC 256 (ledger I)."""
-    channels, height, width = image_shape
+def convolutional(config, image_shape, classes: int, side: int, filters: tuple[int, ...], layout) -> Classifier:
+    """Convolutions of side x side with ReLU, 2x2 max pooling after each of the first four, then FC 256 (ledger I)."""
+    channels, *sides = image_shape
     head = []
-    for before, after in ((channels, 32), (32, 64)):
-        head += [nn.Conv2d(before, after, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
-    return Classifier(image_shape, classes, [*head, nn.Flatten()], 64 * (height // 4) * (width // 4))
+    for i, (before, after) in enumerate(pairwise((channels, *filters))):
+        head += [nn.Conv2d(before, after, side, padding=side // 2), nn.ReLU()] + [nn.MaxPool2d(2)] * (i < 4)
+    places = math.prod(length // 2 ** min(len(filters), 4) for length in sides)
+    model = Classifier(config, image_shape, classes, [*head, nn.Flatten()], filters[-1] * places)
+    return model.to(memory_format=layout)
 
 
-def five_layer_cnn(image_shape: tuple[int, int, int], classes: int) -> Classifier:
-    """Five 3x3 convolutions (32, 64, 64, 128, 128 filters) with ReLU, 2x2 max pooling after the first four, then
-    FC 256 (ledger I). Images are at least 16 x 16."""
-    channels, height, width = image_shape
-    head = []
-    for i, (before, after) in enumerate(pairwise((channels, 32, 64, 64, 128, 128))):
-        head += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()] + [nn.MaxPool2d(2)] * (i < 4)
-    model = Classifier(image_shape, classes, [*head, nn.Flatten()], 128 * (height // 16) * (width // 16))
-    return model.to(memory_format=torch.channels_last)  # which the activations take over: faster
+two_layer_cnn = partial(convolutional, side=5, filters=(32, 64), layout=torch.contiguous_format)
+# In channels' layout, which the activations take over, convolutions of large images are faster.
+five_layer_cnn = partial(convolutional, side=3, filters=(32, 64, 64, 128, 128), layout=torch.channels_last)
 
 
 class LengthAndDigits(NamedTuple):
@@ -78,8 +73,7 @@ class LengthAndDigits(NamedTuple):
 class SubtractiveNorm(nn.Module):
     """Takes away the mean over all channels of the 3 x 3 places around each (inside the image)."""
 
-    def forward(self, features: Tensor) -> Tensor:
-        """features: (B, C, H, W), and so is what is returned."""
+    def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W) to (B, C, H, W)
         mean = features.mean(1, keepdim=True)
         return features - F.avg_pool2d(mean, 3, stride=1, padding=1, count_include_pad=False)
 
@@ -87,29 +81,22 @@ class SubtractiveNorm(nn.Module):
 class Maxout(nn.Module):
     """The largest of `PIECES` channels: of C units, unit c of the channels c, C + c, ..."""
 
-    def forward(self, features: Tensor) -> Tensor:
-        """features: (B, PIECES C, H, W). Returns (B, C, H, W)."""
-        return functools.reduce(torch.maximum, features.chunk(PIECES, 1))
+    def forward(self, features: Tensor) -> Tensor:  # (B, PIECES C, H, W) to (B, C, H, W)
+        return reduce(torch.maximum, features.chunk(PIECES, 1))
 
 
-class MaxPool(nn.MaxPool2d):
-    """2 x 2 max pooling; with stride 1 the size stays (beyond the last row and column lie zeros, as no value after a
-    ReLU is smaller)."""
-
-    def __init__(self, stride: int):
-        super().__init__(2, stride)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """features: (B, C, H, W). Returns (B, C, H // 2, W // 2), or (B, C, H, W) with stride 1."""
-        return super().forward(F.pad(features, (0, 1, 0, 1)) if self.stride == 1 else features)
+def pooling(stride: int) -> nn.Module:
+    """2 x 2 max pooling. With stride 1 the size stays: beyond the last row and column lie zeros, which no value after a
+    ReLU is below."""
+    pool = nn.MaxPool2d(2, stride)
+    return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), pool) if stride == 1 else pool
 
 
 class LocallyConnected(nn.Module):
-    """A convolution with zero padding and other weights at each place. grid: (H, W), the places."""
+    """A convolution with zero padding and other weights at each of `places`, H W."""
 
-    def __init__(self, before: int, after: int, grid: tuple[int, int]):
+    def __init__(self, before: int, after: int, places: int):
         super().__init__()
-        places = grid[0] * grid[1]
         self.weight = nn.Parameter(torch.empty(places, before * SIDE**2, after))
         self.bias = nn.Parameter(torch.empty(places, after))
         self.reset_parameters()
@@ -118,37 +105,29 @@ class LocallyConnected(nn.Module):
         nn.init.normal_(self.weight, std=(2 / self.weight.shape[1]) ** 0.5)  # He et al. (2015)
         nn.init.zeros_(self.bias)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """features: (B, before, H, W). Returns (B, H W, after)."""
+    def forward(self, features: Tensor) -> Tensor:  # (B, before, H, W) to (B, H W, after)
         windows = F.unfold(features, SIDE, padding=SIDE // 2)  # (B, before 5 5, H W)
         return torch.einsum("bkp,pko->bpo", windows, self.weight) + self.bias
 
 
-class ElevenLayerCNN(Model):
-    """The network of Goodfellow et al. image_shape: (C, H, W), at least 16 x 16; classes: 11, ten digits and the end,
-    which the length takes care of here; width: share of the filters and units in every layer."""
+class NumberCNN(Model):
+    """`cnn11`, the network of Goodfellow et al., and `cnn10`, for images of at least 16 x 16. classes: 11, ten digits
+    and the end, which the length takes care of here."""
 
-    maxout, local = True, True
-
-    def __init__(self, image_shape: tuple[int, int, int], classes: int, width: float = 1.0):
-        super().__init__()
-        self.image_shape = tuple(image_shape)
+    def __init__(self, config, image_shape: tuple[int, int, int], classes: int):
+        super().__init__(config, image_shape)
+        eleven, width = config.model == "cnn11", config.width
         counts = [image_shape[0], *(scaled(count, width) for count in FILTERS)]
         layers = []
         for i, (before, after) in enumerate(pairwise(counts)):
-            pieces = PIECES if self.maxout and i == 0 else 1
+            pieces = PIECES if eleven and i == 0 else 1
             layers.append(HeConv2d(before, pieces * after, SIDE, padding=SIDE // 2))
-            layers.append(Maxout() if pieces > 1 else nn.ReLU())
-            layers += [MaxPool(1 if i % 2 else 2), SubtractiveNorm()]
-        grid = image_shape[1] // 16, image_shape[2] // 16
-        units = counts[-1]
-        if self.local:
+            layers += [Maxout() if pieces > 1 else nn.ReLU(), pooling(1 if i % 2 else 2), SubtractiveNorm()]
+        places, units, dense = (image_shape[1] // 16) * (image_shape[2] // 16), counts[-1], scaled(DENSE, width)
+        if eleven:
             units = scaled(LOCAL, width)
-            layers += [LocallyConnected(counts[-1], units, grid), nn.ReLU()]
-        dense = scaled(DENSE, width)
-        layers += [nn.Flatten(), HeLinear(units * grid[0] * grid[1], dense), nn.ReLU()]
-        layers += [HeLinear(dense, dense), nn.ReLU()]
-        # In this layout convolutions of large images are faster.
+            layers += [LocallyConnected(counts[-1], units, places), nn.ReLU()]
+        layers += [nn.Flatten(), HeLinear(units * places, dense), nn.ReLU(), HeLinear(dense, dense), nn.ReLU()]
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.length = nn.Linear(dense, LONGEST)
         self.digits = nn.Linear(dense, LONGEST * (classes - 1))
@@ -158,12 +137,12 @@ class ElevenLayerCNN(Model):
         features = self.layers(images - images.mean((1, 2, 3), keepdim=True))  # (B, dense)
         return LengthAndDigits(self.length(features), self.digits(features).unflatten(1, (LONGEST, -1)))
 
-    def rollout(self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None) -> Trajectory:
+    def rollout(self, images: Tensor, draws: Draws, sigma: float | None = None) -> Trajectory:
         """Its one look; class logits (B, 6, 11) are 0 at the most probable number's digits and -inf elsewhere."""
         number = most_probable(self(images))  # (B, 6)
         return unseeing(F.one_hot(number, TERMINAL + 1).to(images.dtype).log())
 
-    def loss(self, images: Tensor, labels: Tensor, draws: dict[str, Tensor], config) -> tuple[Tensor, dict]:
+    def loss(self, images: Tensor, labels: Tensor, draws: Draws, config) -> tuple[Tensor, dict]:
         heads = self(images)
         loss = length_and_digits_loss(heads, labels)
         right = (most_probable(heads) == labels).all(1)  # (B,)
@@ -171,12 +150,6 @@ class ElevenLayerCNN(Model):
 
     def probabilities(self, trajectory: Trajectory) -> Tensor:
         return trajectory.class_logits.softmax(-1)
-
-
-class TenLayerCNN(ElevenLayerCNN):
-    """Eight convolutions and two fully connected layers. Arguments: of `ElevenLayerCNN`."""
-
-    maxout, local = False, False
 
 
 def most_probable(heads: LengthAndDigits) -> Tensor:

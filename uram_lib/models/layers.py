@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from .. import UramError, seeding
 
 GLIMPSE = HIDDEN = 256  # units of G_t and of H_t (appendix)
-FILTERS = ((5, 64), (3, 64), (3, 128))  # side and number of the appendix's convolutions for house numbers
+
+
+Draws = dict[str, Tensor]  # what rollouts of B images draw at random, by name, each (B, ...)
+Streams = dict[str, torch.Generator]
 
 
 class Trajectory(NamedTuple):
@@ -40,10 +43,11 @@ class Reading(NamedTuple):
 
 class Model(nn.Module):
     """What training, testing and a reader ask of every model. Networks without glimpses need only `forward`, which
-    returns class logits (B, K); the others override what differs."""
+    returns class logits (B, K); the others override what differs. image_shape: (C, H, W) of the images it reads."""
 
-    image_shape: tuple[int, int, int]
-    """(C, H, W) of the images it reads."""
+    def __init__(self, config, image_shape: tuple[int, int, int]):
+        super().__init__()
+        self.config, self.image_shape = config, tuple(image_shape)
 
     def initialise(self, seed: int) -> "Model":
         """Draw the first weights, each layer's from its own named stream; returns the model."""
@@ -56,44 +60,30 @@ class Model(nn.Module):
         """Called before each epoch of training."""
 
     def draws(
-        self,
-        count: int,
-        streams: dict[str, torch.Generator],
-        centres: Tensor | None = None,
-        sampled: bool = True,
-        epsilon: float = 0.0,
-    ) -> dict[str, Tensor]:
-        """What rollouts of `count` images draw at random, each value with `count` as its first axis.
-
-        streams: by name, all on one device. centres: (count, 2), the objects' in pixels, for a model that starts there.
-        sampled: whether locations are sampled, as in training, or the policy's means. epsilon: share of random choices
-        of a chooser.
-        """
+        self, count: int, streams: Streams, centres: Tensor | None = None, sampled: bool = True, epsilon: float = 0.0
+    ) -> Draws:
+        """What rollouts of `count` images draw from `streams`. centres: (count, 2), the objects' in pixels, for a model
+        that starts there. sampled: whether locations are sampled, as in training, or the policy's means. epsilon: a
+        chooser's share of random choices."""
         return {}
 
-    def rollout(self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None) -> Trajectory:
+    def rollout(self, images: Tensor, draws: Draws, sigma: float | None = None) -> Trajectory:
         """Look at images (B, C, H, W) in [0, 1] under `draws`; sigma: of the policy, the last epoch's when None."""
         return unseeing(self(images)[:, None])
 
-    def loss(self, images: Tensor, labels: Tensor, draws: dict[str, Tensor], config) -> tuple[Tensor, dict]:
-        """What a step of training minimises, a scalar, and its detached parts, among them the mean `reward`.
-
-        labels: (B,), or (B, n + 1) of numbers; config: `Config.at` the epoch.
-        """
+    def loss(self, images: Tensor, labels: Tensor, draws: Draws, config) -> tuple[Tensor, dict]:
+        """What a step of training minimises, a scalar, and its detached parts, among them the mean `reward`. labels:
+        (B,), or (B, n + 1) of numbers; config: `Config.at` the epoch."""
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
         return loss, {"cross_entropy": loss.detach(), "reward": (logits.argmax(-1) == labels).float().mean()}
 
-    def logits(self, images: Tensor, draws: dict[str, Tensor], **paths) -> Tensor:
-        """Class logits (B, K) after the last glimpse, for an attack on the images. paths: options of `rollout`."""
-        return self.rollout(images, draws, **paths).class_logits[:, -1]
-
     def probabilities(self, trajectory: Trajectory) -> Tensor:
-        """Class probabilities of the answer, (B, K), or (B, 6, 11) of numbers."""
+        """Of the answer: (B, K), or (B, 6, 11) of numbers."""
         return trajectory.class_logits[:, -1].softmax(-1)
 
     def decode(self, probabilities: Tensor) -> Tensor:
-        """The answer, (B,) classes or (B, 6) of a number, from its probabilities."""
+        """The answer, (B,) classes or (B, 6) of numbers, from its probabilities."""
         return probabilities.argmax(-1)
 
     def describe(self, images: Tensor, centres: Tensor) -> dict:
@@ -102,11 +92,8 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def read(self, images: Tensor, seed: int = 0) -> Reading:
-        """Read images: (B, C, H, W), floats in [0, 1], of the size the model was trained on (`image_shape`). seed: of
-        the start location, which all images of a call share.
-
-        Raises UramError for any other input, saying how to convert it.
-        """
+        """Read images (B, C, H, W), floats in [0, 1], of `image_shape`. seed: of the start, which all images share.
+        Raises UramError for any other input, saying how to convert it."""
         check_images(images, self.image_shape)
         self.eval()
         streams = {name: seeding.stream(0, name, seed) for name in ("start", "policy")}
@@ -148,18 +135,15 @@ class GlimpseNetwork(nn.Module):
         self.combine = nn.Linear(2 * 128, GLIMPSE)
 
     def forward(self, patch: Tensor, location: Tensor) -> Tensor:
-        """patch: (B, F) standardised values; location: (B, 2). Returns the glimpse vector G_t, (B, 256)."""
-        h_g = F.relu(self.patch(patch))  # (B, 128)
+        """patch: (B, S, C, g, g), standardised; location: (B, 2). Returns the glimpse vector G_t, (B, 256)."""
+        h_g = F.relu(self.patch(patch.flatten(1)))  # (B, 128)
         h_l = F.relu(self.location(location))  # (B, 128)
         return F.relu(self.combine(torch.cat((h_g, h_l), -1)))  # (B, 256)
 
 
 class ReLUCore(nn.Module):
-    """f_h of the appendix: H_t = ReLU(W_h H_{t-1} + W_g G_t + b); the state is H_t.
-
-    W_h starts as the identity (Le, Jaitly and Hinton, 2015), so that early glimpses are remembered from the first
-    step on. The paper names no initialisation.
-    """
+    """f_h of the appendix: H_t = ReLU(W_h H_{t-1} + W_g G_t + b); the state is H_t. W_h starts as the identity (Le,
+    Jaitly and Hinton, 2015), which remembers early glimpses; the paper names no initialisation."""
 
     def __init__(self, glimpse: int, hidden: int):
         super().__init__()
@@ -182,7 +166,7 @@ class ReLUCore(nn.Module):
 
 
 class LSTMCore(nn.Module):
-    """f_h as one LSTM cell, as RAM used it for moving images; the state is (hidden, cell)."""
+    """f_h as one LSTM cell, as RAM used it for moving images; the state is (hidden, memory)."""
 
     def __init__(self, glimpse: int, hidden: int):
         super().__init__()
@@ -217,34 +201,19 @@ def scaled(filters: int, width: float) -> int:
     return max(1, round(filters * width))
 
 
-class He:
-    """A layer that starts as He et al. (2015) propose: PyTorch's default fades signals by more than half per layer, and
-    the deep networks of Table 3 have no normalisation that would bring them back."""
+class HeConv2d(nn.Conv2d):
+    """A convolution that starts as He et al. (2015) propose: PyTorch's default fades signals by more than half per
+    layer, and the deep networks of Table 3 have no normalisation that would bring them back."""
 
     def reset_parameters(self) -> None:
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
         nn.init.zeros_(self.bias)
 
 
-class HeConv2d(He, nn.Conv2d):
-    """A convolution."""
+class HeLinear(nn.Linear):
+    """A fully connected layer that starts so."""
 
-
-class HeLinear(He, nn.Linear):
-    """A fully connected layer before a ReLU."""
-
-
-def convolutions(channels: int, size: int, width: float) -> tuple[nn.Sequential, int]:
-    """The appendix's three convolutions, each with ReLU, for squares of (channels, size, size), and how many values
-    come out of them. Raises ValueError where the squares are too small."""
-    left = size - sum(side - 1 for side, _ in FILTERS)
-    if left < 1:
-        raise ValueError(f"three convolutions without padding need sides of at least {size - left + 1}, got {size}")
-    layers = []
-    for side, count in FILTERS:
-        layers += [HeConv2d(channels, scaled(count, width), side), nn.ReLU()]
-        channels = scaled(count, width)
-    return nn.Sequential(*layers, nn.Flatten()), channels * left**2
+    reset_parameters = HeConv2d.reset_parameters
 
 
 def context_layers(hidden: int, classes: int, units: int = 256) -> nn.Sequential:

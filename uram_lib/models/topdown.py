@@ -1,8 +1,7 @@
 """The top-down model (§4.1, Eq. 6-9): Q-learning over an image pyramid chooses the region in which RAM starts.
 
-An image is divided into 2 x 2 regions, numbered row by row: 0 top left, 1 top right, 2 bottom left, 3 bottom right
-(a reading has 3 x 3). The region that is chosen is looked at on the next, finer level, and divided again. Randomness
-comes in as tensors, as for RAM.
+An image is divided into 2 x 2 regions (a reading has 3 x 3), numbered row by row. The region that is chosen is looked
+at on the next, finer level, and divided again. Randomness comes in as tensors, as for RAM.
 """
 
 from typing import NamedTuple
@@ -25,11 +24,8 @@ class TopDownOutcome(NamedTuple):
 
 
 def pyramid(images: Tensor, levels: int) -> list[Tensor]:
-    """The image pyramid, coarsest first; the last level is the image, a pixel of level l the mean of 2 x 2 of l + 1.
-
-    images: (B, C, H, W), with H and W divisible by 2**(levels - 1). Returns `levels` tensors, the first of
-    (B, C, H / 2**(levels - 1), W / 2**(levels - 1)).
-    """
+    """The image pyramid of `levels` tensors, coarsest first; the last is the images, (B, C, H, W), and a pixel of each
+    level the mean of 2 x 2 of the next. H and W are divisible by 2**(levels - 1)."""
     found = [images]
     for _ in range(levels - 1):
         found.insert(0, F.avg_pool2d(found[0], 2))
@@ -49,10 +45,10 @@ def chosen_region(images: Tensor, action: Tensor) -> Tensor:
 
 
 def rectangle(actions: Tensor, dtype: torch.dtype = torch.float32, side: int = SIDE) -> Tensor:
-    """The region of the canvas that a sequence of choices leads to.
+    """The region of the canvas that choices (B, L) in {0, ..., side**2 - 1}, coarsest level first, lead to.
 
-    actions: (B, L) in {0, ..., side**2 - 1}, coarsest level first. Returns (B, 2, 2), the top left and the
-    bottom right corner as locations in [-1, 1], x then y. A region holds its top and left edge, but not the others.
+    Returns (B, 2, 2), its top left and bottom right corner as locations in [-1, 1], x then y. A region holds its top
+    and left edge, but not the others.
     """
     steps = torch.stack((actions % side, actions // side), -1).to(dtype)  # (B, L, 2): column and row
     levels = torch.arange(1, actions.shape[1] + 1, dtype=dtype, device=actions.device)
@@ -62,10 +58,7 @@ def rectangle(actions: Tensor, dtype: torch.dtype = torch.float32, side: int = S
 
 
 def actions_to(location: Tensor, levels: int, side: int = SIDE) -> Tensor:
-    """The choices that lead to the region which holds a location: the inverse of `rectangle`.
-
-    location: (B, 2) in [-1, 1], x then y. Returns (B, levels), int64.
-    """
+    """The inverse of `rectangle`: the choices, (B, levels), to the region that holds a location (B, 2), x then y."""
     cells = side**levels
     cell = ((location + 1) / 2 * cells).long().clamp(0, cells - 1)  # (B, 2): column and row among all cells
     place = side ** torch.arange(levels - 1, -1, -1, device=location.device)  # (levels,): of the digits to base `side`
@@ -74,11 +67,8 @@ def actions_to(location: Tensor, levels: int, side: int = SIDE) -> Tensor:
 
 
 def place_within(region: Tensor, within: Tensor | float) -> Tensor:
-    """A location in each region (ledger A7).
-
-    region: (B, 2, 2), of `rectangle`; within: (B, 2) in [0, 1), the share of the region's width and height that lies
-    before it; uniform draws give a uniform location, 0.5 the region's centre. Returns (B, 2), x then y.
-    """
+    """A location (B, 2) in each region of `rectangle` (ledger A7). within: (B, 2) in [0, 1), x then y, the share of its
+    width and height that lies before it; uniform draws give a uniform location, 0.5 the centre."""
     top_left, bottom_right = region.unbind(1)  # (B, 2) each
     return top_left + within * (bottom_right - top_left)
 
@@ -100,33 +90,28 @@ class QNetwork(nn.Module):
         """v_1 ... v_A of Eq. 6: (B, A, N), from images (B, C, h, w). Where `side` does not divide h or w, regions
         share the rows and columns between them."""
         features = F.relu(self.convolution(image))  # (B, N, h, w)
-        if self.side == SIDE:
-            means = grid(features).mean((-3, -1))  # (B, N, 2, 2)
-        else:
-            means = F.adaptive_avg_pool2d(features, self.side)  # (B, N, side, side)
+        halves = self.side == SIDE
+        means = grid(features).mean((-3, -1)) if halves else F.adaptive_avg_pool2d(features, self.side)
         return means.flatten(2).transpose(1, 2)
 
     def forward(self, image: Tensor) -> Tensor:
         """image: (B, C, h, w) in [0, 1], what is seen at one level. Returns the values of its regions, (B, A)."""
-        state = self.region_vectors(image).flatten(1)  # (B, A N), Eq. 7
-        return self.values(state)
+        return self.values(self.region_vectors(image).flatten(1))  # Eq. 7: s has A N values
 
 
 class TopDown(nn.Module):
-    """L choices of one region out of side x side, each on a level of the pyramid, all by the same network.
+    """L = `levels` choices of one region out of side x side, each on a level of the pyramid, by one network.
 
-    image_shape: (C, H, W), H and W divisible by 2**max(levels, 2), so that every region is one of whole pixels.
-    levels: L. The pyramid has two levels, as in §5, the half-resolution image and the image itself, and more only where
-    there are more choices. With L = 1 the one choice is made on the half-resolution image; with L = 2 the second is
-    made on the chosen quarter of the image itself (ledger A1). What is seen has the same size at each level.
+    The pyramid has two levels, as in §5, the half-resolution image and the image itself, and more only where there are
+    more choices. With L = 1 the one choice is made on the half-resolution image; with L = 2 the second is made on the
+    chosen quarter of the image itself (ledger A1). What is seen has the same size at each level.
 
     `target` is the frozen network of Eq. 8 (ledger A3). It follows only when `sync_target` is called, which belongs
     after the weights are drawn, too. With L = 1 it is never asked.
+    Raises ValueError where 2**max(L, 2) does not divide H and W of image_shape (C, H, W).
     """
 
-    def __init__(
-        self, image_shape: tuple[int, int, int], levels: int = 1, side: int = SIDE, behaviour: str = "epsilon"
-    ):
+    def __init__(self, image_shape: tuple[int, int, int], levels: int = 1, side: int = SIDE, behaviour="epsilon"):
         super().__init__()
         channels, height, width = image_shape
         self.levels, self.pyramid_levels, self.side, self.behaviour = levels, max(levels, 2), side, behaviour
@@ -148,7 +133,7 @@ class TopDown(nn.Module):
         explore: Tensor | None = None,
         epsilon: Tensor | float | None = None,
     ) -> TopDownOutcome:
-        """images: (B, C, H, W) in [0, 1]; within: where in the last region to start, as `place_within` takes it.
+        """images: (B, C, H, W) in [0, 1]; within: where in the last region to start, as for `place_within`.
 
         explore: (B, L, 2) uniform in [0, 1), for training with `epsilon` in [0, 1], of shape () or (B,): where the
         first number is below epsilon, the second picks the region; elsewhere, and without `explore`, as in testing, it
@@ -170,15 +155,10 @@ class TopDown(nn.Module):
                 action = self.explored(action, values[-1].detach(), explore[:, level], epsilon)
             actions.append(action)
             finer = [chosen_region(image, action) for image in finer]
-        actions = torch.stack(actions, 1)
+        actions, values = torch.stack(actions, 1), torch.stack(values, 1)
+        next_values = torch.stack(next_values, 1) if next_values else images.new_zeros(len(images), 0)
         region = rectangle(actions, images.dtype, self.side)
-        return TopDownOutcome(
-            actions,
-            torch.stack(values, 1),
-            torch.stack(next_values, 1) if next_values else images.new_zeros(len(images), 0),
-            region,
-            place_within(region, within),
-        )
+        return TopDownOutcome(actions, values, next_values, region, place_within(region, within))
 
     def explored(self, best: Tensor, values: Tensor, explore: Tensor, epsilon: Tensor | float) -> Tensor:
         """The region that training takes, (B,). best: (B,), arg max of the values (B, A); explore: (B, 2)."""

@@ -7,24 +7,25 @@ The reward of the top-down model is the bottom-up model's success, so the two ar
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..glimpse import pixel_to_location
 from ..objectives import chooser_rewards, hybrid_loss, q_loss
 from ..seeding import initialise
-from .layers import Model, Trajectory
+from .layers import Draws, Model, Trajectory
 from .ram import RAM
 from .topdown import TopDown, TopDownOutcome, actions_to
 
 
 class Unified(Model):
-    """A `TopDown` and a `RAM` for the same images. centred: start in the centre of the chosen region, not at a uniform
-    place in it (ledger A7)."""
+    """A `TopDown` and a `RAM` for the same images. The start is the centre of the chosen region where the configuration
+    says so, else a uniform place in it (ledger A7)."""
 
-    def __init__(self, topdown: TopDown, ram: RAM, centred: bool = False):
-        super().__init__()
-        self.topdown, self.ram, self.centred = topdown, ram, centred
-        self.image_shape, self.glimpses = ram.image_shape, ram.glimpses
+    def __init__(self, config, image_shape: tuple[int, int, int], classes: int):
+        super().__init__(config, image_shape)
+        self.topdown = TopDown(image_shape, config.levels, config.regions, config.behaviour)
+        self.ram = RAM(config, image_shape, classes)
 
     def initialise(self, seed: int) -> "Unified":
         """Part by part: its RAM starts from the same weights as the plain RAM of the same seed."""
@@ -38,30 +39,26 @@ class Unified(Model):
     def begin_epoch(self) -> None:
         self.topdown.sync_target()  # once per epoch (ledger A3)
 
-    def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> dict[str, Tensor]:
+    def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> Draws:
         """Those of RAM, whose `start` gives the place in the region; and in training `explore`, (B, L, 2) uniform, and
         `epsilon`, (B,)."""
         found = self.ram.draws(count, streams, centres, sampled)
-        if sampled and "explore" in streams:
-            device = streams["explore"].device
-            shape = (count, self.topdown.levels, 2)
-            found["explore"] = torch.rand(*shape, generator=streams["explore"], device=device)
-            found["epsilon"] = torch.full((count,), epsilon, device=device)
+        if sampled and (explore := streams.get("explore")):
+            found["explore"] = torch.rand(count, self.topdown.levels, 2, generator=explore, device=explore.device)
+            found["epsilon"] = torch.full((count,), epsilon, device=explore.device)
         return found
 
-    def both(
-        self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None
-    ) -> tuple[Trajectory, TopDownOutcome]:
+    def both(self, images: Tensor, draws: dict, sigma: float | None = None) -> tuple[Trajectory, TopDownOutcome]:
         """What both parts do on images (B, C, H, W) in [0, 1]. draws: of `draws`; without `explore` and `noise` it is
         the policy of testing: arg max Q, then mean locations."""
-        within = 0.5 if self.centred else (draws["start"] + 1) / 2
+        within = 0.5 if self.config.region_start == "centre" else (draws["start"] + 1) / 2
         outcome = self.topdown(images, within, draws.get("explore"), draws.get("epsilon"))
         return self.ram.rollout(images, draws | {"start": outcome.start}, sigma), outcome
 
-    def rollout(self, images: Tensor, draws: dict[str, Tensor], sigma: float | None = None) -> Trajectory:
+    def rollout(self, images: Tensor, draws: Draws, sigma: float | None = None) -> Trajectory:
         return self.both(images, draws, sigma)[0]
 
-    def loss(self, images: Tensor, labels: Tensor, draws: dict[str, Tensor], config) -> tuple[Tensor, dict]:
+    def loss(self, images: Tensor, labels: Tensor, draws: Draws, config) -> tuple[Tensor, dict]:
         trajectory, outcome = self.both(images, draws, config.sigma)
         loss, parts = hybrid_loss(trajectory, labels, self.ram.context_network, config)
         rewards = chooser_rewards(trajectory, labels, config.chooser_reward)
@@ -74,25 +71,18 @@ class Unified(Model):
         `in_region_percent`, images whose object has its centre in the chosen region. In testing the choices are
         arg max, so they do not depend on the start's draw."""
         outcome = self.topdown(images)
-        found = {
-            "action_histogram": action_histogram(outcome).tolist(),
-            "q_values": outcome.values.mean(0).tolist(),
-            "in_region_percent": 100 * share_in_region(outcome, centres, *images.shape[-2:]).item(),
-        }
-        return {"top_down": found}
+        histogram, values = action_histogram(outcome).tolist(), outcome.values.mean(0).tolist()
+        percent = 100 * share_in_region(outcome, centres, *images.shape[-2:]).item()
+        return {"top_down": {"action_histogram": histogram, "q_values": values, "in_region_percent": percent}}
 
 
 def action_histogram(outcome: TopDownOutcome) -> Tensor:
     """The share of images that chose each region, (L, A), each level summing to 1."""
-    regions = torch.arange(outcome.values.shape[-1], device=outcome.actions.device)
-    return (outcome.actions[:, :, None] == regions).to(outcome.values.dtype).mean(0)
+    return F.one_hot(outcome.actions, outcome.values.shape[-1]).to(outcome.values.dtype).mean(0)
 
 
 def share_in_region(outcome: TopDownOutcome, centres: Tensor, height: int, width: int) -> Tensor:
-    """The share of images, a scalar in [0, 1], whose object has its centre in the chosen region.
-
-    centres: (B, 2) in pixels, x then y, of images of `height` x `width`.
-    """
+    """The share of images, a scalar in [0, 1], whose object has its centre, (B, 2) in pixels, in the chosen region."""
     side = math.isqrt(outcome.values.shape[-1])
     right = actions_to(pixel_to_location(centres, height, width), outcome.actions.shape[1], side)  # (B, L)
     return (right == outcome.actions).all(1).to(outcome.values.dtype).mean()

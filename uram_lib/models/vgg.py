@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import FILTERS, GLIMPSE, HIDDEN, Model, Trajectory, count_parameters, scaled
+from .dram import FILTERS
+from .layers import GLIMPSE, HIDDEN, Draws, Model, Trajectory, count_parameters, scaled
 from .ram import RAM
 
 # Configuration D of Simonyan and Zisserman (2015): filters of 3x3 convolutions, a number of them before each pooling.
@@ -20,28 +21,30 @@ IMAGE_SIDE = 2 ** len(BLOCKS)  # pixels; the last pooling leaves one value per f
 LAYOUT = {"memory_format": torch.channels_last}
 
 
+def normalised(before: int, after: int, side: int) -> list[nn.Module]:
+    """A convolution that keeps the size, with batch normalisation and ReLU."""
+    return [nn.Conv2d(before, after, side, padding=side // 2), nn.BatchNorm2d(after), nn.ReLU()]
+
+
 class VGG16Features(nn.Module):
     """`VGG` of Eq. 16: the 13 convolutions of VGG16, each with batch normalisation and ReLU, and five 2x2 max poolings.
+    Raises ValueError for images of another size than (C, 32, 32)."""
 
-    image_shape: (C, 32, 32). width: share of the filters in every layer; 1 is VGG16.
-    Raises ValueError for images of another size.
-    """
-
-    def __init__(self, image_shape: tuple[int, int, int], width: float = 1.0):
+    def __init__(self, image_shape: tuple[int, int, int], width: float):
         super().__init__()
         channels, *sides = image_shape
         if sides != [IMAGE_SIDE, IMAGE_SIDE]:
             raise ValueError(f"VGG16 takes images of {IMAGE_SIDE}x{IMAGE_SIDE}, got {sides[0]}x{sides[1]}")
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("std", torch.ones(channels, 1, 1))
         layers = []
         for block in BLOCKS:
             for filters in (scaled(f, width) for f in block):
-                layers += [nn.Conv2d(channels, filters, 3, padding=1), nn.BatchNorm2d(filters), nn.ReLU()]
+                layers += normalised(channels, filters, 3)
                 channels = filters
             layers.append(nn.MaxPool2d(2))
         self.layers = nn.Sequential(*layers, nn.Flatten()).to(**LAYOUT)
         self.size = channels
-        self.register_buffer("mean", torch.zeros(image_shape[0], 1, 1))
-        self.register_buffer("std", torch.ones(image_shape[0], 1, 1))
 
     @torch.no_grad()
     def calibrate(self, images: Tensor) -> None:
@@ -55,16 +58,14 @@ class VGG16Features(nn.Module):
 
 
 class VGG16(Model):
-    """VGG16 with batch normalisation and one linear classifier. Arguments and errors: of `VGG16Features`."""
+    """VGG16 with batch normalisation and one linear classifier. Raises as `VGG16Features`."""
 
-    def __init__(self, image_shape: tuple[int, int, int], classes: int, width: float = 1.0):
-        super().__init__()
-        self.image_shape = tuple(image_shape)
-        self.features = VGG16Features(image_shape, width)
+    def __init__(self, config, image_shape: tuple[int, int, int], classes: int):
+        super().__init__(config, image_shape)
+        self.features = VGG16Features(image_shape, config.width)
         self.classifier = nn.Linear(self.features.size, classes)
 
-    def calibrate(self, images: Tensor, locations: Tensor | None = None) -> None:
-        """As `VGG16Features.calibrate`; `locations` are for models with glimpses."""
+    def calibrate(self, images: Tensor, locations: Tensor) -> None:
         self.features.calibrate(images)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -73,20 +74,17 @@ class VGG16(Model):
 
 
 class MLPVGG(VGG16):
-    """Control: VGG16 with a perceptron on its features in place of the attention; Eq. 17 with H = MLP(feat).
+    """Control: VGG16 with a perceptron on its features in place of the attention; Eq. 17 with H = MLP(feat). Its first
+    layer is so wide that the model has as many parameters as `AttentiveVGG`; its second has `output` units."""
 
-    parameters: how many the model shall have, more than VGG16; the size of the perceptron's first layer follows.
-    output: its second's, in the place of H.
-    """
-
-    def __init__(
-        self, image_shape: tuple[int, int, int], classes: int, parameters: int, output: int = HIDDEN, width: float = 1.0
-    ):
-        super().__init__(image_shape, classes, width)
+    def __init__(self, config, image_shape: tuple[int, int, int], classes: int, output: int = HIDDEN):
+        super().__init__(config, image_shape, classes)
         size = self.features.size
         self.classifier = nn.Linear(output + size, classes)
+        with torch.device("meta"):  # only to be counted
+            left = count_parameters(AttentiveVGG(config, image_shape, classes)) - count_parameters(self)
         # A hidden unit has `size` weights in, `output` weights out and a bias; the second layer has biases, too.
-        hidden = round((parameters - count_parameters(self) - output) / (size + 1 + output))
+        hidden = round((left - output) / (size + 1 + output))
         self.perceptron = nn.Sequential(nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, output), nn.ReLU())
 
     def forward(self, images: Tensor) -> Tensor:
@@ -97,100 +95,75 @@ class MLPVGG(VGG16):
 
 class ConvolutionalGlimpseNetwork(nn.Module):
     """f_g of §4.2: G = G_img(x) + G_loc(L). G_img: three convolutions with batch normalisation and ReLU, 2x2 max
-    pooling after the first two (12x12 becomes 3x3), one fully connected layer; G_loc: one such layer, then ReLU.
+    pooling after the first two (12x12 becomes 3x3), one fully connected layer; G_loc: one such layer, then ReLU."""
 
-    channels: of a patch; patch_size: its side in pixels.
-    """
-
-    def __init__(self, channels: int, patch_size: int, width: float = 1.0):
+    def __init__(self, channels: int, patch_size: int, width: float):
         super().__init__()
-        self.patch_shape = (channels, patch_size, patch_size)
         layers = []
-        for size, count in FILTERS:
+        for side, count in FILTERS:
             filters = scaled(count, width)
-            layers += [nn.Conv2d(channels, filters, size, padding=size // 2), nn.BatchNorm2d(filters), nn.ReLU()]
-            layers.append(nn.MaxPool2d(2))
+            layers += [*normalised(channels, filters, side), nn.MaxPool2d(2)]
             channels = filters
         layers[-1:] = [nn.Flatten(), nn.Linear(channels * (patch_size // 4) ** 2, GLIMPSE)]
         self.patch = nn.Sequential(*layers).to(**LAYOUT)
         self.location = nn.Linear(2, GLIMPSE)
 
     def forward(self, patch: Tensor, location: Tensor) -> Tensor:
-        """patch: (B, C * g * g) standardised values, as `RAM` hands them over; location: (B, 2). Returns (B, G)."""
-        image = F.relu(self.patch(patch.unflatten(1, self.patch_shape)))  # (B, G), G_img
+        """patch: (B, S, C, g, g) standardised values; location: (B, 2). Returns (B, G)."""
+        image = F.relu(self.patch(patch.flatten(1, 2)))  # (B, G), G_img
         return image + F.relu(self.location(location))
 
 
 class AttentiveVGG(RAM):
-    """RAM whose classifier also sees VGG16's features of the whole image (Eq. 16-17; ledger H4). One scale.
+    """RAM whose classifier also sees VGG16's features of the whole image (Eq. 16-17; ledger H4)."""
 
-    width: of `VGG16Features` and of the glimpse network. settings: further arguments of `RAM`.
-    """
-
-    def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        classes: int,
-        glimpses: int,
-        sigma: float,
-        patch_size: int = 12,
-        width: float = 1.0,
-        **settings,
-    ):
-        super().__init__(image_shape, classes, glimpses, patch_size, 1, sigma, **settings)
-        self.glimpse_network = ConvolutionalGlimpseNetwork(image_shape[0], patch_size, width)
-        self.features = VGG16Features(image_shape, width)
+    def __init__(self, config, image_shape: tuple[int, int, int], classes: int, hidden: int = HIDDEN):
+        super().__init__(config, image_shape, classes, hidden)
+        channels = config.scales * image_shape[0]
+        self.glimpse_network = ConvolutionalGlimpseNetwork(channels, config.patch_size, config.width)
+        self.features = VGG16Features(image_shape, config.width)
         # f_y of Eq. 17 is one matrix on [H_t, feat]: the sum of RAM's `classifier` on H_t and of this on feat.
         self.feature_classifier = nn.Linear(self.features.size, classes, bias=False)
 
     def calibrate(self, images: Tensor, locations: Tensor) -> None:
-        """Measure the constants that standardise patches (as in `RAM`) and whole images (as in `VGG16`)."""
         super().calibrate(images, locations)
         self.features.calibrate(images)
 
-    def forward(
-        self, images: Tensor, start: Tensor, noise: Tensor | None = None, features_only: bool = False, **others
-    ) -> Trajectory:
-        """images: (B, C, 32, 32) in [0, 1]; others: as `RAM` takes them, those of S rollouts per image, (S * B, ...),
-        the first B of the first rollouts. All of an image's share its features.
+    def forward(self, images: Tensor, start: Tensor, *given, features_only: bool = False, **paths) -> Trajectory:
+        """images: (B, C, 32, 32) in [0, 1]; other arguments: as `RAM` takes them, those of S rollouts per image,
+        (S * B, ...), the first B of the first rollouts. All of an image's share its features.
 
         Returns the trajectory of the S * B rollouts. Gradients reach the images through the features and through the
-        glimpses' pixels; with `features_only` the pixels are detached (ledger H5). Locations carry no gradient, as in
-        training, but with `through_locations`: then nothing is left out of the gradient.
+        glimpses' pixels; with `features_only` the pixels are detached (ledger H5). Only with `through_locations` is
+        nothing left out of the gradient.
         """
         rollouts = len(start) // len(images)  # S
         seen = (images.detach() if features_only else images).repeat(rollouts, 1, 1, 1)  # (S * B, C, 32, 32)
-        trajectory = super().forward(seen, start, noise, **others)
+        trajectory = super().forward(seen, start, *given, **paths)
         from_features = self.feature_classifier(self.features(images)).repeat(rollouts, 1)  # (S * B, K)
         return trajectory._replace(class_logits=trajectory.class_logits + from_features[:, None])  # (S * B, T, K)
 
-    def logits(self, images: Tensor, draws: dict[str, Tensor], **paths) -> Tensor:
-        """Class logits after the last glimpse, (B, K); (S, B, K) under draws of S rollouts per image. paths: sigma,
-        through_locations and features_only of `forward`."""
-        logits = super().logits(images, draws, **paths)  # (S * B, K)
-        return logits.unflatten(0, (-1, len(images))) if len(logits) > len(images) else logits
-
 
 class RandomGlimpseVGG(AttentiveVGG):
-    """Control: `AttentiveVGG` that looks at uniform places instead of chosen ones. Arguments: of `AttentiveVGG`."""
+    """Control: `AttentiveVGG` that looks at uniform places instead of chosen ones."""
 
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
         self.location_network = nn.Identity()  # nothing to learn
 
-    def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> dict[str, Tensor]:
+    def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> Draws:
         """Always sampled: there is no mean policy to test it by (ledger B7)."""
         return super().draws(count, streams, centres, True, epsilon)
 
-    def forward(self, images: Tensor, start: Tensor, noise: Tensor, sigma: float | None = None, **others) -> Trajectory:
+    def forward(self, images: Tensor, start: Tensor, noise: Tensor, sigma=None, *given, **paths) -> Trajectory:
         """As `AttentiveVGG`, but `noise`, (B, T - 1, 2) standard normal, is what the uniform locations are made of."""
         sigma = self.sigma if sigma is None else sigma
         # 2 Phi(noise) - 1 is uniform on (-1, 1); RAM multiplies by sigma and adds the mean, 0.
-        return super().forward(images, start, torch.erf(noise / math.sqrt(2)) / sigma, sigma=sigma, **others)
+        return super().forward(images, start, torch.erf(noise / math.sqrt(2)) / sigma, sigma, *given, **paths)
 
     def locate(self, hidden: Tensor) -> Tensor:
         return hidden.new_zeros(len(hidden), 2)
 
-    def log_prob(self, samples: list[Tensor], means: list[Tensor], sigma: float, like: Tensor) -> Tensor:
+    def log_prob(self, samples: Tensor, means: Tensor, sigma: float) -> Tensor:
         """log of the uniform density, 1/4, of every action, (B, T - 1): a constant, so REINFORCE moves nothing."""
-        return like.new_full((len(like), len(samples)), -math.log(4))
+        return samples.new_full(samples.shape[:2], -math.log(4))
