@@ -275,7 +275,7 @@ def fake_mnist(tmp_path, monkeypatch):
         sums[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
     monkeypatch.setattr(mnist_module, "MD5", sums)
     monkeypatch.setattr(mnist_module, "VALIDATION", 5)
-    monkeypatch.setenv("URAM_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(files, "data_roots", lambda: [tmp_path / "data"])
     return folder
 
 
@@ -301,7 +301,7 @@ def test_mnist_is_found_in_the_layouts_that_people_have(fake_mnist, tmp_path, mo
     folder.mkdir(parents=True, exist_ok=True)
     for path in fake_mnist.iterdir():
         shutil.copy(path, folder)
-    monkeypatch.setenv("URAM_DATA", str(tmp_path / "given" / root))
+    monkeypatch.setattr(files, "data_roots", lambda: [tmp_path / "given" / root, tmp_path / "data"])
     assert {mnist_module.find(name).parent for name in mnist_module.MD5} == {folder}
     found = mnist_module.load("mnist")
     assert (len(found.train), len(found.validation), found.test_size) == (15, 5, 10)
