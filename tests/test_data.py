@@ -8,8 +8,6 @@ import os
 import re
 import shutil
 import struct
-import subprocess
-import sys
 from unittest import mock
 
 import numpy as np
@@ -18,7 +16,7 @@ import sklearn.datasets
 import torch
 from PIL import Image
 
-from uram_lib import UramError, data, paths, training
+from uram_lib import UramError, data, training
 from uram_lib.data import digits as digits_module
 from uram_lib.data import files, numbers
 from uram_lib.data import mnist as mnist_module
@@ -41,18 +39,6 @@ def check_split(split, size: int):
 
 
 # The registry
-
-
-def test_the_registry_is_known_without_pytorch():
-    """What the command line needs for `--help` and for a mistake in a name."""
-    code = (
-        "import sys; from uram_lib import data, UramError; data.shape_of('mnist'); data.holds_numbers('svhn')\n"
-        "try: data.load('mnits')\n"
-        "except UramError as error: print(error)\n"
-        "assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, text=True)
-    assert ran.returncode == 0 and ran.stdout.startswith("unknown data set 'mnits'; one of: cifar10"), ran.stderr
 
 
 @pytest.mark.parametrize("ask", [data.load, data.shape_of, data.available, data.holds_numbers, data.about])
