@@ -1,12 +1,15 @@
 """CIFAR-10's files, official and as parquet in the layouts that people have, on small ones made here."""
 
 import io
+import pickle
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import CIFAR10
 
 from uram_lib import UramError, data
 from uram_lib.data import cifar10
@@ -111,9 +114,23 @@ def test_other_files_are_named_in_one_line_before_any_training(root, part, how, 
 def test_damaged_official_files_are_named_and_not_taken_for_missing_ones(root):
     folder = root / "cifar-10-batches-py"
     folder.mkdir()
-    with pytest.raises(UramError, match=r"batches-py/data_batch_1 is missing \(expected MD5 c99cafc1") as caught:
+    (folder / "data_batch_1").write_bytes(b"no pictures")
+    with pytest.raises(UramError, match="cifar-10-batches-py is damaged or not whole; delete it") as caught:
         cifar10.load("cifar10")
     assert not isinstance(caught.value, data.DataUnavailable)  # for which the embedded digits would step in
-    (folder / "data_batch_1").write_bytes(b"no pictures")
-    with pytest.raises(UramError, match="data_batch_1 is damaged"):
-        cifar10.load("cifar10")
+
+
+def test_official_files_give_the_same_splits(root, monkeypatch):
+    """Small ones as the authors packed them: a picture's red, green and blue, row by row."""
+    (root / "cifar-10-batches-py").mkdir()
+    lists = {"train": ["data_batch_1", "data_batch_2"], "test": ["test_batch"]}
+    for part, names in lists.items():
+        for k, name in enumerate(names):
+            numbers = range(30 * k, min(30 * k + 30, COUNTS[part]))
+            pictures = np.repeat(np.array([[i, 2 * i, 3 * i] for i in numbers], np.uint8), 1024, 1)
+            packed = pickle.dumps({"data": pictures, "labels": [i % 10 for i in numbers]})
+            (root / "cifar-10-batches-py" / name).write_bytes(packed)
+    monkeypatch.setattr(CIFAR10, "train_list", [[name, None] for name in lists["train"]])
+    monkeypatch.setattr(CIFAR10, "test_list", [[name, None] for name in lists["test"]])
+    monkeypatch.setattr(CIFAR10, "_load_meta", lambda self: None)
+    check(cifar10.load("cifar10"))

@@ -125,18 +125,18 @@ def read_part(path: Path, skip_missing: bool = False) -> tuple[Sequences, list[s
             raise UramError(f"{problems[-1]}; --skip-missing leaves such images out")
 
     wanted = {name: boxes for name, boxes in annotations(path, problem).items() if len(boxes) <= LONGEST}
-    cut: dict[str, tuple[np.ndarray, np.ndarray] | None] = dict.fromkeys(wanted)  # in the order of the annotations
-    absent = set(wanted)
+    cut: dict[str, tuple[np.ndarray, np.ndarray] | None] = {}  # None: damaged
     for name, read in tqdm(members(path), f"{path.name}: images", len(wanted), disable=None):
         if name in wanted:
-            absent.discard(name)
+            cut[name] = None
             try:
                 cut[name] = cut_out(files.picture(read(), "L"), wanted[name])
             except ValueError as error:
                 problem(name, error)
-    for name in filter(absent.__contains__, wanted):
-        problem(name, "listed in the annotations, but missing")
-    good = [name for name in wanted if cut[name]]
+    for name in wanted:
+        if name not in cut:
+            problem(name, "listed in the annotations, but missing")
+    good = [name for name in wanted if cut.get(name)]
     if not good:
         raise UramError(f"{relative(path)} has no number that can be read; first {(problems or ['none listed'])[0]}")
     images, centres = (torch.from_numpy(np.stack(values)) for values in zip(*map(cut.get, good), strict=True))
