@@ -111,7 +111,8 @@ def test_the_library_alone_needs_no_book_tools():
 
 
 def test_a_readers_runs_and_data_are_ignored_by_git():
-    assert {"/results/local/", "/data/", "/_build/", "/book/_generated/", ".venv/"} <= set(text_of(".gitignore").split())
+    ignored = text_of(".gitignore").split()
+    assert {"/results/local/", "/data/", "/_build/", "/book/_generated/", ".venv/"} <= set(ignored)
 
 
 def make(*words: str, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess:

@@ -97,7 +97,7 @@ def truncate(path: Path) -> None:
 
 def named_or_skipped(folder: Path, said: str) -> None:
     """Image 2 stops the reader in one line that says what is `said`, or is left out and counted."""
-    with pytest.raises(UramError, match=rf"{folder.name}/2\.png: .*{said}.*--skip-missing") as caught:
+    with pytest.raises(UramError, match=rf"{folder.name}/2\.png: .*{said}.*--skip-missing .*, 1 in all") as caught:
         svhn.read_part(folder)
     assert "\n" not in str(caught.value)
     read, problems = svhn.read_part(folder, skip_missing=True)
@@ -335,7 +335,7 @@ def test_real_samples_have_the_numbers_that_they_show(sample):
 
 def test_real_annotations_against_a_walk_by_hand(sample):
     """Oracle 10: the HDF5 file visited directly, digit by digit."""
-    ours = svhn.annotations(sample, pytest.fail)
+    ours, problems = svhn.annotations(sample)
     with h5py.File(sample / "digitStruct.mat", "r") as file:
         group, expected = file["digitStruct"], {}
         for name, reference in zip(group["name"][:, 0], group["bbox"][:, 0], strict=True):
@@ -345,5 +345,5 @@ def test_real_annotations_against_a_walk_by_hand(sample):
                 row = [(file[box[f][k].item()] if several else box[f])[:].item() for f in BOX]
                 rows.append([0 if row[0] == 10 else row[0], *row[1:]])
             expected["".join(chr(c) for c in file[name][:].flatten())] = rows
-    assert {name: boxes.tolist() for name, boxes in ours.items()} == expected
+    assert {name: boxes.tolist() for name, boxes in ours.items()} == expected and not problems
     assert list(ours) == [f"{i + 1}.png" for i in range(len(ours))]

@@ -58,9 +58,9 @@ def members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
         yield from ((Path(m.name).name, archive.extractfile(m).read) for m in archive if m.isfile())
 
 
-def annotations(path: Path, problem: Callable[[str, object], None]) -> dict[str, np.ndarray]:
-    """`boxes_of` the images of a part by file name; `problem(name, reason)` is called where an image's are malformed.
-    Raises UramError where the annotations are missing or no MATLAB 7.3 file of the known layout."""
+def annotations(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """`boxes_of` the images of a part by file name, and a line on each image whose annotation is malformed. Raises
+    UramError where the annotations are missing or no MATLAB 7.3 file of the known layout."""
     import h5py
 
     raw = next((read() for name, read in members(path) if name == ANNOTATIONS), b"")
@@ -70,15 +70,15 @@ def annotations(path: Path, problem: Callable[[str, object], None]) -> dict[str,
     except FOREIGN as error:
         reason = f"is missing, damaged or no MATLAB 7.3 file with a digitStruct of names and boxes ({error})"
         raise UramError(f"{relative(path)}/{ANNOTATIONS} {reason}") from error
-    found = {}
+    found, problems = {}, []
     for i, (characters, box) in enumerate(tqdm(listed, desc=f"{path.name}: annotations", disable=None), 1):
         name = f"{ANNOTATIONS}, image {i}"
         try:
             name = bytes(file[characters][:, 0].tolist()).decode("ascii")
             found[name] = boxes_of(file, file[box])
         except FOREIGN as error:
-            problem(name, f"malformed annotation ({error})")
-    return found
+            problems.append(f"{name}: malformed annotation ({error})")
+    return found, problems
 
 
 def boxes_of(file: Mapping, group: Mapping) -> np.ndarray:
@@ -115,16 +115,10 @@ def cut_out(image: Image.Image, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def read_part(path: Path, skip_missing: bool = False) -> tuple[Sequences, list[str]]:
     """Every number with at most five digits of an archive or folder, and what was left out, one line each. Raises
-    UramError at the first image that is missing, damaged or badly annotated, unless `skip_missing`; and where the
-    annotations cannot be read at all, or nothing is left."""
-    problems = []
-
-    def problem(name: str, reason: object) -> None:
-        problems.append(f"{relative(path)}/{name}: {reason}")
-        if not skip_missing:
-            raise UramError(f"{problems[-1]}; --skip-missing leaves such images out")
-
-    wanted = {name: boxes for name, boxes in annotations(path, problem).items() if len(boxes) <= LONGEST}
+    UramError where images are missing, damaged or badly annotated, unless `skip_missing`; and where the annotations
+    cannot be read at all, or nothing is left."""
+    annotated, problems = annotations(path)
+    wanted = {name: boxes for name, boxes in annotated.items() if len(boxes) <= LONGEST}
     cut: dict[str, tuple[np.ndarray, np.ndarray] | None] = {}  # None: damaged
     for name, read in tqdm(members(path), f"{path.name}: images", len(wanted), disable=None):
         if name in wanted:
@@ -132,12 +126,12 @@ def read_part(path: Path, skip_missing: bool = False) -> tuple[Sequences, list[s
             try:
                 cut[name] = cut_out(files.picture(read(), "L"), wanted[name])
             except ValueError as error:
-                problem(name, error)
-    for name in wanted:
-        if name not in cut:
-            problem(name, "listed in the annotations, but missing")
-    good = [name for name in wanted if cut.get(name)]
-    if not good:
+                problems.append(f"{name}: {error}")
+    problems += [f"{name}: listed in the annotations, but missing" for name in wanted if name not in cut]
+    problems = [f"{relative(path)}/{problem}" for problem in problems]
+    if problems and not skip_missing:
+        raise UramError(f"{problems[0]}; --skip-missing leaves such images out, {len(problems):,} in all")
+    if not (good := [name for name in wanted if cut.get(name)]):
         raise UramError(f"{relative(path)} has no number that can be read; first {(problems or ['none listed'])[0]}")
     images, centres = (torch.from_numpy(np.stack(values)) for values in zip(*map(cut.get, good), strict=True))
     labels = torch.tensor([encode(wanted[name][:, 0].astype(int).tolist()) for name in good])
