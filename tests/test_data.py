@@ -18,7 +18,7 @@ from PIL import Image
 
 from uram_lib import UramError, data, training
 from uram_lib.data import digits as digits_module
-from uram_lib.data import files, numbers
+from uram_lib.data import files
 from uram_lib.data import mnist as mnist_module
 from uram_lib.data.base import Split
 from uram_lib.evaluation import evaluate
@@ -81,26 +81,12 @@ def test_an_empty_split_is_refused_in_one_line():
 
 
 def test_distances_of_glimpses_to_single_objects_by_hand():
-    """On 100 x 60 pixels: (0, 0) is (50, 30), (1, -1) is (100, 0)."""
+    """On 100 x 60 pixels: (0, 0) is (50, 30), (1, -1) is (100, 0). Those to the digits of numbers: test_numbers."""
     split = Split(torch.zeros(2, 1, 60, 100), torch.tensor([3, 4]), torch.tensor([[50.0, 30.0], [97.0, 4.0]]))
     locations = torch.tensor([[[0.0, 0.0], [0.06, 0.0]], [[1.0, -1.0], [1.0, -1.0]]])
     torch.testing.assert_close(split.glimpse_distances(locations), torch.tensor([[0.0, 3.0], [5.0, 5.0]]))
     values = torch.rand(2, 2)
     assert split.per_object(values) is values
-
-
-def test_distances_of_glimpses_to_digits_by_hand(generator):
-    """Numbers 42 and 7, two glimpses at each of six places: a loop over what counts, digit by digit."""
-    labels = torch.tensor([numbers.encode([4, 2]), numbers.encode([7])])
-    centres = torch.full((2, 5, 2), torch.nan)
-    centres[0, :2], centres[1, 0] = torch.tensor([[10.0, 20.0], [30.0, 22.0]]), torch.tensor([27.0, 27.0])
-    split = numbers.Sequences(torch.zeros(2, 1, 54, 54), labels, centres)
-    locations, values = torch.rand(2, 12, 2, generator=generator) * 2 - 1, torch.rand(2, 12, generator=generator)
-    pixels = (locations.reshape(2, 6, 2, 2) + 1) * 27
-    expected = [[float((pixels[i, k, t] - centres[i, k]).norm()) for t in (0, 1)] for i, k in ((0, 0), (0, 1), (1, 0))]
-    torch.testing.assert_close(split.glimpse_distances(locations), torch.tensor(expected))
-    counted = [values[i, 2 * k : 2 * k + 2].tolist() for i, k in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1))]
-    assert split.per_object(values).tolist() == counted and split.lengths.tolist() == [2, 1]
 
 
 def test_training_batch_is_the_indexed_images_in_zero_to_one(digits):

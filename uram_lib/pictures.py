@@ -6,9 +6,11 @@ PyTorch is imported when a picture and a model were found, so that a mistake ans
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from . import UramError
+from .data import TERMINAL
 from .data.files import DAMAGE
 from .experiments import experiment
 from .paths import published_weights, relative, write_atomically
@@ -16,9 +18,7 @@ from .paths import published_weights, relative, write_atomically
 KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm")
 
 
-def read_all(
-    places: list[Path], table: str, row: str, preset: str, seed: int, png: Path | None = None
-) -> Iterator[str]:
+def read_all(places: list[Path], table: str, row: str, preset: str, seed: int, png: Path | None) -> Iterator[str]:
     """A line on each picture at `places`, files or folders: the label, its probability, and what was converted. png:
     where the glimpse path of a single picture is drawn. Raises UramError for what is no picture, for a folder without
     any, for an unknown model, and for several pictures with `png`."""
@@ -81,8 +81,6 @@ def opened(file: Path) -> tuple[Image.Image, list[str]]:
 
 def eight_bits(image: Image.Image) -> Image.Image:
     """A grey picture of 16 bits as one of 8, transparent where it was. Raises ValueError for a wider range."""
-    import numpy as np
-
     levels = np.asarray(image)
     if image.mode == "F" or levels.min() < 0 or levels.max() > 65_535:
         raise ValueError(f"neither 8 nor 16 bits a channel (Pillow's mode {image.mode})")
@@ -91,11 +89,9 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.stack((grey, alpha), -1).astype(np.uint8))  # mode LA
 
 
-def fitted(image: Image.Image, height: int, width: int):
+def fitted(image: Image.Image, height: int, width: int) -> tuple[np.ndarray, list[str]]:
     """A picture as the models of digits take it, an array (height, width) in [0, 1], and what was done to it. Their
     digits are light on black, and nothing is enlarged."""
-    import numpy as np
-
     colours, said = np.asarray(image, np.float32) / 255, []  # (h, w, 3)
     grey = colours.mean(-1)
     if (colours != colours[..., :1]).any():
@@ -116,8 +112,6 @@ def fitted(image: Image.Image, height: int, width: int):
 
 def answer(reading) -> str:
     """As in `7, probability 0.98`; of a number its digits. reading: what `Model.read` returns for one picture."""
-    from .data import TERMINAL
-
     label, probabilities = reading.labels[0], reading.probabilities[0]
     if label.ndim == 0:
         return f"{label.item()}, probability {probabilities.max().item():.2f}"
@@ -126,7 +120,7 @@ def answer(reading) -> str:
     return f"{''.join(map(str, digits)) or 'no digit'}, probability {best:.2f}"
 
 
-def draw(canvas, reading, model, png: Path) -> None:
+def draw(canvas: np.ndarray, reading, model, png: Path) -> None:
     """Draw the picture, (H, W), with the path of the glimpses and their finest patches."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
