@@ -38,10 +38,9 @@ OFTEN = {"train": tuple(map(sum, zip(LENGTHS["train"], LENGTHS["extra"], strict=
 
 def ink_boxes(images: Tensor) -> Tensor:
     """The smallest boxes around the ink of images (..., 28, 28): (..., 4), left, top, width and height in pixels."""
-    lit = images > INK
-    across = torch.stack((lit.any(-2), lit.any(-1)), -2).int()  # (..., 2, 28): along x, along y
-    first = across.argmax(-1)
-    return torch.cat((first, across.shape[-1] - across.flip(-1).argmax(-1) - first), -1)
+    lit = (torch.stack((images.amax(-2), images.amax(-1)), -2) > INK).int()  # (..., 2, 28): along x, along y
+    first = lit.argmax(-1)
+    return torch.cat((first, lit.shape[-1] - lit.flip(-1).argmax(-1) - first), -1)
 
 
 def grey(images: Tensor) -> Tensor:
