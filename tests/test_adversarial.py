@@ -10,6 +10,7 @@ from torch import nn
 from uram_lib import attacks, data, training
 from uram_lib.attacks import SHIFT, Under, augmented, pgd, prepared
 from uram_lib.config import ATTACK_RADIUS, Config
+from uram_lib.data.base import Dataset
 from uram_lib.evaluation import draws_in_testing, stratified
 from uram_lib.seeding import stream
 
@@ -17,7 +18,7 @@ KINDS = ("vgg16", "vgg16-attention", "vgg16-random-glimpses", "vgg16-mlp")
 
 
 @pytest.fixture(scope="module")
-def colours() -> data.Dataset:
+def colours() -> Dataset:
     """The embedded digits in colour, cut to 64 training and 40 validation images."""
     whole = data.load("digits-colour")
     return dataclasses.replace(whole, train=whole.train.at(slice(64)), validation=whole.validation.at(slice(40)))
@@ -170,7 +171,7 @@ def test_the_error_under_attack_counts_what_pgd_leaves_wrong(colours):
     assert attacks.robust_error(network, colours.validation) == pytest.approx(100 * wrong)
 
 
-def step(network: nn.Module, c: Config, dataset: data.Dataset, count: int) -> tuple[torch.Tensor, dict]:
+def step(network: nn.Module, c: Config, dataset: Dataset, count: int) -> tuple[torch.Tensor, dict]:
     """The loss of one fixed batch, in the precision of training, and its parts."""
     images, labels, centres = dataset.training_batch(torch.arange(count), stream(0, "data"))
     draws = network.draws(count, {name: stream(0, name) for name in training.STREAMS}, centres)

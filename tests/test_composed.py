@@ -27,18 +27,18 @@ def painted(marks: list[int], lengths: tuple[int, ...], count: int) -> tuple:
     images = torch.zeros(10, 1, 28, 28, dtype=torch.uint8)
     images[:, 0, 4:24, 8:20] = torch.tensor(marks, dtype=torch.uint8)[:, None, None]
     split = Split(images, torch.arange(10), torch.full((10, 2), 14.0))
-    source = composed.glyphs(split, torch.zeros(3, 32, 32, dtype=torch.uint8))
-    own, labels = composed.draw_numbers(source, lengths, count, stream(0, "numbers"))
-    used = labels[:, :5] != data.TERMINAL
-    layout = composed.lay_out(source.ink[own][..., 2:].double(), used, stream(0, "layout"), torch.float64)
-    return labels, layout, composed.paint(source, own, used, layout)
+    own, labels = composed.draw_numbers(split, lengths, count, stream(0, "numbers"))
+    used, digits = labels[:, :5] != data.TERMINAL, split.images[own, 0]
+    ink = composed.ink_boxes(digits).double()
+    layout = composed.lay_out(ink[..., 2:], used, stream(0, "layout"))
+    return labels, layout, composed.paint(digits, ink, used, layout)
 
 
 def test_the_digits_stand_from_left_to_right_as_the_labels_say():
     """Each digit is painted as a bar of its own brightness; along the line of centres the image shows those bars."""
     marks = [70 + 20 * digit for digit in range(10)]
     labels, layout, cover = painted(marks, (1, 1, 1, 1, 1), 400)
-    for label, centres, image in zip(labels.tolist(), layout.centres, cover, strict=True):
+    for label, centres, image in zip(labels.tolist(), layout.centres(), cover, strict=True):
         length = label.index(data.TERMINAL)
         assert (centres[:length, 0].diff() > 0).all() and set(label[length:]) == {data.TERMINAL}
         for digit, (column, row) in zip(label, centres[:length].floor().long().tolist(), strict=False):
@@ -50,7 +50,7 @@ def test_centres_are_the_middle_of_each_digit_s_ink():
     _, layout, cover = painted([255] * 10, (1, 0, 0, 0, 0), 200)
     at = torch.arange(64) + 0.5
     moments = torch.stack([(cover * place).sum((1, 2)) for place in (at, at[:, None])], 1)  # x, y
-    torch.testing.assert_close(moments / cover.sum((1, 2))[:, None], layout.centres[:, 0], atol=0.05, rtol=0)
+    torch.testing.assert_close(moments / cover.sum((1, 2))[:, None], layout.centres()[:, 0], atol=0.05, rtol=0)
 
 
 def test_layouts_and_backgrounds_of_the_embedded_numbers_come_from_different_draws(monkeypatch):
@@ -63,7 +63,7 @@ def test_layouts_and_backgrounds_of_the_embedded_numbers_come_from_different_dra
 
 
 def test_numbers_stay_inside_every_crop_and_large_enough_to_read(made):
-    whole = composed.compose(made.source, (1, 1, 1, 1, 1), 600, stream(0, "inside"))
+    whole = composed.compose(made.train, made.backgrounds, (1, 1, 1, 1, 1), 600, stream(0, "inside"))
     there = ~whole.centres.isnan().any(-1)
     centres = whole.centres[there]
     # Any 54 x 54 crop shows [10, 54) of both axes; a digit's centre may come within a hair of that.
@@ -77,7 +77,7 @@ def test_lengths_follow_svhn(made):
         counts = numbers.LENGTHS[part]
         assert sum(counts) == images and sum((i + 1) * n for i, n in enumerate(counts)) == digits
     for often in composed.OFTEN.values():
-        _, labels = composed.draw_numbers(made.source, often, 40_000, stream(0, "lengths"))
+        _, labels = composed.draw_numbers(made.train, often, 40_000, stream(0, "lengths"))
         counts = numbers.lengths_of(labels).bincount(minlength=6)[1:].numpy()
         expected = np.array(often) / sum(often) * 40_000
         few = expected.cumsum() > 40_000 - 30  # lengths too rare for a chi-square count as one
@@ -86,13 +86,13 @@ def test_lengths_follow_svhn(made):
 
 
 def test_digits_are_uniform_but_for_the_first_that_is_no_zero(made):
-    own, labels = composed.draw_numbers(made.source, (0, 0, 0, 0, 1), 40_000, stream(0, "digits"))
+    own, labels = composed.draw_numbers(made.train, (0, 0, 0, 0, 1), 40_000, stream(0, "digits"))
     share = made.train.labels.bincount().double()
     first, others = labels[:, 0].bincount(minlength=10), labels[:, 1:5].flatten().bincount(minlength=10)
     assert first[0] == 0
     assert stats.chisquare(others, (share / share.sum() * 160_000).numpy()).pvalue > RARE
     assert stats.chisquare(first[1:], (share[1:] / share[1:].sum() * 40_000).numpy()).pvalue > RARE
-    assert torch.equal(made.source.labels[own], labels[:, :5])
+    assert torch.equal(made.train.labels[own], labels[:, :5])
 
 
 @given(seed=st.integers(0, 2**31), count=st.integers(1, 7))
@@ -108,7 +108,8 @@ def test_any_batch_has_the_promised_shapes_and_ranges(made, seed, count):
 
 
 def test_fixed_sets_do_not_depend_on_the_number_of_threads(made):
-    whole = lambda: composed.compose(made.source, composed.OFTEN["test"], 100, stream(0, "threads"), torch.float64)  # noqa: E731
+    sources, often = (made.train, made.backgrounds), composed.OFTEN["test"]
+    whole = lambda: composed.compose(*sources, often, 100, stream(0, "threads"), torch.float64)  # noqa: E731
     one, before = whole(), torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -117,47 +118,42 @@ def test_fixed_sets_do_not_depend_on_the_number_of_threads(made):
         torch.set_num_threads(before)
 
 
-def test_digits_show_against_their_background(made):
+def test_digits_show_against_their_background(made, monkeypatch):
     """Painted pixels differ from the unpainted image around them by the contrast drawn, on average."""
-    source = made.source._replace(images=torch.zeros_like(made.source.images))
-    with_digits = composed.compose(made.source, composed.OFTEN["train"], 200, stream(0, "show"), torch.float64)
-    without = composed.compose(source, composed.OFTEN["train"], 200, stream(0, "show"), torch.float64)
-    change = (with_digits.images.int() - without.images.int()).abs().flatten(1).amax(1)
+    sources, often = (made.train, made.backgrounds), composed.OFTEN["train"]
+    draw = lambda: composed.compose(*sources, often, 200, stream(0, "show"), torch.float64).images.int()  # noqa: E731
+    with_digits = draw()
+    monkeypatch.setattr(composed, "paint", lambda *_: torch.zeros(200, 64, 64, dtype=torch.float64))
+    change = (with_digits - draw()).abs().flatten(1).amax(1)
     assert (change > 25).all() and change.float().mean() > 80
 
 
-def test_fixed_sets_match_their_pinned_checksum(made):
+def test_fixed_sets_match_their_pinned_checksum_and_another_is_refused(made, monkeypatch):
     test = made.load_test()
-    assert made.checksum == "md5:" + md5(test.images, test.labels)
+    assert made.checksum == md5(test.images, test.labels)
     assert len(test) == made.test_size == 300 and len(made.validation) == 200
+    monkeypatch.setitem(composed.SOURCES, "digits-composed", ("digits", "gradients", (200, 300), "md5:0"))
     again = composed.load("digits-composed")
     assert torch.equal(again.validation.images, made.validation.images)
+    with pytest.raises(UramError, match="test set of digits-composed came out with md5:.* expected md5:0"):
+        again.load_test()
 
 
-def test_another_test_set_than_the_pinned_is_refused(monkeypatch):
-    monkeypatch.setitem(composed.SOURCES, "digits-composed", ("digits", "gradients", (200, 300), "0" * 32))
-    with pytest.raises(UramError, match="test set of digits-composed came out with MD5 .* expected 0000"):
-        composed.load("digits-composed").load_test()
-
-
-def test_T13_each_split_is_made_of_its_own_digits_and_backgrounds(monkeypatch):
+def test_T13_each_split_is_made_of_its_own_digits_and_backgrounds(made, monkeypatch):
     """Every maker of numbers is asked which digits and backgrounds it used; no two splits share any."""
-    used = {}
+    used = {"train": (made.train, made.backgrounds)}
 
-    def recorded(source, lengths, count, *names):
-        used[names[-1]] = source
-        return composed.compose(source, lengths, 2, stream(0, *names))
+    def recorded(bare, backgrounds, lengths, count, *names):
+        used[names[-1]] = bare, backgrounds
+        return made.validation
 
     monkeypatch.setattr(composed, "fixed", recorded)
     monkeypatch.setitem(composed.SOURCES, "digits-composed", ("digits", "gradients", (200, 300), ""))
-    loaded = composed.load("digits-composed")
-    loaded.load_test()
-    used["train"] = loaded.source
-    as_set = lambda images: {image.numpy().tobytes() for image in images}  # noqa: E731
-    for field in ("images", "backgrounds"):
-        sets = {name: as_set(getattr(source, field)) for name, source in used.items()}
-        assert set(sets) == {"train", "validation", "test"}
-        assert len(set.union(*sets.values())) == sum(map(len, sets.values()))
+    composed.load("digits-composed").load_test()
+    assert set(used) == {"train", "validation", "test"}
+    for pictures in ([bare.images for bare, _ in used.values()], [backgrounds for _, backgrounds in used.values()]):
+        everything = [picture.numpy().tobytes() for of_a_split in pictures for picture in of_a_split]
+        assert len(set(everything)) == len(everything)
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (10, 0), (3, 10)])
@@ -179,28 +175,26 @@ def test_crops_are_uniform_with_both_ends(made):
     centres[:, 0] = 32.0
     labels = torch.tensor(numbers.encode([7])).expand(20_000, 6)
     whole = numbers.Sequences(torch.zeros(1, 1, 64, 64, dtype=torch.uint8).expand(20_000, 1, 64, 64), labels, centres)
-    _, short, moved = numbers.random_crops(whole, 1, stream(0, "corners"))
+    dataset = numbers.SequenceDataset("svhn", whole, whole, None, 0, "")
+    _, short, moved = dataset.training_batch(torch.arange(20_000), stream(0, "corners"), 0.2)
     assert short.tolist()[0] == [7, 10] and short.shape == (20_000, 2)
     for axis in range(2):
         counts = (32 - moved[:, 0, axis]).long().bincount()
         assert len(counts) == 11 and stats.chisquare(counts.numpy()).pvalue > RARE
 
 
-def test_parts_are_joined_in_order(made):
-    first, second = made.validation.at(slice(3)), made.validation.at(slice(3, 5))
-    assert torch.equal(join([first, second]).images, made.validation.images[:5])
-
-
-def test_moving_keeps_the_kind_of_split_and_dataset(made):
+def test_joining_keeps_the_order_and_moving_the_kind_of_split_and_dataset(made):
+    parts = made.validation.at(slice(3)), made.validation.at(slice(3, 200))
+    assert torch.equal(join(parts).images, made.validation.images)
     moved = made.to(torch.device("cpu"))
     assert type(moved) is composed.Composed and type(moved.validation) is numbers.Sequences
-    assert torch.equal(moved.source.ink, made.source.ink)
+    assert torch.equal(moved.backgrounds, made.backgrounds)
 
 
 def test_ink_boxes_are_the_smallest():
-    image = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
-    image[0, 0, 5:9, 3:14] = 200
-    assert composed.glyphs(Split(image, torch.tensor([1]), torch.zeros(1, 2)), image[0]).ink.tolist() == [[3, 5, 11, 4]]
+    image = torch.zeros(28, 28, dtype=torch.uint8)
+    image[5:9, 3:14] = 200
+    assert composed.ink_boxes(image).tolist() == [3, 5, 11, 4]
 
 
 def test_grey_is_the_luma_that_pillow_computes():
@@ -212,13 +206,9 @@ def test_grey_is_the_luma_that_pillow_computes():
 
 def test_the_test_set_over_photographs_matches_its_pinned_checksum():
     """Made from the test digits and pictures alone: reading the training pictures would take longer than all else."""
-    folder = mnist.find()
-    try:
-        read = cifar10.reader("cifar10-jpeg")
-    except data.DataUnavailable as error:
-        pytest.skip(str(error))
-    if folder is None:
-        pytest.skip("MNIST is not on this machine")
-    source = composed.glyphs(mnist.split(folder, "t10k"), composed.grey(read("test")[0]))
-    test = composed.fixed(source, composed.OFTEN["test"], 10_000, "composed-jpeg", "test")
+    photographs = cifar10.from_parquet("test", jpeg=True)
+    if photographs is None or mnist.find("t10k-images-idx3-ubyte") is None:
+        pytest.skip("needs MNIST and a JPEG copy of CIFAR-10 in URAM_DATA")
+    backgrounds = composed.grey(photographs.images)
+    test = composed.fixed(mnist.split("t10k"), backgrounds, composed.OFTEN["test"], 10_000, "composed-jpeg", "test")
     assert md5(test.images, test.labels) == composed.SOURCES["composed-jpeg"][-1]

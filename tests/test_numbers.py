@@ -130,7 +130,7 @@ def test_a_curriculum_leaves_out_the_places_that_none_of_its_numbers_has(read):
 def test_a_curriculum_shows_short_numbers_first(spread, most):
     """Of both kinds of data set, composed ones and those that hold their images."""
     composed = data.load("digits-composed")
-    whole = compose(composed.source, (1, 1, 1, 1, 1), 60, stream(0, "whole"))
+    whole = compose(composed.train, composed.backgrounds, (1, 1, 1, 1, 1), 60, stream(0, "whole"))
     kept = SequenceDataset(**{f.name: getattr(composed, f.name) for f in dataclasses.fields(SequenceDataset)})
     for dataset in (composed, dataclasses.replace(kept, train=whole)):
         images, labels, centres = dataset.training_batch(torch.arange(60), stream(0, "data"), spread)

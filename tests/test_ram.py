@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from drawing import SHAPE, drawn, small_dram
 
-from uram_lib import data
 from uram_lib.config import Config
+from uram_lib.data.base import Split
 from uram_lib.evaluation import evaluate
 from uram_lib.models import DRAM, RAM, build
 from uram_lib.models.layers import LSTMCore
@@ -286,7 +286,7 @@ def test_ledger_K1_predictions_do_not_depend_on_labels(few_digits, small_config)
     is called one same class."""
     model = build(small_config(context="attended"), few_digits.image_shape, 10).initialise(0)
     split = few_digits.validation
-    told = [data.Split(split.images, torch.full_like(split.labels, k), split.centres) for k in range(10)]
+    told = [Split(split.images, torch.full_like(split.labels, k), split.centres) for k in range(10)]
     predicted = torch.stack([evaluate(model, one, 2).correct for one in told])
     assert (predicted.sum(0) == 1).all()
     torch.testing.assert_close(predicted.float().argmax(0) == split.labels, evaluate(model, split, 2).correct)

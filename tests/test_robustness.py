@@ -17,7 +17,7 @@ from uram_lib import records
 from uram_lib import robustness as rb
 from uram_lib.attacks import Under, fgsm, pgd
 from uram_lib.config import Config, Protocol
-from uram_lib.data import Split
+from uram_lib.data.base import Split
 from uram_lib.evaluation import Evaluation, draws_in_testing, stratified
 from uram_lib.models.layers import Model
 from uram_lib.models.vgg import VGG16, AttentiveVGG, RandomGlimpseVGG

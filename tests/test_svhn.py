@@ -1,75 +1,57 @@
 """The reader of SVHN's full numbers, on the nine real samples and on files made here in MATLAB's layout."""
 
-import copy
 import hashlib
 import os
-import re
 import shutil
-import struct
 import tarfile
-import zlib
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-import safetensors
-import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from uram_lib import UramError, data
-from uram_lib.data import files, numbers, svhn
+from uram_lib.data import files, svhn
 from uram_lib.paths import data_roots
 
 BOX = ("label", "left", "top", "width", "height")
-Digit = dict[str, float]
+PICTURE = np.add.outer(np.arange(40), 2 * np.arange(80)).astype(np.uint8)  # row + 2 * column, no two corners alike
 
 
-def digit(*values) -> Digit:
-    """One box as the annotations have it: label, left, top, width, height; digit 0 has label 10."""
-    return dict(zip(BOX, values, strict=True))
-
-
-def write_annotations(path: Path, entries: list[tuple[str, list[Digit]]]) -> None:
-    """A digitStruct.mat as MATLAB 7.3 writes it: one digit's numbers in place, several digits' behind references."""
-    with h5py.File(path, "w") as file:
+def write_part(folder: Path, entries: list[tuple[str, list[tuple]]]) -> Path:
+    """A part of SVHN: an 80 x 40 picture an entry, and a digitStruct.mat as MATLAB 7.3 writes it: one digit's numbers
+    in place, several digits' behind references. A digit is a `BOX`; None leaves a number out."""
+    folder.mkdir(parents=True)
+    with h5py.File(folder / "digitStruct.mat", "w") as file:
         references, group = file.create_group("#refs#"), file.create_group("digitStruct")
         names, boxes = (group.create_dataset(n, (len(entries), 1), h5py.ref_dtype) for n in ("name", "bbox"))
         for i, (name, digits) in enumerate(entries):
+            Image.fromarray(np.stack([PICTURE] * 3, -1)).save(folder / name)
             characters = np.frombuffer(name.encode(), np.uint8).astype(np.uint16)[:, None]
             names[i, 0] = references.create_dataset(f"name{i}", data=characters).ref
             box = references.create_group(f"bbox{i}")
             boxes[i, 0] = box.ref
-            for field in BOX:
-                values = [float(d[field]) for d in digits if field in d]
-                if len(digits) == 1 and values:
+            for field, values in zip(BOX, zip(*digits, strict=True), strict=False):
+                values = [float(value) for value in values if value is not None]
+                if len(digits) == 1:
                     box[field] = np.array([values])
-                elif values:
-                    column = box.create_dataset(field, (len(values), 1), h5py.ref_dtype)
-                    for k, value in enumerate(values):
-                        column[k, 0] = references.create_dataset(f"{i}{field}{k}", data=np.array([[value]])).ref
-
-
-PICTURE = np.add.outer(np.arange(40), 2 * np.arange(80)).astype(np.uint8)  # row + 2 * column, no two corners alike
-
-
-def write_part(folder: Path, entries: list[tuple[str, list[Digit]]]) -> Path:
-    """A part of SVHN: annotations and one 80 x 40 picture an entry."""
-    folder.mkdir(parents=True)
-    write_annotations(folder / "digitStruct.mat", entries)
-    for name, _ in entries:
-        Image.fromarray(np.stack([PICTURE] * 3, -1)).save(folder / name)
+                    continue
+                column = box.create_dataset(field, (len(values), 1), h5py.ref_dtype)
+                for k, value in enumerate(values):
+                    column[k, 0] = references.create_dataset(f"{i}{field}{k}", data=np.array([[value]])).ref
     return folder
 
 
+TWO = [(4, 10, 10, 10, 20), (10, 22, 12, 10, 20), (7, 34, 8, 10, 20)]  # label 10 is digit 0
 GOOD = [
-    ("1.png", [digit(10, 30, 10, 10, 20)]),
-    ("2.png", [digit(4, 10, 10, 10, 20), digit(10, 22, 12, 10, 20), digit(7, 34, 8, 10, 20)]),
-    ("3.png", [digit(9, -6, -3, 20, 30), digit(1, 70, 5, 25, 50)]),
-    ("4.png", [digit(k, 10 * k, 10, 8, 20) for k in range(1, 7)]),  # six digits: left out (F5)
+    ("1.png", [(10, 30, 10, 10, 20)]),
+    ("2.png", TWO),
+    ("3.png", [(9, -6, -3, 20, 30), (1, 70, 5, 25, 50)]),
+    ("4.png", [(k, 10 * k, 10, 8, 20) for k in range(1, 7)]),  # six digits: left out (F5)
 ]
 
 
@@ -78,17 +60,25 @@ def part(tmp_path) -> Path:
     return write_part(tmp_path / "some", GOOD)
 
 
-def test_digits_are_read_in_order_and_label_10_is_0(part):
-    read, problems = svhn.read_part(part)
-    assert read.labels.tolist() == [[0] + [10] * 5, [4, 0, 7, 10, 10, 10], [9, 1] + [10] * 4]
-    assert read.lengths.tolist() == [1, 3, 2] and problems == []
-    assert read.images.shape == (3, 1, 64, 64) and read.images.dtype == torch.uint8
-    assert read.labels.dtype == torch.int64 and read.centres.shape == (3, 5, 2)
+def pack(folder: Path, path: Path) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(folder, folder.name)
+    return path
 
 
-def test_the_crop_is_the_union_of_the_boxes_and_thirty_percent(part):
+def test_digits_are_read_in_order_and_label_10_is_0_from_a_folder_and_from_an_archive(part, tmp_path):
+    for path in (part, pack(part, tmp_path / "some.tar.gz")):
+        read, problems = svhn.read_part(path)
+        assert read.labels.tolist() == [[0] + [10] * 5, [4, 0, 7, 10, 10, 10], [9, 1] + [10] * 4]
+        assert read.lengths.tolist() == [1, 3, 2] and problems == []
+        assert read.images.shape == (3, 1, 64, 64) and read.images.dtype == torch.uint8
+        assert read.labels.dtype == torch.int64 and read.centres.shape == (3, 5, 2)
+
+
+def test_the_crop_is_the_union_of_the_boxes_and_thirty_percent_inside_the_image(part):
     """By hand: image 2's boxes span x 10..44, y 8..32; enlarged about (27, 20) to 44.2 x 31.2. On a picture that is
-    row + 2 column everywhere, resized pixel (i, j) is that plane at its own place."""
+    row + 2 column everywhere, resized pixel (i, j) is that plane at its own place. Image 3's boxes reach beyond all
+    four edges, so its crop is the whole picture."""
     read, _ = svhn.read_part(part)
     x = 27 - 22.1 + (np.arange(64) + 0.5) * 44.2 / 64 - 0.5
     y = 20 - 15.6 + (np.arange(64) + 0.5) * 31.2 / 64 - 0.5
@@ -97,80 +87,50 @@ def test_the_crop_is_the_union_of_the_boxes_and_thirty_percent(part):
     centres = [[(15 - 4.9) * 64 / 44.2, (20 - 4.4) * 64 / 31.2], [(27 - 4.9) * 64 / 44.2, (22 - 4.4) * 64 / 31.2]]
     torch.testing.assert_close(read.centres[1, :2], torch.tensor(centres))
     assert read.centres[1, 3:].isnan().all()
-
-
-def test_boxes_partly_outside_are_cut_at_the_image_s_edge(part):
-    """Image 3's boxes reach beyond all four edges, so its crop is the whole picture."""
-    read, _ = svhn.read_part(part)
     whole = Image.fromarray(PICTURE).resize((64, 64), Image.Resampling.BILINEAR)
     assert np.abs(read.images[2, 0].numpy().astype(int) - np.asarray(whole)).max() <= 1
-
-
-def pack(folder: Path, path: Path) -> Path:
-    with tarfile.open(path, "w:gz") as archive:
-        archive.add(folder, folder.name)
-    return path
 
 
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
 
-def test_an_archive_reads_as_its_folder_does_and_a_truncated_one_is_named(part, tmp_path):
-    archive = pack(part, tmp_path / "some.tar.gz")
-    ours, theirs = svhn.read_part(archive)[0], svhn.read_part(part)[0]
-    assert torch.equal(ours.labels, theirs.labels) and torch.equal(ours.images, theirs.images)
-    archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
-    with pytest.raises(UramError, match="some.tar.gz is damaged"):
-        svhn.read_part(archive)
-
-
-def changed(at: int = 0, without: str = "", **values):
-    """GOOD with other values, or one value missing, in digit `at` of image 2."""
-    entries = copy.deepcopy(GOOD)
-    entries[1][1][at] |= values
-    entries[1][1][at].pop(without, None)
-    return entries
-
-
-@pytest.mark.parametrize(
-    "entries, said",
-    [
-        (changed(1, "width"), "malformed annotation"),
-        (changed(label=11), "labels .11.0, 10.0, 7.0., expected 1 to 10"),
-        (changed(label=0), "expected 1 to 10"),
-        (changed(label=2.5), "expected 1 to 10"),
-        (changed(width=0), "boxes without a size"),
-        (changed(height=-3), "boxes without a size"),
-        (changed(left=float("nan")), "boxes without a size"),
-        ([*GOOD[:1], ("2.png", []), *GOOD[2:]], "malformed annotation"),
-        ([*GOOD[:1], ("2.png", [digit(1, 200, 200, 5, 5)]), *GOOD[2:]], "outside the image of 80 x 40"),
-    ],
-)
-def test_malformed_annotations_are_named_or_skipped_and_counted(tmp_path, entries, said):
-    folder = write_part(tmp_path / "bad", entries)
-    with pytest.raises(UramError, match=said) as caught:
+def named_or_skipped(folder: Path, said: str) -> None:
+    """Image 2 stops the reader in one line that says what is `said`, or is left out and counted."""
+    with pytest.raises(UramError, match=rf"{folder.name}/2\.png: .*{said}.*--skip-missing .*, 1 in all") as caught:
         svhn.read_part(folder)
-    assert re.search(r"bad/2\.png: .*--skip-missing", str(caught.value)) and "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value)
     read, problems = svhn.read_part(folder, skip_missing=True)
     assert read.lengths.tolist() == [1, 2] and len(problems) == 1 and "2.png" in problems[0]
 
 
-def enlarge(path: Path) -> None:
-    """A picture that claims to be monstrously large, which Pillow refuses in an error of its own."""
-    chunks = ((b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)), (b"IEND", b""))
-    packed = [struct.pack(">I", len(r)) + kind + r + struct.pack(">I", zlib.crc32(kind + r)) for kind, r in chunks]
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+@pytest.mark.parametrize(
+    "digits, said",
+    [
+        ([TWO[0], (10, 22, 12, None, 20), TWO[2]], "malformed annotation"),
+        ([(11, 10, 10, 10, 20), *TWO[1:]], "labels .11.0, 10.0, 7.0., expected 1 to 10"),
+        ([(0, 10, 10, 10, 20)], "expected 1 to 10"),
+        ([(2.5, 10, 10, 10, 20)], "expected 1 to 10"),
+        ([(4, 10, 10, 0, 20), *TWO[1:]], "boxes without a size"),
+        ([(4, 10, 10, 10, -3)], "boxes without a size"),
+        ([(4, float("nan"), 10, 10, 20)], "boxes without a size"),
+        ([], "malformed annotation"),
+        ([(1, 200, 200, 5, 5)], "outside the image of 80 x 40"),
+    ],
+)
+def test_malformed_annotations_are_named_or_skipped_and_counted(tmp_path, digits, said):
+    named_or_skipped(write_part(tmp_path / "bad", [GOOD[0], ("2.png", digits), *GOOD[2:]]), said)
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, truncate, enlarge, lambda path: path.write_bytes(b"no picture")])
-def test_missing_and_damaged_images_are_named_or_skipped_and_counted(part, damage):
+@pytest.mark.parametrize(
+    "damage",
+    [Path.unlink, truncate, lambda path: path.write_bytes(b"no picture"), Image.new("L", (400, 400)).save],
+    ids=["missing", "cut", "text", "large"],
+)
+def test_missing_and_damaged_images_are_named_or_skipped_and_counted(part, damage, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # Pillow refuses twice as many in an error of its own
     damage(part / "2.png")
-    with pytest.raises(UramError, match=r"some/2\.png: (listed|damaged)") as caught:
-        svhn.read_part(part)
-    assert "\n" not in str(caught.value)
-    read, problems = svhn.read_part(part, skip_missing=True)
-    assert read.lengths.tolist() == [1, 2] and len(problems) == 1 and "2.png" in problems[0]
+    named_or_skipped(part, "(listed|damaged)")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -186,18 +146,18 @@ def test_no_altered_byte_of_a_picture_ends_in_anything_but_one_clear_line(part, 
 
 
 @pytest.mark.parametrize(
-    "damage, said",
+    "damage",
     [
-        (lambda path: path.unlink(), "digitStruct.mat is missing"),
-        (lambda path: path.write_bytes(b"text"), "damaged or no MATLAB 7.3 file"),
-        (lambda path: path.write_bytes(path.read_bytes()[:700]), "damaged or no MATLAB 7.3 file"),
-        (lambda path: h5py.File(path, "w").close(), "no MATLAB 7.3 file with a digitStruct of names and boxes"),
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b"text"),
+        lambda path: path.write_bytes(path.read_bytes()[:700]),
+        lambda path: h5py.File(path, "w").close(),
     ],
 )
-def test_annotations_that_cannot_be_read_at_all_are_never_skipped(part, damage, said):
+def test_annotations_that_cannot_be_read_at_all_are_never_skipped(part, damage):
     damage(part / "digitStruct.mat")
     for skip in (False, True):
-        with pytest.raises(UramError, match=said) as caught:
+        with pytest.raises(UramError, match="digitStruct.mat is missing, damaged or no MATLAB 7.3 file") as caught:
             svhn.read_part(part, skip)
         assert "\n" not in str(caught.value)
 
@@ -208,6 +168,8 @@ def test_annotations_that_cannot_be_read_at_all_are_never_skipped(part, damage, 
 @pytest.fixture
 def small_svhn(tmp_path, monkeypatch) -> Path:
     """Three unpacked parts of a small SVHN, with its own counts, below the first of two data roots."""
+    everything = sum(svhn.LENGTHS["train"] + svhn.LENGTHS["extra"])
+    assert (svhn.VALIDATION, everything - svhn.VALIDATION) == (23_511, 212_243)  # the paper's
     (tmp_path / "given").mkdir()
     monkeypatch.setattr(files, "data_roots", lambda: [tmp_path / "given", tmp_path / "own"])
     monkeypatch.setattr(svhn, "VALIDATION", 4)
@@ -216,10 +178,6 @@ def small_svhn(tmp_path, monkeypatch) -> Path:
         write_part(tmp_path / "given" / "svhn" / part, entries)
     monkeypatch.setattr(svhn, "LENGTHS", {"train": (4, 4, 4, 0, 0), "extra": (4, 4, 4, 0, 0), "test": (2, 2, 2, 0, 0)})
     return tmp_path / "given" / "svhn"
-
-
-def compact_of(folder: Path, part: str) -> Path:
-    return folder / svhn.COMPACT.format(part)
 
 
 def test_splits_are_the_ledger_s(small_svhn):
@@ -236,12 +194,6 @@ def test_splits_are_the_ledger_s(small_svhn):
     assert lengths.tolist() == [0, 8, 8, 8]
 
 
-def test_the_paper_s_share_of_the_real_counts_is_held_out():
-    everything = sum(numbers.LENGTHS["train"] + numbers.LENGTHS["extra"])
-    assert (svhn.VALIDATION, everything - svhn.VALIDATION) == (23_511, 212_243)
-    assert sum(numbers.LENGTHS["test"]) == 13_068
-
-
 def test_the_compact_file_is_made_once_and_enough_where_its_source_is_gone(small_svhn, monkeypatch):
     first = svhn.load("svhn")
     monkeypatch.setattr(svhn, "read_part", lambda *_: pytest.fail("read anew"))
@@ -254,66 +206,34 @@ def test_the_compact_file_is_made_once_and_enough_where_its_source_is_gone(small
     assert svhn.here()
 
 
-@pytest.mark.parametrize("change", ["added", "overwritten", "taken away"])
-def test_the_compact_file_is_renewed_when_its_source_changes(small_svhn, change):
+def test_the_compact_file_is_renewed_when_its_source_is_newer(small_svhn):
     before = svhn.load("svhn")
     path = small_svhn / "train" / "1.png"
-    if change == "taken away":
-        path.unlink()
-        with pytest.raises(UramError, match=r"train/1\.png: listed in the annotations, but missing"):
-            svhn.load("svhn")
-        return
-    if change == "added":
-        (small_svhn / "train" / "notes.txt").touch()
-    else:
-        Image.fromarray(np.stack([255 - PICTURE] * 3, -1)).save(path)
-    stamp = compact_of(small_svhn, "train").stat().st_mtime_ns
-    after = svhn.load("svhn")
-    assert compact_of(small_svhn, "train").stat().st_mtime_ns > stamp
-    assert torch.equal(before.train.images, after.train.images) == (change == "added")
+    Image.fromarray(np.stack([255 - PICTURE] * 3, -1)).save(path)
+    assert not torch.equal(before.train.images, svhn.load("svhn").train.images)
+    path.unlink()
+    with pytest.raises(UramError, match=r"train/1\.png: listed in the annotations, but missing"):
+        svhn.load("svhn")
 
 
 def test_the_compact_file_goes_to_the_first_writable_root(small_svhn, tmp_path, monkeypatch):
     """Also where the source lies in a folder that cannot be written to; it is found there the next time."""
-    real = files.tempfile.TemporaryFile
-
-    def refuse(dir):
-        if Path(dir).is_relative_to(tmp_path / "given"):
-            raise OSError(30, "Read-only file system")
-        return real(dir=dir)
-
-    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
+    real = files.os.access
+    closed = lambda path, mode: real(path, mode) and not Path(path).is_relative_to(tmp_path / "given")  # noqa: E731
+    monkeypatch.setattr(files.os, "access", closed)
     svhn.prepare("test")
-    path = compact_of(tmp_path / "own" / "svhn", "test")
+    path = tmp_path / "own" / "svhn" / "test-64.safetensors"
     stamp = path.stat().st_mtime_ns
     svhn.prepare("test")
     assert path.stat().st_mtime_ns == stamp
 
 
-def test_a_compact_file_that_is_damaged_or_of_another_version_is_named(small_svhn):
+@pytest.mark.parametrize("damage", [truncate, lambda path: path.write_bytes(b"")])
+def test_a_compact_file_that_is_damaged_is_named(small_svhn, damage):
     svhn.load("svhn")
-    path = compact_of(small_svhn, "test")
-    with safetensors.safe_open(path, "pt") as file:
-        notes = file.metadata()
-    tensors = safetensors.torch.load(path.read_bytes())
-    few = {name: tensor[:3].contiguous() for name, tensor in tensors.items()}
-    for held, noted, said in (
-        (tensors, {key: notes[key] for key in ("layout", "source")}, r"\('skipped'\)"),
-        (few, notes, r"\(3 numbers and 0 left out, expected 6 together\)"),
-    ):
-        path.write_bytes(safetensors.torch.save(held, noted))
-        with pytest.raises(UramError, match=f"test-64.safetensors is damaged {said}; delete it to make it anew"):
-            svhn.load("svhn")
-    path.write_bytes(safetensors.torch.save(tensors, notes | {"layout": "1"}))
-    assert len(svhn.load("svhn").load_test()) == 6  # another version's is made anew, where its source is there
-    path.write_bytes(safetensors.torch.save(tensors, notes | {"layout": "1"}))
-    shutil.rmtree(small_svhn / "test")
-    with pytest.raises(UramError, match="test-64.safetensors is damaged .the layout of another version.; delete it"):
+    damage(small_svhn / "test-64.safetensors")
+    with pytest.raises(UramError, match="test-64.safetensors is damaged .* delete it to make it anew"):
         svhn.load("svhn")
-    for raw in (path.read_bytes()[:-40], b""):
-        path.write_bytes(raw)
-        with pytest.raises(UramError, match="test-64.safetensors is damaged .* delete it"):
-            svhn.load("svhn")
 
 
 def test_another_count_than_the_official_one_is_refused(small_svhn, monkeypatch):
@@ -328,7 +248,7 @@ def test_skip_missing_leaves_out_counts_and_reports_until_the_picture_is_there(s
     path.unlink()
     with pytest.raises(UramError, match=r"5\.png: listed .*; --skip-missing leaves such images out") as caught:
         svhn.load("svhn")
-    assert "\n" not in str(caught.value) and not compact_of(small_svhn, "train").exists()
+    assert "\n" not in str(caught.value) and not (small_svhn / "train-64.safetensors").exists()
     svhn.prepare("train", skip_missing=True)
     with pytest.warns(UserWarning, match=r"SVHN: 1 images are left out; first .*5\.png"):
         loaded = svhn.load("svhn")
@@ -348,16 +268,6 @@ def test_a_part_of_which_nothing_can_be_read_is_refused(part):
 # Archives and download
 
 
-@pytest.mark.parametrize("damage", [truncate, lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?")])
-def test_damaged_archives_are_named_with_size_and_checksum(tmp_path, damage):
-    path, sha256 = tmp_path / "train.tar.gz", hashlib.sha256(bytes(1_000)).hexdigest()
-    path.write_bytes(bytes(1_000))
-    svhn.check_archive(path, 1_000, sha256)
-    damage(path)
-    with pytest.raises(UramError, match=f"train.tar.gz is damaged: .* expected 1,000 with SHA-256 {sha256}"):
-        svhn.check_archive(path, 1_000, sha256)
-
-
 @pytest.fixture
 def served(part, tmp_path, monkeypatch):
     """An archive at an address of this machine, and an empty data root to which it is downloaded."""
@@ -366,29 +276,33 @@ def served(part, tmp_path, monkeypatch):
     monkeypatch.delenv("URAM_OFFLINE")
     monkeypatch.setattr(files, "data_roots", lambda: [tmp_path / "own"])
     monkeypatch.setattr(files, "_failed", {})
-    monkeypatch.setitem(svhn.ARCHIVES, "train", (len(content), hashlib.sha256(content).hexdigest()))
+    monkeypatch.setitem(svhn.ARCHIVES, "train", hashlib.sha256(content).hexdigest())
     monkeypatch.setitem(svhn.LENGTHS, "train", (1, 1, 1, 0, 0))
     return tmp_path / "own" / "svhn"
 
 
-def test_an_archive_is_downloaded_read_and_from_then_on_told_by_its_checksum(served):
-    assert len(svhn.prepare("train")[0]) == 3
-    assert sorted(os.listdir(served)) == ["train-64.safetensors", "train.tar.gz"]
-    (served / "train.tar.gz").touch()
-    stamp = compact_of(served, "train").stat().st_mtime_ns
-    assert len(svhn.prepare("train")[0]) == 3 and compact_of(served, "train").stat().st_mtime_ns == stamp
+def test_an_archive_is_downloaded_and_read_once(served):
+    for _ in range(2):
+        assert len(svhn.prepare("train")[0]) == 3
+        assert sorted(os.listdir(served)) == ["train-64.safetensors", "train.tar.gz"]
 
 
 def test_other_bytes_than_the_known_are_refused(served, monkeypatch):
-    monkeypatch.setitem(svhn.ARCHIVES, "train", (1_000, "0" * 64))
+    svhn.prepare("train")
+    truncate(served / "train.tar.gz")  # which is then newer
+    with pytest.raises(UramError, match="svhn/train.tar.gz is damaged: its SHA-256 is .*, expected .*; delete it"):
+        svhn.prepare("train")
+    for path in served.iterdir():
+        path.unlink()
+    monkeypatch.setitem(svhn.ARCHIVES, "train", "0" * 64)
     with pytest.raises(data.DataUnavailable, match='downloaded .invalid hash value .expected "0000') as caught:
-        svhn.download("train")
+        svhn.prepare("train")
     assert os.listdir(served) == [] and "\n" not in str(caught.value)
 
 
 def test_offline_nothing_is_downloaded(monkeypatch, tmp_path):
     monkeypatch.setattr(files, "data_roots", lambda: [tmp_path])
-    with pytest.raises(data.DataUnavailable, match="no train.tar.gz or train/digitStruct.mat in .*URAM_OFFLINE"):
+    with pytest.raises(data.DataUnavailable, match="no svhn/train.tar.gz or svhn/train/.* in .*URAM_OFFLINE"):
         svhn.load("svhn")
     assert not svhn.here() and list(tmp_path.iterdir()) == []
 
@@ -421,7 +335,7 @@ def test_real_samples_have_the_numbers_that_they_show(sample):
 
 def test_real_annotations_against_a_walk_by_hand(sample):
     """Oracle 10: the HDF5 file visited directly, digit by digit."""
-    ours = svhn.annotations(sample, pytest.fail)
+    ours, problems = svhn.annotations(sample)
     with h5py.File(sample / "digitStruct.mat", "r") as file:
         group, expected = file["digitStruct"], {}
         for name, reference in zip(group["name"][:, 0], group["bbox"][:, 0], strict=True):
@@ -431,5 +345,5 @@ def test_real_annotations_against_a_walk_by_hand(sample):
                 row = [(file[box[f][k].item()] if several else box[f])[:].item() for f in BOX]
                 rows.append([0 if row[0] == 10 else row[0], *row[1:]])
             expected["".join(chr(c) for c in file[name][:].flatten())] = rows
-    assert {name: boxes.tolist() for name, boxes in ours.items()} == expected
+    assert {name: boxes.tolist() for name, boxes in ours.items()} == expected and not problems
     assert list(ours) == [f"{i + 1}.png" for i in range(len(ours))]

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from uram_lib import UramError, data, experiments, records, training
 from uram_lib.config import Config
+from uram_lib.data.base import Dataset
 from uram_lib.evaluation import evaluate
 from uram_lib.models import RAM
 from uram_lib.runs import Run, do
@@ -33,7 +34,7 @@ KINDS = {
 }
 
 
-def few(name: str) -> data.Dataset:
+def few(name: str) -> Dataset:
     """A data set cut to 200 training and 60 validation images: an epoch takes a blink."""
     whole = data.load(name)
     return dataclasses.replace(whole, train=whole.train.at(slice(200)), validation=whole.validation.at(slice(60)))

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
 from . import UramError, data
@@ -24,15 +23,11 @@ def save(path: Path, model: Model, config: Config, seed: int) -> None:
 
 
 def load(path: Path, config: Config | None = None) -> tuple[Model, Config]:
-    """The model in `path`, in evaluation mode, and its configuration.
-
-    config: what the file must hold, if that matters. Raises UramError where the file is missing, unreadable, not a
-    checkpoint of this project or one of another configuration.
-    """
+    """The model in `path`, in evaluation mode, and its configuration. config: what the file must hold, if that matters.
+    Raises UramError where the file is missing, unreadable, no checkpoint of this project or one of another model."""
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        weights = load_file(path)
+            metadata, weights = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise UramError(f"{relative(path)} cannot be read as a checkpoint: {error}") from error
     try:
@@ -43,9 +38,8 @@ def load(path: Path, config: Config | None = None) -> tuple[Model, Config]:
         ours, theirs = dataclasses.asdict(config), dataclasses.asdict(found)
         differing = ", ".join(f"{k}={theirs[k]!r} (wanted {ours[k]!r})" for k in ours if ours[k] != theirs[k])
         raise UramError(f"{relative(path)} is a checkpoint of another model: {differing}")
-    shape, classes = data.shape_of(found.dataset)
     try:
-        model = build(found, shape, classes)
+        model = build(found, *data.shape_of(found.dataset))
         model.load_state_dict(weights)
     except (RuntimeError, ValueError) as error:
         raise UramError(f"{relative(path)} does not fit its own configuration: {str(error).splitlines()[0]}") from error

@@ -29,9 +29,8 @@ def published_weights(table: str, row: str, preset: str, seed: int, dataset: str
     found = sorted(folder.glob(f"{dataset or '*'}/{row}/seed-{seed}.safetensors"))
     if not found:
         have = sorted({path.parent.name for path in folder.glob("*/*/seed-*.safetensors")}) or ["none"]
-        raise UramError(
-            f"no weights of {table}/{row}, {preset}, seed {seed} are published; rows that have: {', '.join(have)}"
-        )
+        wanted = f"no weights of {table}/{row}, {preset}, seed {seed} are published"
+        raise UramError(f"{wanted}; rows that have: {', '.join(have)}")
     return found[0]
 
 
@@ -75,11 +74,9 @@ def read_json(path: Path, *keys: str) -> dict | None:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary)`, flush it to disk and move it to `path`: a reader sees the old file or the whole new one.
-
-    Each writer has a temporary file of its own, so two of one path cannot mix their bytes; the last one wins.
-    Raises UramError when the folder cannot be written or the disk is full; nothing is left behind.
-    """
+    """Call `write(temporary)`, flush it to disk and move it to `path`: a reader sees the old file or the whole new one,
+    also where two write to one path at a time. Raises UramError where the folder cannot be written or the disk is full;
+    nothing is left behind."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:

@@ -3,31 +3,25 @@
 PyTorch is imported when a picture and a model were found, so that a mistake answers at once.
 """
 
-import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from . import UramError
+from .data import TERMINAL
+from .data.files import DAMAGE
 from .experiments import experiment
 from .paths import published_weights, relative, write_atomically
 
 KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm")
-# What Pillow raises for damaged files of one kind or another.
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
-def read_all(
-    places: list[Path], table: str, row: str, preset: str, seed: int, png: Path | None = None
-) -> Iterator[str]:
+def read_all(places: list[Path], table: str, row: str, preset: str, seed: int, png: Path | None) -> Iterator[str]:
     """A line on each picture at `places`, files or folders: the label, its probability, and what was converted. png:
-    where the glimpse path of a single picture is drawn.
-
-    Raises UramError for what is no picture, for a folder without any, for an unknown model, and for several pictures
-    with `png`.
-    """
+    where the glimpse path of a single picture is drawn. Raises UramError for what is no picture, for a folder without
+    any, for an unknown model, and for several pictures with `png`."""
     experiment(table, row, preset)  # refuses unknown names
     weights = published_weights(table, row, preset, seed)
     files = [file for place in places for file in pictures_in(place)]
@@ -56,14 +50,12 @@ def read_all(
 
 def pictures_in(place: Path) -> list[Path]:
     """The picture files at a path. Raises UramError where there is none."""
-    if place.is_dir():
-        found = sorted(file for file in place.iterdir() if file.suffix.lower() in KINDS)
-        if not found:
-            raise UramError(f"{place} holds no picture; known kinds: {', '.join(KINDS)}")
-        return found
     if not place.exists():
         raise UramError(f"there is no picture {place}")
-    return [place]
+    found = sorted(f for f in place.iterdir() if f.suffix.lower() in KINDS) if place.is_dir() else [place]
+    if not found:
+        raise UramError(f"{place} holds no picture; known kinds: {', '.join(KINDS)}")
+    return found
 
 
 def opened(file: Path) -> tuple[Image.Image, list[str]]:
@@ -71,8 +63,7 @@ def opened(file: Path) -> tuple[Image.Image, list[str]]:
     or none."""
     try:
         with Image.open(file) as image:
-            frames = getattr(image, "n_frames", 1)
-            said = [f"the first of {frames} frames"] * (frames > 1)
+            said = [f"the first of {n} frames"] if (n := getattr(image, "n_frames", 1)) > 1 else []
             if image.mode.startswith("I") or any(";16" in str(tile.args) for tile in image.tile):
                 said.append("16 bits scaled to 8")
             image.load()
@@ -90,8 +81,6 @@ def opened(file: Path) -> tuple[Image.Image, list[str]]:
 
 def eight_bits(image: Image.Image) -> Image.Image:
     """A grey picture of 16 bits as one of 8, transparent where it was. Raises ValueError for a wider range."""
-    import numpy as np
-
     levels = np.asarray(image)
     if image.mode == "F" or levels.min() < 0 or levels.max() > 65_535:
         raise ValueError(f"neither 8 nor 16 bits a channel (Pillow's mode {image.mode})")
@@ -100,14 +89,9 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.stack((grey, alpha), -1).astype(np.uint8))  # mode LA
 
 
-def fitted(image: Image.Image, height: int, width: int):
-    """A picture as the models of digits take it, an array (height, width) in [0, 1], and what was done to it.
-
-    Colours are averaged, dark on light is inverted (their digits are light on black), a picture larger than the canvas
-    is scaled down to fit, and a smaller one is put in the middle of it.
-    """
-    import numpy as np
-
+def fitted(image: Image.Image, height: int, width: int) -> tuple[np.ndarray, list[str]]:
+    """A picture as the models of digits take it, an array (height, width) in [0, 1], and what was done to it. Their
+    digits are light on black, and nothing is enlarged."""
     colours, said = np.asarray(image, np.float32) / 255, []  # (h, w, 3)
     grey = colours.mean(-1)
     if (colours != colours[..., :1]).any():
@@ -122,15 +106,12 @@ def fitted(image: Image.Image, height: int, width: int):
         grey = np.array(Image.fromarray(grey).resize((w, h), Image.Resampling.BILINEAR))
     if (h, w) != (height, width):
         said.append(f"put in the middle of {width} x {height} px")
-        top, left = (height - h) // 2, (width - w) // 2
-        grey = np.pad(grey, ((top, height - h - top), (left, width - w - left)))
-    return grey.clip(0, 1), said
+    top, left = (height - h) // 2, (width - w) // 2
+    return np.pad(grey, ((top, height - h - top), (left, width - w - left))).clip(0, 1), said
 
 
 def answer(reading) -> str:
     """As in `7, probability 0.98`; of a number its digits. reading: what `Model.read` returns for one picture."""
-    from .data import TERMINAL
-
     label, probabilities = reading.labels[0], reading.probabilities[0]
     if label.ndim == 0:
         return f"{label.item()}, probability {probabilities.max().item():.2f}"
@@ -139,7 +120,7 @@ def answer(reading) -> str:
     return f"{''.join(map(str, digits)) or 'no digit'}, probability {best:.2f}"
 
 
-def draw(canvas, reading, model, png: Path) -> None:
+def draw(canvas: np.ndarray, reading, model, png: Path) -> None:
     """Draw the picture, (H, W), with the path of the glimpses and their finest patches."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -152,10 +133,9 @@ def draw(canvas, reading, model, png: Path) -> None:
     axes.imshow(canvas, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
     path = location_to_pixel(reading.locations[0], height, width)
     axes.plot(*path.T, "-", color="tab:orange", lw=1.5)
-    sensor = getattr(getattr(model, "ram", model), "sensor", None)
-    for t, (x, y) in enumerate(path.tolist()):
-        axes.text(x, y, str(t + 1), color="tab:orange", ha="center", va="center", fontsize=9)
-        corner = (x - sensor.size / 2, y - sensor.size / 2)
-        axes.add_patch(Rectangle(corner, sensor.size, sensor.size, fill=False, ec="tab:orange", lw=0.8))
+    for t, (x, y) in enumerate(path.tolist(), 1):
+        axes.text(x, y, str(t), color="tab:orange", ha="center", va="center", fontsize=9)
+        size = getattr(model, "ram", model).sensor.size
+        axes.add_patch(Rectangle((x - size / 2, y - size / 2), size, size, fill=False, ec="tab:orange", lw=0.8))
     axes.set(title=answer(reading), xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
     write_atomically(png.resolve(), lambda temporary: figure.savefig(temporary, format="png", dpi=150))

@@ -12,6 +12,7 @@ from IPython.display import Markdown
 
 from uram_lib import UramError, data
 from uram_lib.config import Config
+from uram_lib.data.base import Dataset
 from uram_lib.experiments import PRESETS
 from uram_lib.training import Trained, pick_device, train
 
@@ -47,7 +48,7 @@ def parameters(preset: str, seeds: int, device: str) -> Settings:
     return Settings(preset, tuple(range(seeds)), torch.device(pick_device(device)))
 
 
-def digits() -> data.Dataset:
+def digits() -> Dataset:
     """The embedded digits: 28 x 28, the digit in the middle."""
     return data.load(data.EMBEDDED)
 

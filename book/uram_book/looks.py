@@ -13,7 +13,7 @@ from torch import Tensor
 
 from uram_lib import checkpoints, data, evaluation, records
 from uram_lib.config import Config
-from uram_lib.data import Split
+from uram_lib.data.base import Split
 from uram_lib.evaluation import rollouts
 from uram_lib.experiments import experiment
 from uram_lib.glimpse import location_to_pixel, pixel_to_location

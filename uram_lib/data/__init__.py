@@ -1,6 +1,6 @@
-"""Data sets behind one interface: `load(name)` gives a `Dataset`, whatever it is made from.
+"""Data sets behind one interface: `load(name)` gives a `base.Dataset`, whatever it is made from.
 
-Here stands what is known of each data set before it is read, as plain data. PyTorch is imported when one is loaded.
+Here stands what is known of each data set before it is read. PyTorch is imported when one is loaded.
 """
 
 import contextlib
@@ -9,12 +9,8 @@ import importlib
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from .. import UramError
-
-if TYPE_CHECKING:
-    from .base import Dataset
 
 LONGEST = 5  # digits of the longest house number
 PLACES = LONGEST + 1  # of a house number: its digits and its end
@@ -51,26 +47,28 @@ class Entry:
     download: str = ""
 
 
+_MNIST, _DIGITS, _CIFAR10, _JPEG = "MNIST", "embedded digits (scikit-learn)", "CIFAR-10", "CIFAR-10 (JPEG re-encoded)"
+_numbers = functools.partial(Entry, shape=(1, 54, 54), classes=CLASSES)
 REGISTRY = {
-    "mnist": Entry("mnist", "MNIST", (1, 28, 28), fallbacks=("digits",)),
-    "digits": Entry("digits", "embedded digits (scikit-learn)", (1, 28, 28)),
-    "digits-colour": Entry("digits", "embedded digits (scikit-learn), in colour", (3, 32, 32)),
-    "cifar10": Entry("cifar10", "CIFAR-10", (3, 32, 32), fallbacks=("cifar10-jpeg", "digits-colour")),
-    "cifar10-jpeg": Entry("cifar10", "CIFAR-10 (JPEG re-encoded)", (3, 32, 32), fallbacks=("digits-colour",)),
-    "svhn": Entry("svhn", "SVHN full numbers", (1, 54, 54), CLASSES, ("digits-composed",), "2.6 GB"),
+    "mnist": Entry("mnist", _MNIST, (1, 28, 28), fallbacks=("digits",)),
+    "digits": Entry("digits", _DIGITS, (1, 28, 28)),
+    "digits-colour": Entry("digits", f"{_DIGITS}, in colour", (3, 32, 32)),
+    "cifar10": Entry("cifar10", _CIFAR10, (3, 32, 32), fallbacks=("cifar10-jpeg", "digits-colour")),
+    "cifar10-jpeg": Entry("cifar10", _JPEG, (3, 32, 32), fallbacks=("digits-colour",)),
+    "svhn": _numbers("svhn", "SVHN full numbers", fallbacks=("digits-composed",), download="2.6 GB"),
 }
 for _name, _digits, _behind, *_fallbacks in (
-    ("composed", "mnist", "CIFAR-10", "composed-jpeg", "digits-composed"),
-    ("composed-jpeg", "mnist", "CIFAR-10 (JPEG re-encoded)", "digits-composed"),
-    ("digits-composed", "digits", "gradients"),
+    ("composed", _MNIST, _CIFAR10, "composed-jpeg", "digits-composed"),
+    ("composed-jpeg", _MNIST, _JPEG, "digits-composed"),
+    ("digits-composed", _DIGITS, "gradients"),
 ):
-    _title = f"composed house numbers ({REGISTRY[_digits].title} over {_behind})"
-    REGISTRY[_name] = Entry("composed", _title, (1, 54, 54), CLASSES, tuple(_fallbacks))
-for _digits, _prefix in (("mnist", ""), ("digits", f"{EMBEDDED}-")):
+    _title = f"composed house numbers ({_digits} over {_behind})"
+    REGISTRY[_name] = _numbers("composed", _title, fallbacks=tuple(_fallbacks))
+for _prefix, _digits in (("", _MNIST), ("digits-", _DIGITS)):
     for _name in ("clutter100-10", "clutter100-10-fixed", "clutter100-8", "clutter100-4", "clutter60-4"):
         _side, _pieces, *_fixed = _name.removeprefix("clutter").split("-")
-        _title = f"{_side} × {_side} cluttered {REGISTRY[_digits].title}, {', '.join([f'{_pieces} pieces', *_fixed])}"
-        _others = () if _prefix else (f"{EMBEDDED}-{_name}",)
+        _title = f"{_side} × {_side} cluttered {_digits}, {', '.join([f'{_pieces} pieces', *_fixed])}"
+        _others = () if _prefix else (f"digits-{_name}",)
         REGISTRY[_prefix + _name] = Entry("clutter", _title, (1, int(_side), int(_side)), fallbacks=_others)
 NAMES = tuple(REGISTRY)
 
@@ -98,8 +96,8 @@ def is_embedded(name: str) -> bool:
 
 
 @functools.cache
-def load(name: str) -> "Dataset":
-    """The data set called `name`, read once per process. Raises UramError for an unknown name or damaged files,
+def load(name: str):
+    """The `base.Dataset` called `name`, read once per process. Raises UramError for an unknown name or damaged files,
     DataUnavailable where the files are neither on disk nor to be downloaded."""
     return importlib.import_module(f".{about(name).module}", __name__).load(name)
 
@@ -132,10 +130,3 @@ def overview(names: Iterable[str] = NAMES) -> Iterator[str]:
         except DataUnavailable as error:
             first = said.setdefault(str(error), name)
             yield f"{name}: not here. {error if first == name else f'See {first}.'}"
-
-
-def __getattr__(name: str) -> object:
-    """`Split` and `Dataset`, which need PyTorch, when they are first asked for."""
-    if name in ("Split", "Dataset"):
-        return getattr(importlib.import_module(".base", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

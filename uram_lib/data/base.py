@@ -45,10 +45,9 @@ class Split:
         """The examples at `index`, in that order."""
         return type(self)(self.images[index], self.labels[index], self.centres[index])
 
-    def batch(self, index: Tensor) -> Batch:
-        """The examples at `index`: images (B, C, H, W) as floats in [0, 1], labels and centres."""
-        found = self.at(index)
-        return found.floats(), found.labels, found.centres
+    def batch(self) -> Batch:
+        """All of it, to train on."""
+        return self.floats(), self.labels, self.centres
 
     def to(self, device: torch.device) -> Self:
         """The same split on `device`."""
@@ -65,24 +64,24 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """`name` is the data set and its variant as the registry and records spell it; `load_test` reads the test split, of
-    `test_size`; `md5` covers the test split of generated data, and of other data the part that is trained on."""
+    """name: as the registry spells it; load_test: gives the test split, of `test_size`; checksum: of the test split of
+    generated data, and of other data of the part that is trained on."""
 
     name: str
     train: Split
     validation: Split
     load_test: Callable[[], Split] = field(repr=False)
     test_size: int
-    md5: str
+    checksum: str
 
     @property
     def classes(self) -> int:
         return about(self.name).classes
 
     @property
-    def checksum(self) -> str:
-        """The MD5 as records spell it."""
-        return f"md5:{self.md5}"
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what a model sees."""
+        return tuple(self.validation.images.shape[1:])
 
     @property
     def summary(self) -> str:
@@ -90,16 +89,11 @@ class Dataset:
         sizes = f"{len(self.train):,} / {len(self.validation):,} / {self.test_size:,}"
         return f"{self.name}: {about(self.name).title}, {sizes} train / validation / test, {self.checksum}"
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of what a model sees."""
-        return tuple(self.validation.images.shape[1:])
-
     def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> Batch:
-        """The training examples at `index`, (B,): images (B, C, H, W) in [0, 1], labels (B,), and centres (B, 2).
-        `generator` feeds data sets that draw their training images, and `spread` (0 to 1) is the share of the range of
-        translations, or of lengths of numbers, that they use; the others leave both alone."""
-        return self.train.batch(index)
+        """The training examples at `index`, (B,): images (B, C, H, W) in [0, 1], labels (B,), and centres (B, 2). Data
+        sets that draw their images use `generator`, and the share `spread` (0 to 1) of the range of translations, or of
+        lengths of numbers."""
+        return self.train.at(index).batch()
 
     def describe(self) -> dict:
         """The `dataset` entry of a run record."""
@@ -129,15 +123,13 @@ def hold_out(everything: Split, count: int, name: str) -> tuple[Split, Split]:
 
 
 def md5(*parts: Tensor | bytes) -> str:
-    """MD5 of bytes, or of tensors' bytes, one after the other."""
-    digest = hashlib.md5(usedforsecurity=False)
-    for part in parts:
-        digest.update(part.numpy().tobytes() if isinstance(part, Tensor) else part)
-    return digest.hexdigest()
+    """ "md5:" and the MD5 of bytes, or of tensors' bytes, one after the other."""
+    raw = b"".join(part.numpy().tobytes() if isinstance(part, Tensor) else part for part in parts)
+    return f"md5:{hashlib.md5(raw, usedforsecurity=False).hexdigest()}"
 
 
 def pinned(split: Split, name: str, expected: str) -> Split:
-    """`split`, the generated test set of `name`. Raises UramError where it is not the one with MD5 `expected`."""
+    """`split`, the generated test set of `name`. Raises UramError where its `md5` is not `expected`, "" for any."""
     if expected and (found := md5(split.images, split.labels)) != expected:
-        raise UramError(f"the test set of {name} came out with MD5 {found}, expected {expected}")
+        raise UramError(f"the test set of {name} came out with {found}, expected {expected}")
     return split

@@ -18,14 +18,14 @@ from .base import Batch, Dataset, Split, pinned
 PIECE = 8  # side of a piece of clutter, in pixels
 CHUNK = 1_000  # images composed at a time when a whole split is made
 MD5 = {  # of each test set's images and labels; a fixed training set has the same test set
-    "clutter100-10": "8e381e8f0c4f653e212339d0ce206f35",
-    "clutter100-8": "bee143bdbad39997e079f9d95b4cc3a3",
-    "clutter100-4": "58d4e80492c35cea7eaf0ea8c432f41e",
-    "clutter60-4": "769ad14acd056e46139e0826fa1d1ffc",
-    "digits-clutter100-10": "d907a67ab1b7313e3cd9726a8c7a7942",
-    "digits-clutter100-8": "a295373915b18220016786d0cde4a69e",
-    "digits-clutter100-4": "11defa8b94f0848ee9ab4fc398ce8813",
-    "digits-clutter60-4": "82576eeb2e6720304bfb5fadccb10952",
+    "clutter100-10": "md5:8e381e8f0c4f653e212339d0ce206f35",
+    "clutter100-8": "md5:bee143bdbad39997e079f9d95b4cc3a3",
+    "clutter100-4": "md5:58d4e80492c35cea7eaf0ea8c432f41e",
+    "clutter60-4": "md5:769ad14acd056e46139e0826fa1d1ffc",
+    "digits-clutter100-10": "md5:d907a67ab1b7313e3cd9726a8c7a7942",
+    "digits-clutter100-8": "md5:a295373915b18220016786d0cde4a69e",
+    "digits-clutter100-4": "md5:11defa8b94f0848ee9ab4fc398ce8813",
+    "digits-clutter60-4": "md5:82576eeb2e6720304bfb5fadccb10952",
 }
 
 
@@ -78,16 +78,16 @@ class Cluttered(Dataset):
     def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> Batch:
         """New canvases around the digits at `index`: (B, 1, side, side) in [0, 1], labels (B,), centres (B, 2)."""
         if self.name.endswith("-fixed"):
-            return self.canvases.batch(index)
-        canvas, centres = compose(self.train.images, index, self.image_shape[-1], self.pieces, generator, spread)
-        return canvas.to(torch.float32) / 255, self.train.labels[index], centres
+            return self.canvases.at(index).batch()
+        drawn = compose(self.train.images, index, self.image_shape[-1], self.pieces, generator, spread)
+        return Split(drawn[0], self.train.labels[index], drawn[1]).batch()
 
 
-def fixed(bare: Split, side: int, pieces: int, *names: object) -> Split:
+def fixed(bare: Split, side: int, pieces: int, *names: str) -> Split:
     """One canvas for every digit of `bare`, from the stream `names` of seed 0: always the same images."""
     generator = stream(0, *names)
     parts = [compose(bare.images, own, side, pieces, generator) for own in torch.arange(len(bare)).split(CHUNK)]
-    images, centres = (torch.cat(part) for part in zip(*parts, strict=True))
+    images, centres = map(torch.cat, zip(*parts, strict=True))
     return Split(images, bare.labels, centres)
 
 
@@ -97,9 +97,6 @@ def load(name: str) -> Cluttered:
     source, side = load_dataset("digits" if is_embedded(name) else "mnist"), about(name).shape[-1]
     plain = name.removesuffix("-fixed")
     pieces, checksum = int(plain.split("-")[-1]), MD5[plain]
-
-    def load_test() -> Split:
-        return pinned(fixed(source.load_test(), side, pieces, plain, "test"), name, checksum)
-
+    load_test = lambda: pinned(fixed(source.load_test(), side, pieces, plain, "test"), name, checksum)  # noqa: E731
     validation = fixed(source.validation, side, pieces, plain, "validation")
     return Cluttered(name, source.train, validation, load_test, source.test_size, checksum, pieces)

@@ -2,11 +2,10 @@
 
 import contextlib
 import io
+import itertools
 import os
 import socket
 import struct
-import tempfile
-import time
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -19,31 +18,30 @@ from ..paths import data_roots, relative
 from . import DataUnavailable
 
 TIMEOUT_S = 10  # of a connection that gives no answer
-RETRY_S = 60  # a download that failed is not tried again before
 SHOWN = 6  # names of a folder in an error line
+# What Pillow raises for damaged files of one kind or another.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
-_failed: dict[str, tuple[float, str]] = {}  # data set -> when its download failed, and how
+_failed: dict[str, str] = {}  # data set -> how its download failed
 
 
-def folders(*names: str) -> list[Path]:
-    """Where a data set may lie: `names` below each data root, also where the root is the first folder of a name."""
+def find(*patterns: str) -> list[Path]:
+    """What matches `patterns` below the data roots, root by root. A root may itself be a pattern's first folder."""
     found = []
-    for root in data_roots():
-        found += [root / name for name in names]
-        found += [root.parent / name for name in names if Path(name).parts[:1] == (root.name,)]
+    for root, pattern in itertools.product(data_roots(), patterns):
+        found += sorted(root.glob(pattern))
+        found += sorted(path for path in root.parent.glob(pattern) if path.is_relative_to(root))
     return found
 
 
-def missing(what: str, wanted: str, *names: str) -> str:
-    """A line that says which folders, the data roots and `names` below them, lack `wanted` and what lies there."""
+def missing(what: str, wanted: str) -> str:
+    """A line that says which folders, the data roots and those of `wanted` below them, lack it, and what they hold."""
     parts = []
-    for place in dict.fromkeys([*data_roots(), *folders(*names)]):
-        if place.is_dir():
-            names = sorted(path.name + "/" * path.is_dir() for path in place.iterdir())
+    for root in data_roots():
+        for folder in (root / inside for inside in reversed(Path(wanted.split()[0]).parents)):
+            names = sorted(path.name for path in folder.glob("*"))
             names = names[:SHOWN] + [f"{len(names) - SHOWN} more"] * (len(names) > SHOWN)
-            parts.append(f"{relative(place)} (holds {', '.join(names) or 'nothing'})")
-        elif place in data_roots():
-            parts.append(f"{relative(place)} (no such folder)")
+            if names or folder == root:
+                parts.append(f"{relative(folder)} (holds {', '.join(names) or 'nothing'})")
     return f"{what} is not on this machine: no {wanted} in {', '.join(parts)}"
 
 
@@ -52,30 +50,28 @@ def writable(name: str = "") -> Path:
     for folder in (root / name for root in data_roots()):
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
+            if os.access(folder, os.W_OK):
                 return folder
     raise UramError(f"no data folder can be written to: {', '.join(map(relative, data_roots()))}; set URAM_DATA to one")
 
 
 @contextlib.contextmanager
-def downloading(*sought: str) -> Iterator[None]:
-    """Around a download of what is `missing(*sought)`. Raises DataUnavailable, one line, where it fails or has failed
-    in the last minute, and where `URAM_OFFLINE` is set."""
-    what, absent = sought[0], missing(*sought)
-    when, line = _failed.get(what, (0, ""))
+def downloading(what: str, wanted: str) -> Iterator[None]:
+    """Around a download of what is `missing(what, wanted)`. Raises DataUnavailable, one line, where it fails, where it
+    has failed before in this process, and where `URAM_OFFLINE` is set."""
+    absent = missing(what, wanted)
     if os.environ.get("URAM_OFFLINE"):
         raise DataUnavailable(f"{absent}; URAM_OFFLINE forbids downloading it.")
-    if line and time.monotonic() - when < RETRY_S:
-        raise DataUnavailable(line)
+    if what in _failed:
+        raise DataUnavailable(_failed[what])
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_S)
     try:
         with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
             yield
     except (OSError, RuntimeError) as error:
-        line = f"{absent}; it cannot be downloaded ({' '.join(str(error).split())})."
-        _failed[what] = time.monotonic(), line
-        raise DataUnavailable(line) from error
+        _failed[what] = f"{absent}; it cannot be downloaded ({' '.join(str(error).split())})."
+        raise DataUnavailable(_failed[what]) from error
     finally:
         socket.setdefaulttimeout(before)
 

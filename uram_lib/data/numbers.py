@@ -44,21 +44,24 @@ class Sequences(Split):
 
 @dataclass(frozen=True)
 class SequenceDataset(Dataset):
-    """Numbers kept at 64 x 64: training sees random 54 x 54 crops of them, validation and test the middle one. `train`
-    holds the whole images, `validation` and the test split what the models see."""
+    """Numbers kept at 64 x 64: training sees random 54 x 54 crops of `train`; validation and test are cropped in the
+    middle."""
 
     def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> Batch:
         """Random crops of the images at `index`: (B, 1, 54, 54) in [0, 1], labels (B, n + 1) of numbers with at most
-        n = `longest(spread)` digits, centres (B, 5, 2). Others take the places of images that are too long."""
-        if (most := longest(spread)) < LONGEST:
+        n digits, the share `spread` of five and at least one, and centres (B, 5, 2)."""
+        most = max(1, int(spread * LONGEST))
+        whole = self.whole(index, most, generator)
+        corners = torch.randint(SIDE - CROP + 1, (len(whole), 2), generator=generator, device=generator.device)
+        images, labels, centres = crop(whole, corners).batch()
+        return images, labels[:, : most + 1], centres
+
+    def whole(self, index: Tensor, most: int, generator: torch.Generator) -> Sequences:
+        """The images at `index`; others with at most `most` digits take the places of those that are too long."""
+        if most < LONGEST:
             short = (self.train.lengths <= most).nonzero()[:, 0]
             index = short[index % len(short)]
-        return random_crops(self.train.at(index), most, generator)
-
-
-def longest(spread: float) -> int:
-    """Digits of the longest numbers that a curriculum shows which has come to the share `spread`, in (0, 1]."""
-    return max(1, int(spread * LONGEST))
+        return self.train.at(index)
 
 
 def lengths_of(labels: Tensor) -> Tensor:
@@ -78,8 +81,7 @@ def encode(digits: list[int]) -> list[int]:
 
 def crop(split: Sequences, corners: Tensor) -> Sequences:
     """54 x 54 windows of 64 x 64 images. corners: (N, 2) int64 in [0, 10], the windows' first pixel, x then y."""
-    across = torch.arange(CROP, device=corners.device)
-    columns, rows = (corners[:, axis, None] + across for axis in (0, 1))  # (N, 54)
+    columns, rows = (corners[:, :, None] + torch.arange(CROP, device=corners.device)).unbind(1)  # (N, 54)
     number = torch.arange(len(corners), device=corners.device)[:, None, None]
     images = split.images[number, 0, rows[:, :, None], columns[:, None, :]]  # (N, 54, 54)
     return Sequences(images[:, None], split.labels, split.centres - corners[:, None])
@@ -88,10 +90,3 @@ def crop(split: Sequences, corners: Tensor) -> Sequences:
 def middle(split: Sequences) -> Sequences:
     """The middle 54 x 54 of every image."""
     return crop(split, torch.full((len(split), 2), (SIDE - CROP) // 2, device=split.labels.device))
-
-
-def random_crops(whole: Sequences, most: int, generator: torch.Generator) -> Batch:
-    """A training batch from numbers of at most `most` digits: windows of `whole`, uniform over all places."""
-    corners = torch.randint(SIDE - CROP + 1, (len(whole), 2), generator=generator, device=generator.device)
-    images, labels, centres = crop(whole, corners).batch(slice(None))
-    return images, labels[:, : most + 1], centres

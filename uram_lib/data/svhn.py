@@ -1,14 +1,12 @@
 """SVHN full numbers (format 1): photographs of house numbers with a box around every digit (§5.3, ledger F5-F7).
 
 The three official archives are read as they are, or unpacked: each number is cut out, turned grey and resized to
-64 x 64 once, and kept in one compact file per part, which is renewed when its source changes.
+64 x 64 once, and kept in one compact file per part, which is renewed when its source is newer.
 """
 
 import hashlib
-import os
 import tarfile
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -26,100 +24,61 @@ from .base import hold_out, join, md5
 from .numbers import LENGTHS, SIDE, SequenceDataset, Sequences, encode, middle
 
 URL = "http://ufldl.stanford.edu/housenumbers/{part}.tar.gz"
-# Bytes and SHA-256 of the archives. The authors publish no checksums; these are what Hugging Face's `datasets` recorded
-# of these addresses (datasets/svhn/dataset_infos.json of its repository).
+# SHA-256 of the archives, 0.4, 0.3 and 2.0 GB. The authors publish no checksums; these are what Hugging Face's
+# `datasets` recorded of these addresses (datasets/svhn/dataset_infos.json of its repository).
 ARCHIVES = {
-    "train": (404_141_560, "4b17bb33b6cd8f963493168f80143da956f28ec406cc12f8e5745a9f91a51898"),
-    "test": (276_555_967, "57ac9ceb530e4aa85b55d991be8fc49c695b3d71c6f6a88afea86549efde7fb5"),
-    "extra": (1_955_489_752, "e857e27d1e65bd1e7d3959b094061777f6506bbc39889a0df3bba6a729d60f9c"),
+    "train": "4b17bb33b6cd8f963493168f80143da956f28ec406cc12f8e5745a9f91a51898",
+    "test": "57ac9ceb530e4aa85b55d991be8fc49c695b3d71c6f6a88afea86549efde7fb5",
+    "extra": "e857e27d1e65bd1e7d3959b094061777f6506bbc39889a0df3bba6a729d60f9c",
 }
 VALIDATION = 23_511  # images of train and extra held out, as in the paper: 212,243 are left (F5)
 ENLARGE = 1.3  # the crop against the union of the digits' boxes, along each axis (F6)
-FOLDERS, ANNOTATIONS = ("svhn", "SVHN"), "digitStruct.mat"
-COMPACT, LAYOUT = "{}-64.safetensors", "2"  # name and layout of a part's compact file
-FOREIGN = (
-    OSError,
-    KeyError,
-    TypeError,
-    ValueError,
-    IndexError,
-    AttributeError,
-)  # of annotations of another kind
-
-
-def find(name: str) -> list[Path]:
-    """All files or folders called `name` in the folders for SVHN, in the order of the data roots."""
-    return [path for folder in files.folders(*FOLDERS) if (path := folder / name).exists()]
+OWN, ANNOTATIONS = "[sS][vV][hH][nN]/", "digitStruct.mat"  # its folder below a data root, and a file of each part
+COMPACT = "{}-64.safetensors"  # name of a part's compact file
+FOREIGN = (OSError, KeyError, TypeError, ValueError, IndexError, AttributeError)  # of annotations of another kind
 
 
 def source(part: str) -> Path | None:
     """Where `part` can be read from: its archive, or the folder it was unpacked to; None where there is neither."""
-    return next(iter(find(f"{part}.tar.gz") + [path.parent for path in find(f"{part}/{ANNOTATIONS}")]), None)
+    found = files.find(f"{OWN}{part}.tar.gz", f"{OWN}{part}/{ANNOTATIONS}")
+    return next((path.parent if path.name == ANNOTATIONS else path for path in found), None)
 
 
 def here() -> bool:
     """Whether every part is on this machine, in one form or another."""
-    return all(find(COMPACT.format(part)) or source(part) for part in ARCHIVES)
+    return all(files.find(OWN + COMPACT.format(part)) or source(part) for part in ARCHIVES)
 
 
-def download(part: str) -> Path:
-    """Fetch an archive. Raises DataUnavailable where that fails, also because other bytes come than the known ones."""
-    with files.downloading("SVHN", f"{part}.tar.gz or {part}/{ANNOTATIONS}", *FOLDERS):
-        target = files.writable("svhn") / f"{part}.tar.gz"
-        torch.hub.download_url_to_file(URL.format(part=part), str(target), ARCHIVES[part][1])
-        return target
-
-
-def check_archive(path: Path, size: int, sha256: str) -> None:
-    """Raises UramError where an archive is truncated or altered."""
-    with open(path, "rb") as file:
-        if (found := path.stat().st_size) != size or hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            expected = f"expected {size:,} with SHA-256 {sha256}; delete it and download SVHN again"
-            raise UramError(f"{relative(path)} is damaged: {found:,} bytes, {expected}")
-
-
-def state_of(part: str, path: Path) -> str:
-    """What tells whether a source is still the one that a compact file was made from. Archives have one content."""
-    if path.is_file():
-        return ARCHIVES[part][1]
-    return md5(repr(sorted((e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in os.scandir(path))).encode())
-
-
-def members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The files of an archive or of a folder, by bare name, one after the other. Raises UramError for a damaged one."""
+def members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """The files of an archive or of a folder, one after the other: the bare name, and what reads it."""
     if path.is_dir():
-        yield from ((file.name, file.read_bytes()) for file in sorted(path.iterdir()) if file.is_file())
+        yield from ((file.name, file.read_bytes) for file in sorted(path.iterdir()) if file.is_file())
         return
-    try:
-        with tarfile.open(path, "r|gz") as archive:
-            yield from ((Path(m.name).name, archive.extractfile(m).read()) for m in archive if m.isfile())
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise UramError(f"{relative(path)} is damaged ({error}); delete it and download SVHN again") from error
+    with tarfile.open(path, "r|gz") as archive:
+        yield from ((Path(m.name).name, archive.extractfile(m).read) for m in archive if m.isfile())
 
 
-def annotations(path: Path, problem: Callable[[str, str], None]) -> dict[str, np.ndarray]:
-    """`boxes_of` the images of a part by file name; `problem(name, reason)` is called where an image's are malformed.
-    Raises UramError where the annotations are missing or no MATLAB 7.3 file of the known layout."""
+def annotations(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """`boxes_of` the images of a part by file name, and a line on each image whose annotation is malformed. Raises
+    UramError where the annotations are missing or no MATLAB 7.3 file of the known layout."""
     import h5py
 
-    raw = next((raw for name, raw in members(path) if name == ANNOTATIONS), None)
-    if raw is None:
-        raise UramError(f"{relative(path)}/{ANNOTATIONS} is missing")
+    raw = next((read() for name, read in members(path) if name == ANNOTATIONS), b"")
     try:
         file = h5py.File(h5py.h5f.open_file_image(raw))
         listed = list(zip(file["digitStruct/name"][:, 0], file["digitStruct/bbox"][:, 0], strict=True))
     except FOREIGN as error:
-        reason = f"is damaged or no MATLAB 7.3 file with a digitStruct of names and boxes ({error})"
+        reason = f"is missing, damaged or no MATLAB 7.3 file with a digitStruct of names and boxes ({error})"
         raise UramError(f"{relative(path)}/{ANNOTATIONS} {reason}") from error
-    found = {}
+    found, problems = {}, []
     for i, (characters, box) in enumerate(tqdm(listed, desc=f"{path.name}: annotations", disable=None), 1):
         name = f"{ANNOTATIONS}, image {i}"
         try:
             name = bytes(file[characters][:, 0].tolist()).decode("ascii")
             found[name] = boxes_of(file, file[box])
         except FOREIGN as error:
-            problem(name, f"malformed annotation ({error})")
-    return found
+            problems.append(f"{name}: malformed annotation ({error})")
+    return found, problems
 
 
 def boxes_of(file: Mapping, group: Mapping) -> np.ndarray:
@@ -156,72 +115,62 @@ def cut_out(image: Image.Image, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def read_part(path: Path, skip_missing: bool = False) -> tuple[Sequences, list[str]]:
     """Every number with at most five digits of an archive or folder, and what was left out, one line each. Raises
-    UramError at the first image that is missing, damaged or badly annotated, unless `skip_missing`; and where
-    annotations or archive cannot be read at all, or nothing is left."""
-    problems = []
-
-    def problem(name: str, reason: object) -> None:
-        problems.append(f"{relative(path)}/{name}: {reason}")
-        if not skip_missing:
-            raise UramError(f"{problems[-1]}; --skip-missing leaves such images out")
-
-    wanted = {name: boxes for name, boxes in annotations(path, problem).items() if len(boxes) <= LONGEST}
-    read: dict[str, tuple[np.ndarray, np.ndarray] | None] = {}  # None: damaged
-    pictures = ((name, raw) for name, raw in members(path) if name in wanted)
-    for name, raw in tqdm(pictures, f"{path.name}: images", len(wanted), disable=None):
-        read[name] = None
-        try:
-            read[name] = cut_out(files.picture(raw, "L"), wanted[name])
-        except ValueError as error:
-            problem(name, error)
-    for name in wanted:
-        if name not in read:
-            problem(name, "listed in the annotations, but missing")
-    good = [name for name in wanted if read.get(name)]
-    if not good:
+    UramError where images are missing, damaged or badly annotated, unless `skip_missing`; and where the annotations
+    cannot be read at all, or nothing is left."""
+    annotated, problems = annotations(path)
+    wanted = {name: boxes for name, boxes in annotated.items() if len(boxes) <= LONGEST}
+    cut: dict[str, tuple[np.ndarray, np.ndarray] | None] = {}  # None: damaged
+    for name, read in tqdm(members(path), f"{path.name}: images", len(wanted), disable=None):
+        if name in wanted:
+            cut[name] = None
+            try:
+                cut[name] = cut_out(files.picture(read(), "L"), wanted[name])
+            except ValueError as error:
+                problems.append(f"{name}: {error}")
+    problems += [f"{name}: listed in the annotations, but missing" for name in wanted if name not in cut]
+    problems = [f"{relative(path)}/{problem}" for problem in problems]
+    if problems and not skip_missing:
+        raise UramError(f"{problems[0]}; --skip-missing leaves such images out, {len(problems):,} in all")
+    if not (good := [name for name in wanted if cut.get(name)]):
         raise UramError(f"{relative(path)} has no number that can be read; first {(problems or ['none listed'])[0]}")
-    images, centres = (torch.from_numpy(np.stack(values)) for values in zip(*map(read.get, good), strict=True))
+    images, centres = (torch.from_numpy(np.stack(values)) for values in zip(*map(cut.get, good), strict=True))
     labels = torch.tensor([encode(wanted[name][:, 0].astype(int).tolist()) for name in good])
     return Sequences(images[:, None], labels, centres), problems
 
 
-def read_compact(part: str, path: Path, state: str | None) -> tuple[Sequences, dict[str, str]] | None:
-    """The numbers in a compact file, 64 x 64, and its notes. state: of its source, None where that is gone. Returns
-    None where it was made from another source or by another version. Raises UramError where it cannot be read or does
-    not hold as many as it should, and where another version's cannot be made anew."""
+def read_compact(path: Path) -> tuple[Sequences, dict[str, str]]:
+    """The numbers in a compact file, 64 x 64, and its notes. Raises UramError where it is damaged."""
     try:
         with safetensors.safe_open(path, "pt") as file:
-            notes = file.metadata() or {}
-            if state and (notes.get("layout"), notes.get("source")) != (LAYOUT, state):
-                return None
-            if notes["layout"] != LAYOUT:
-                raise ValueError("the layout of another version")
             images, labels, centres = (file.get_tensor(name) for name in ("images", "labels", "centres"))
-        if len(labels) + int(notes["skipped"]) != (wanted := sum(LENGTHS[part])):
-            raise ValueError(f"{len(labels):,} numbers and {notes['skipped']} left out, expected {wanted:,} together")
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
+            return Sequences(images, labels.long(), centres), file.metadata()
+    except (safetensors.SafetensorError, OSError) as error:
         raise UramError(f"{relative(path)} is damaged ({error}); delete it to make it anew") from error
-    return Sequences(images, labels.long(), centres), notes
 
 
 def prepare(part: str, skip_missing: bool = False) -> tuple[Sequences, dict[str, str]]:
     """The numbers of `part` and the notes of its compact file: one that is there, also where the source was deleted to
-    save space, unless the source has changed; else a new one. May download. Raises UramError for damaged files and for
-    another number of images than the official one, DataUnavailable as `download` does."""
-    path, kept = source(part), find(COMPACT.format(part))
+    save space, unless the source is newer; else a new one. May download. Raises UramError for damaged files and for
+    another number of images than the official one, DataUnavailable where nothing is here nor to be downloaded."""
+    path, kept = source(part), files.find(OWN + COMPACT.format(part))
     if path is None and not kept:
-        path = download(part)
-    state = path and state_of(part, path)
+        with files.downloading("SVHN", f"svhn/{part}.tar.gz or svhn/{part}/{ANNOTATIONS}"):
+            path = files.writable("svhn") / f"{part}.tar.gz"
+            torch.hub.download_url_to_file(URL.format(part=part), str(path), ARCHIVES[part])
+    changed = max(p.stat().st_mtime_ns for p in (path, *path.glob("*"))) if path else 0
     for made in kept:
-        if found := read_compact(part, made, state):
-            return found
+        if made.stat().st_mtime_ns > changed:
+            return read_compact(made)
     if path.is_file():
-        check_archive(path, *ARCHIVES[part])
+        with open(path, "rb") as file:
+            if (found := hashlib.file_digest(file, "sha256").hexdigest()) != ARCHIVES[part]:
+                again = f"expected {ARCHIVES[part]}; delete it and download SVHN again"
+                raise UramError(f"{relative(path)} is damaged: its SHA-256 is {found}, {again}")
     read, problems = read_part(path, skip_missing)
     if len(read) != (wanted := sum(LENGTHS[part])) and not skip_missing:
         raise UramError(f"{relative(path)} lists {len(read):,} numbers of 1 to 5 digits, expected {wanted:,}")
     tensors = {"images": read.images, "labels": read.labels.to(torch.uint8), "centres": read.centres}
-    notes = {"layout": LAYOUT, "source": state, "skipped": str(wanted - len(read)), "first": "".join(problems[:1])}
+    notes = {"skipped": str(wanted - len(read)), "first": "".join(problems[:1])}
     # Through memory: on a full disk the library's own writer raises an error of another kind.
     kept = files.writable("svhn") / COMPACT.format(part)
     write_atomically(kept, lambda to: to.write_bytes(safetensors.torch.save(tensors, notes)))
@@ -239,7 +188,6 @@ def load(name: str) -> SequenceDataset:
     everything = join([read["train"][0], read["extra"][0]])
     share = VALIDATION / sum(LENGTHS["train"] + LENGTHS["extra"])  # of what could be read
     train, validation = hold_out(everything, round(len(everything) * share), name)
-    made_of = "".join(sha256 for _, sha256 in ARCHIVES.values()) + (f"-{skipped}" if skipped else "")
-    test = lambda: middle(prepare("test")[0])  # noqa: E731
-    sizes = len(read["test"][0]), md5(made_of.encode())
-    return SequenceDataset(name, train, middle(validation), test, *sizes)
+    test = middle(read["test"][0])
+    checksum = md5("".join([*ARCHIVES.values(), *([f"-{skipped}"] if skipped else [])]).encode())
+    return SequenceDataset(name, train, middle(validation), lambda: test, len(test), checksum)
