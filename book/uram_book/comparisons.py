@@ -249,7 +249,7 @@ def factorial(records: list[dict], preset: str) -> pd.DataFrame:
         groups, error = compared(*(cells.get(row, []) for pair in pairs for row in pair)), "not measured"
         if groups[0]:
             shares = np.stack([outcomes(group) for group in groups])  # (2 pairs, seeds, images), with, without in turn
-            error = str(statistics.paired_difference(shares[::2].mean(0), shares[1::2].mean(0)))
+            error = f"{statistics.paired_difference(shares[::2].mean(0), shares[1::2].mean(0)):+}"
         lines.append((f"main effect of {factor}", "", "", "", error))
     return with_header(pd.DataFrame(lines, columns=["row", *factors, "error (%)"]), "row")
 

@@ -30,10 +30,13 @@ class Estimate:
     verdict: str = ""
     paper: float = math.nan
 
+    def __format__(self, sign: str) -> str:
+        """As in `1.09 [0.98, 1.20], 3 seeds`; sign: "+" for a difference."""
+        mean, low, high = (f"{value:{sign}.2f}" for value in (self.mean, self.low, self.high))
+        return f"{mean} [{low}, {high}], {self.n} seed{'' if self.n == 1 else 's'}".replace("-", "−")
+
     def __str__(self) -> str:
-        """As in `1.09 [0.98, 1.20], 3 seeds`."""
-        seeds = f"{self.n} seed{'' if self.n == 1 else 's'}"
-        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}], {seeds}".replace("-", "−")
+        return format(self)
 
 
 def half_width(error: float, freedom: float) -> float:
