@@ -176,7 +176,7 @@ CELLS = {row: 400 - 50 * row.startswith("ours") + 20 * ("entropy" in row) - 10 *
 
 
 def mean_of(text: str) -> float:
-    return float(re.match(r"[−\d.]+", text)[0].replace("−", "-"))
+    return float(re.match(r"[−+\d.]+", text)[0].replace("−", "-"))
 
 
 def test_main_effects_are_means_over_the_other_factors(made):

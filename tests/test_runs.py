@@ -202,9 +202,11 @@ def test_progress_counts_steps_and_says_from_where_a_run_goes_on(local):
     made[0].state.touch()  # of the second no epoch was kept: it starts afresh
     out = io.StringIO()
     with Progress(made, out) as progress:
-        progress.show()
-        progress.said -= 100  # as if half a minute had passed
-        progress.show()
+        for _ in range(2):
+            progress.said -= 100  # as if half a minute had passed
+            progress.show()
+            os.utime(made[1].lock, (progress.started + 9, progress.started + 9))  # it is at work now
     lines = out.getvalue().splitlines()
     assert "fc seed 0: goes on from 50 %" in lines[1] and not any("fc seed 1: goes on" in line for line in lines)
+    assert lines[-2].startswith("25 %") and lines[-2].count(" seed ") == 1
     assert lines[-1].startswith("50 %") and "validation error 12.5 %" in lines[-1]

@@ -25,7 +25,8 @@ class Progress:
 
     def __init__(self, runs: list, out: TextIO | None = None):
         self.runs, self.out = runs, out or sys.stderr
-        self.began = self.said = time.monotonic()
+        self.began, self.started = time.monotonic(), time.time()
+        self.said = self.began
         self.first = None
 
     def __enter__(self) -> "Progress":
@@ -50,12 +51,16 @@ class Progress:
         else:
             self.bar.write(line, file=self.out)
 
+    def noted(self, run) -> tuple[int, int, float | None]:
+        """Steps of a run: nothing where the note is of an earlier command that kept no epoch."""
+        if run.state.exists() or (run.lock.exists() and run.lock.stat().st_mtime > self.started):
+            return run.steps
+        return 0, 1, None
+
     def show(self) -> None:
         """Look at every run's notes and show where all are."""
         finished = {run for run in self.runs if run.finished}
-        states = {run: (1, 1, None) if run in finished else run.steps for run in self.runs}
-        if self.first is None:  # the notes are those of an earlier command, which may have kept no epoch
-            states = {run: noted if run.state.exists() else (0, 1, None) for run, noted in states.items()}
+        states = {run: (1, 1, None) if run in finished else self.noted(run) for run in self.runs}
         share = sum(done / total for done, total, _ in states.values()) / len(states)
         if self.first is None:
             self.first = share  # of what was resumed
