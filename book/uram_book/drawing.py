@@ -13,7 +13,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from uram_lib.data import PLACES, TERMINAL, Split
+from uram_lib.data import PLACES, TERMINAL
+from uram_lib.data.base import Split
 from uram_lib.evaluation import rollouts
 from uram_lib.glimpse import GlimpseSensor, location_to_pixel
 
