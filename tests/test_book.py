@@ -91,15 +91,13 @@ CONTRAST = """() => {
 
 
 def small_print(built, seen) -> list[str]:
-    """Figures whose smallest text is shown with fewer than SMALLEST_PX pixels."""
+    """Figures, files or part of the page, whose smallest text is shown with fewer than SMALLEST_PX pixels."""
     found = []
-    shown = seen.evaluate("""[...document.querySelectorAll(".bd-article img")].filter((one) => one.src.endsWith(".svg"))
-      .map((one) => [one.src.split("/").at(-1), one.getBoundingClientRect().width])""")  # fmt: skip
-    for name, width in shown:
-        paths = [path for folder in ("_images", "_static") if (path := built / folder / name).exists()]
-        if not paths or not width:
-            continue
-        drawing = paths[0].read_text(encoding="utf-8")
+    shown = seen.evaluate("""[...document.querySelectorAll(".bd-article :is(img[src$='.svg'], .text_html > svg)")]
+      .map((one) => [one.src?.split("/").at(-1), one.outerHTML, one.getBoundingClientRect().width])""")  # fmt: skip
+    for name, drawing, width in (one for one in shown if one[2]):
+        if name:
+            drawing = next(built.glob(f"_[is]*/{name}")).read_text(encoding="utf-8")
         across = float(re.search(r'viewBox="[-\d.]+ [-\d.]+ ([\d.]+)', drawing)[1])
         sizes = re.findall(r"font(?:-size)?[:=]\s*\"?(?:normal |bold )?([\d.]+)(?:px)?", drawing)
         glyphs = re.findall(r"scale\((0\.\d+) -0\.\d+\)", drawing)  # as paths

@@ -167,8 +167,9 @@ def test_a_specification_curve_says_on_hover_what_each_point_is():
     assert root.get("width") == "100%" and root.get("viewBox")
     titles = [element.text for element in root.iter("{http://www.w3.org/2000/svg}title")]
     assert titles == [  # sorted by effect
-        "a < b & c, paper: -4.0 [-6.0, -2.0] points, 3 seeds", "main, paper: -0.7 [-2.9, +1.5] points, 3 seeds",
-        "a < b & c, strong: +5.0 [+4.0, +6.0] points, 3 seeds",
+        "a < b & c, paper settings: -4.0 [-6.0, -2.0] points, 3 seeds",
+        "main, paper settings: -0.7 [-2.9, +1.5] points, 3 seeds",
+        "a < b & c, strong settings: +5.0 [+4.0, +6.0] points, 3 seeds",
     ]  # fmt: skip
 
 

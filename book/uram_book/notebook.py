@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,8 +69,8 @@ def show_retest(table: str) -> None:
     for row, preset, images, here, there, others in retest(table):
         reported = paper.row(table, row.partition("@")[0])
         value = f"{reported.value:g}" if reported else "–"
-        name = f"{label_of(table, row)} ({preset})"
-        print(f"{name:62.62}{value:>7}{there:>10.1f}%{here:>7.1f}%{others:>21}", flush=True)
+        *start, end = textwrap.wrap(f"{label_of(table, row)} ({preset})", 60)
+        print(*start, f"{end:62}{value:>7}{there:>10.1f}%{here:>7.1f}%{others:>21}", sep="\n", flush=True)
         differ, asked = differ + others, asked + images
     note = " A few may differ by rounding on another processor." if differ else ""
     print(f"{differ} of {asked:,} answers differ from the records.{note}", flush=True)

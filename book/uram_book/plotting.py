@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from uram_lib import paper
+from uram_lib.experiments import READINGS
 
 from .comparisons import in_common
 
@@ -202,6 +203,8 @@ def _forest(lines: pd.DataFrame, mark: str) -> Axes:
     return ax
 
 
+# The budgets of readings in words.
+BUDGETS = {"strong": "strong settings", "paper": "paper settings", "paper-7": "paper settings, at epoch 7"}
 HOLDS = {  # what an interval holds: the paper's effect, 0 -> words, colour, mark
     (True, False): ("holds the paper's effect only", GREEN, "D"), (False, True): ("holds 0 only", BLUE, "o"),
     (True, True): ("holds both", GREY, "s"), (False, False): ("holds neither", VERMILION, "X"),
@@ -213,8 +216,10 @@ def specification_curve(lines: pd.DataFrame) -> str:
     say on hover which reading they are. lines: those of one effect in `results/tables/readings.csv`."""
     lines = lines.sort_values("effect_mean").reset_index(drop=True)
     readings = list(dict.fromkeys(lines["reading"]))
-    budgets = [name for name in ("strong", "paper", "paper-7") if name in set(lines["budget"])]
-    choices = [*readings, *(f"budget: {name}" for name in budgets)]
+    budgets = [name for name in BUDGETS if name in set(lines["budget"])]
+    choices = [*readings, *budgets]
+    words_of = {name: reading.label for name, reading in READINGS.items()} | BUDGETS
+    shown = [words_of.get(choice, choice) for choice in choices]
     heights = (2.6, 0.2 * len(choices))
     figure, (top, below) = plt.subplots(2, 1, figsize=(7.2, sum(heights)), sharex=True, height_ratios=heights)
     reported, told = lines["paper_effect"].iloc[0], []
@@ -223,8 +228,8 @@ def specification_curve(lines: pd.DataFrame) -> str:
         top.plot((x, x), (line.ci_low, line.ci_high), color=colour, lw=1.6)
         top.plot(x, line.effect_mean, mark, ms=6, color=colour, gid=f"point-{x}", label=words)
         interval = f"{line.effect_mean:+.1f} [{line.ci_low:+.1f}, {line.ci_high:+.1f}] points, {line.n_pairs} seeds"
-        told.append(f"{line.reading}, {line.budget}: {interval}")
-        for choice in (line.reading, f"budget: {line.budget}"):
+        told.append(f"{shown[choices.index(line.reading)]}, {BUDGETS[line.budget]}: {interval}")
+        for choice in (line.reading, line.budget):
             below.plot(x, choices.index(choice), "s", ms=4, color=colour)
     top.axhline(0, color=BLACK, lw=0.8)
     top.axhline(reported, color=VERMILION, lw=1, ls="--")
@@ -236,7 +241,7 @@ def specification_curve(lines: pd.DataFrame) -> str:
     top.set_yticks(marks, [str(value).replace("-", "−") for value in marks])
     low, high = min(lines["ci_low"].min(), reported), max(lines["ci_high"].max(), 0)
     top.set_ylim(low - max(1, 0.3 * abs(low)), high + max(1, 0.3 * high))  # whole marks, also where the axis is narrow
-    below.set_yticks(range(len(choices)), choices, fontsize=9)
+    below.set_yticks(range(len(choices)), shown, fontsize=8)
     below.set(ylim=(len(choices) - 0.5, -0.5), xticks=[], xlim=(-0.7, len(lines) - 0.3))
     below.grid(axis="y", color="#dddddd", lw=0.6)
     legend_below(figure, 2)
