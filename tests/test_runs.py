@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import uram_lib
-from uram_lib import UramError, checkpoints, cli, experiments, plan, records, runs
+from uram_lib import UramError, checkpoints, cli, data, evaluation, experiments, plan, progress, records, runs
 from uram_lib.paths import CHECKPOINTS
 from uram_lib.progress import Progress
 
@@ -210,3 +210,17 @@ def test_progress_counts_steps_and_says_from_where_a_run_goes_on(local):
     assert "fc seed 0: goes on from 50 %" in lines[1] and not any("fc seed 1: goes on" in line for line in lines)
     assert lines[-2].startswith("25 %") and lines[-2].count(" seed ") == 1
     assert lines[-1].startswith("50 %") and "validation error 12.5 %" in lines[-1]
+
+
+def test_announced_seconds_count_rounds_of_runs_and_the_test(local, monkeypatch):
+    """Three runs on two processes take two rounds; a model with glimpses is tested in many passes."""
+    monkeypatch.setattr(progress, "seconds_per_image", lambda config, device: 1e-3)
+    digits = data.load("digits")
+    for row in ("fc", "ram-6"):
+        made = plan.plan("table1", "smoke", [row], 3, device="cpu").runs
+        e = made[0].experiment
+        images = e.config.epochs * len(digits.train)
+        if row == "ram-6":
+            images += digits.test_size * (e.start_seeds + evaluation.AVERAGED) / progress.FORWARD
+        assert progress.seconds_of(made, "cpu", 2) == pytest.approx(2 * progress.SLACK * 1e-3 * images)
+        assert progress.seconds_of(made, "cpu", 3) == pytest.approx(progress.SLACK * 1e-3 * images)

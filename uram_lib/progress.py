@@ -1,6 +1,7 @@
 """How long runs will take on this machine, and how far they are."""
 
 import dataclasses
+import heapq
 import math
 import statistics
 import sys
@@ -12,7 +13,8 @@ from .config import Protocol
 
 QUIET = 30  # seconds between two lines of progress where no terminal watches
 STEPS, WARM_UP = 6, 2
-SLACK = 1.15  # testing after every epoch and at the end, reading data, starting processes
+SLACK = 1.15  # testing after every epoch, reading data, starting processes
+FORWARD = 3  # images that are read in the time in which one is trained on
 # What all attacks on one image cost, in training images: about what the published runs took, without and with glimpses.
 ATTACKED = {False: 300, True: 800}
 
@@ -93,6 +95,7 @@ def seconds_of(runs, device: str, jobs: int) -> float:
     """Wall seconds of `runs` (of `runs.Run`), `jobs` at a time, what is resumed counted as far as it is left."""
     import torch
 
+    from .evaluation import AVERAGED
     from .training import pick_device, prepare_process
 
     chosen = pick_device(device)
@@ -100,7 +103,7 @@ def seconds_of(runs, device: str, jobs: int) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // jobs))
     measured: dict = {}
-    total, longest = 0.0, 0.0
+    free = [0.0] * jobs  # when each of the jobs can take its next run
     for run in runs:
         config = run.experiment.config
         key = dataclasses.replace(config, epochs=1, curriculum_epochs=0, explore_epochs=0, last_sigma=0.0)
@@ -113,10 +116,11 @@ def seconds_of(runs, device: str, jobs: int) -> float:
         if protocol := run.experiment.protocol:
             attacked = protocol.images or dataset.test_size
             images += attacked * ATTACKED[bool(config.glimpses)] * protocol.restarts / Protocol.restarts
-        seconds = SLACK * measured[key] * images
-        total, longest = total + seconds, max(longest, seconds)
+        elif config.glimpses:
+            images += dataset.test_size * (run.experiment.start_seeds + AVERAGED) / FORWARD
+        heapq.heapreplace(free, free[0] + SLACK * measured[key] * images)
     torch.set_num_threads(threads)
-    return max(longest, total / min(jobs, len(runs)))
+    return max(free)
 
 
 def seconds_per_image(config, device) -> float:
