@@ -233,8 +233,8 @@ def specification_curve(lines: pd.DataFrame) -> str:
             below.plot(x, choices.index(choice), "s", ms=4, color=colour)
     top.axhline(0, color=BLACK, lw=0.8)
     top.axhline(reported, color=VERMILION, lw=1, ls="--")
-    top.annotate(f"the paper: {reported:+.1f}".replace("-", "−"), (len(lines) - 0.5, reported), ha="right", va="bottom",
-                 fontsize=9, color=VERMILION)  # fmt: skip
+    beside = {"xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
+    top.annotate(f"paper\n{reported:+.1f}".replace("-", "−"), (1.01, reported), fontsize=9, color=VERMILION, **beside)
     top.set(ylabel="effect (points;\nnarrower beyond ±10)")
     top.set_yscale("symlog", linthresh=10)
     marks = (-40, -20, -10, -5, 0, 5, 10, 20, 40)
