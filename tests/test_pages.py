@@ -1,6 +1,7 @@
 """Numbers reach a page in one way, and a sentence that the records contradict stops the build with one line."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -17,7 +18,8 @@ from uram_book.facts import Facts, Missing, plain, signed, with_interval
 from uram_book.pages import Pages
 
 from uram_lib import UramError, paper
-from uram_lib.paths import ROOT
+from uram_lib.experiments import experiment
+from uram_lib.paths import RESULTS, ROOT
 
 CLAIM = {"claim": "C3", "part": "6 glimpses", "preset": "paper", "source": "paper", "statement": "x", "evidence": "y"}
 NUMBERS = {"paper_effect": -3.5, "our_effect": -0.6893, "ci_low": -1.6558, "ci_high": 0.2771, "n_pairs": 3}
@@ -95,6 +97,20 @@ def test_a_finding_without_records_is_left_out(results, render):
     text, book = render(other, results())
     assert text.strip() == "" and len(book.left_out) == 2
     book.check()
+
+
+@pytest.mark.parametrize(("epochs", "said"), [(None, ""), (7, ", old recipe")])
+def test_a_number_of_another_recipe_says_so(tmp_path, epochs, said):
+    config = experiment("table2", "ram-6", "strong").config
+    config = config if epochs is None else dataclasses.replace(config, epochs=epochs)
+    place = "runs/table2/strong/clutter100-10/ram-6/seed-0.json"
+    record = json.loads((RESULTS / place).read_text()) | {"config": dataclasses.asdict(config)}
+    record["config_hash"] = config.hash
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).write_text(json.dumps(record))
+    found = Facts(tmp_path)
+    assert found.recipe_of("strong", "table2", "ours-6", "ram-6") == said
+    assert found.recipe_of("paper", "table2", "ram-6") == found.recipe_of("strong", "table2", "ours-6") == ""
 
 
 @pytest.mark.parametrize(("sign", "holds"), [(">", True), ("<", False)])

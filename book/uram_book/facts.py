@@ -113,11 +113,17 @@ class Facts:
         verdict = "" if pd.isna(found["verdict"]) else found["verdict"]
         return Estimate(found["ours_mean"], found["ours_ci_low"], found["ours_ci_high"], found["n_seeds"], verdict)
 
+    def contrast(self, claim: str, part: str) -> paper.Contrast:
+        """What a part of a claim compares."""
+        known = [c for one in paper.CLAIMS if one.claim == claim for c in one.contrasts]
+        for found in known:
+            if part.startswith(found.part):  # a copy of the data is named behind it
+                return found
+        raise UramError(f"claim {claim!r} has no part {part!r}; one of: {'; '.join(c.part for c in known)}")
+
     def claim(self, claim: str, part: str, preset: str | None = None) -> Estimate:
         """The effect behind a part of a claim, its verdict, and the paper's effect, which is the same at any preset."""
-        known = [c.part for one in paper.CLAIMS if one.claim == claim for c in one.contrasts]
-        if not any(part.startswith(name) for name in known):  # a copy of the data is named behind it
-            raise UramError(f"claim {claim!r} has no part {part!r}; one of: {'; '.join(known)}")
+        self.contrast(claim, part)  # refuses an unknown one
         found = self.line("claims", claim=claim, part=part, **{"preset": preset} if preset else {})
         return Estimate(*found[["our_effect", "ci_low", "ci_high", "n_pairs", "verdict", "paper_effect"]])
 
@@ -160,6 +166,15 @@ class Facts:
                 "hours": sum(p["threads"] * p["wall_seconds"] for p in made) / 3600,
             })  # fmt: skip
         return lines
+
+    @functools.cached_property
+    def older(self) -> list[str]:
+        """Rows, as in `table2/ram-6`, whose runs at strong settings were made with another recipe than today's."""
+        return tables.of_older_recipe(self.records)
+
+    def recipe_of(self, preset: str, table: str, *rows: str) -> str:
+        """What to say behind a number of these rows: nothing where today's recipe made it."""
+        return ", old recipe" if preset == "strong" and any(f"{table}/{row}" in self.older for row in rows) else ""
 
     @functools.cached_property
     def differences(self) -> list[tuple[str, str, Estimate]]:
@@ -228,7 +243,7 @@ NAMED = {
     "averaged, RAM": (lambda facts: facts.metrics("table2", "paper", "ram-6", "test_error_monte_carlo"), _percent),
     "averaged, URAM": (lambda facts: facts.metrics("table2", "paper", "ours-6", "test_error_monte_carlo"), _percent),
     "flat": (lambda _: statistics.FLAT, plain),
-    "older rows": (lambda facts: len(tables.of_older_recipe(facts.records)), whole),
+    "older rows": (lambda facts: len(facts.older), whole),
 }
 
 

@@ -118,7 +118,7 @@ class Pages:
                 name = f"[{words}](../notebooks/{CHAPTER_OF[table]}.ipynb)"
                 reported = self.printed("reported_effect", claim, part, next(iter(marks)))
                 signs = {"paper": "●", "strong": "■"}
-                verdicts = [f"{signs[preset]} {self.badge(found.verdict)}" for preset, found in marks.items()]
+                verdicts = [f"{signs[preset]} {self.judgement(claim, part, preset)}" for preset in marks]
                 lines.append((f"{name} ({claim}): {reported} points", strip(marks), "<br>".join(verdicts)))
         return table_of(
             pd.DataFrame(lines, columns=[title, AXIS, "Verdict"]),
@@ -126,10 +126,16 @@ class Pages:
             "The dashed line is the paper's effect; an arrow points at an effect outside.", "scoreboard", "30 42 28",
         )  # fmt: skip
 
+    def judgement(self, claim: str, part: str, preset: str) -> str:
+        """The verdict on a part of a claim, and whether its runs are of an older recipe."""
+        of = self.facts.contrast(claim, part)
+        badge = self.badge(self.facts.claim(claim, part, preset).verdict)
+        return badge + self.facts.recipe_of(preset, of.table, of.better, of.worse)
+
     def found(self, *name: str) -> str:
         """An effect (claim, part, preset) with its verdict, for a cell of a table."""
         try:
-            return f"{self.printed('effect', *name)} {self.badge(self.facts.claim(*name).verdict)}"
+            return f"{self.printed('effect', *name)} {self.judgement(*name)}"
         except Missing:
             return "–"
 
@@ -180,6 +186,7 @@ class Pages:
                     value = self.facts.row(table, row, preset)
                     verdict = f" {self.badge(value.verdict)}" if value.verdict else ""
                     cell = f"{with_interval(value, plain)}{verdict}, {count(value.n, 'seed')}"
+                    cell += self.facts.recipe_of(preset, table, row)
                 except Missing:
                     cell = "–"
                 line[SETTINGS[preset].capitalize()] = cell
