@@ -49,7 +49,7 @@ class Mutant:
 
 
 MUTANTS = (
-    Mutant("T1", "the log-probability is that of a sample that still hangs on the mean", "models/ram.py",
+    Mutant("T1", "the log-probability is that of a sample that still depends on the mean", "models/ram.py",
            "RAM.forward", (("samples.append(sample)", "samples.append(drawn)"),), RAM),
     Mutant("T2", "the mean is detached as well as the sample", "models/ram.py",
            "RAM.log_prob", (("Normal(means, sigma, validate_args=False)", "Normal(means.detach(), sigma)"),), RAM),

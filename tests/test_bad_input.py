@@ -270,7 +270,7 @@ def test_a_relative_results_folder_is_the_same_from_everywhere(monkeypatch, tmp_
 def test_text_is_utf8_whatever_the_locale(copy_of_project):
     """Labels have a multiplication sign; a locale of plain ASCII must not stop a record from being written."""
     script = (
-        "from uram_lib import records, plan, runs; run = plan.plan('table1', 'smoke', ['fc']).runs[0]; "
+        "from uram_lib import records, plan, runs; run = plan.make_plan('table1', 'smoke', ['fc']).runs[0]; "
         "records.write_record(run.record, {'label': '8\\u00d78'}); print(run.record.read_bytes().count(b'\\xc3\\x97'))"
     )
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

@@ -10,7 +10,7 @@ from browser import PHONE, WIDE, browser, built, opened  # noqa: F401
 from uram_book.facts import Facts, plain, signed
 
 from uram_lib import paper
-from uram_lib.paths import CLAIMS, ROOT, TABLES
+from uram_lib.paths import RESULTS, ROOT, TABLES
 
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
@@ -158,7 +158,7 @@ def test_every_number_of_a_table_is_on_the_page(built, name, own, page):
 
 def test_every_effect_of_the_claims_is_on_their_page(built):
     shown = text_of(source(built, "book/claims"))
-    for line in pd.read_csv(CLAIMS).itertuples():
+    for line in pd.read_csv(RESULTS / "claims.csv").itertuples():
         assert signed(line.our_effect) in shown, (line.claim, line.part, line.preset)
     for claim in paper.CLAIMS:
         assert f"{claim.claim} {claim.statement}" in shown

@@ -67,7 +67,7 @@ def test_a_killed_worker_loses_and_doubles_no_run(cluster, local):
     processes[0].kill()
     out, said = runner.communicate(timeout=PATIENCE_S)
     assert runner.returncode == 0, said
-    made_plan = plan.plan("table1", "smoke", ["ram-6", "fc"], 2)
+    made_plan = plan.make_plan("table1", "smoke", ["ram-6", "fc"], 2)
     assert made_plan.waiting == []
     made = sorted(local.glob("runs/**/*.json"))
     assert made == sorted(run.record for run in made_plan.runs)
@@ -78,10 +78,10 @@ def test_a_killed_worker_loses_and_doubles_no_run(cluster, local):
 
 def test_runs_made_on_a_cluster_equal_runs_made_here(cluster, local, tmp_path, monkeypatch):
     address, _ = cluster
-    (path,) = plan.plan("table1", "smoke", ["fc"], [3], scheduler=address).run()
+    (path,) = plan.make_plan("table1", "smoke", ["fc"], [3], scheduler=address).run()
     there = records.read_record(path)
     monkeypatch.setenv("URAM_LOCAL", str(tmp_path / "elsewhere"))
-    (path,) = plan.plan("table1", "smoke", ["fc"], [3], device="cpu").run()
+    (path,) = plan.make_plan("table1", "smoke", ["fc"], [3], device="cpu").run()
     here = records.read_record(path)
     assert {k: v for k, v in there.items() if k != "provenance"} == {k: v for k, v in here.items() if k != "provenance"}
 

@@ -158,6 +158,14 @@ def test_every_row_reading_and_preset_is_an_experiment():
             assert found.label == f"{plain.label}; {READINGS[name].label}"
 
 
+def test_what_a_row_says_holds_at_every_preset(monkeypatch):
+    asked = {"core": "relu", "forget_bias": 0.0, "sigma": 0.1, "beta2": 1.0}
+    monkeypatch.setitem(ROWS["table2"], "mine", ROWS["table2"]["ram-6"] | asked)
+    for preset in PRESETS:
+        config = experiment("table2", "mine", preset).config
+        assert {name: getattr(config, name) for name in asked} == asked
+
+
 def test_each_reading_differs_from_its_row_and_from_every_other_at_some_preset():
     for table in ROWS:
         presets = [preset for owner, preset in RECIPES if owner == table]

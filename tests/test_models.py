@@ -6,7 +6,7 @@ from drawing import SHAPE, drawn, streams
 
 from uram_lib import UramError, data
 from uram_lib.config import CHOICES, Config
-from uram_lib.models import build
+from uram_lib.models import build, count_parameters
 
 LOOKS = {"glimpses": 3, "patch_size": 12, "scales": 2}
 CASES = {
@@ -123,6 +123,10 @@ GREY = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
         (255 * GREY, "must lie in .0, 1., got .* divide values of 0 to 255 by 255"),
         (GREY - 0.5, "must lie in .0, 1., got -0.5"),
         (GREY.masked_fill(GREY > 0.9, torch.nan), "must lie in .0, 1., got nan"),
+        (
+            GREY.double(),
+            "must be torch.float32 as the model is, got torch.float64; convert with images.to.torch.float32.",
+        ),
         (GREY[..., 1:], r"must be \(B, 1, 28, 28\), got \(2, 1, 28, 27\); "),
         (GREY.expand(-1, 3, -1, -1), r"must be \(B, 1, 28, 28\), got \(2, 3, 28, 28\)"),
         (GREY[0], r"must be \(B, 1, 28, 28\), got \(1, 28, 28\); add axes with"),
@@ -138,3 +142,14 @@ def test_what_is_no_image_is_refused_in_one_line_that_says_how_to_convert_it(ima
     model = build(Config("digits", "ram", 1, start="true-centre", **LOOKS), (1, 28, 28), 10).initialise(0)
     with pytest.raises(UramError, match="a start at 'true-centre' takes the objects' centres"):
         model.read(GREY)
+
+
+def test_what_serves_training_alone_is_not_counted():
+    ram, both = (
+        build(Config("digits", name, 1, context="attended", **LOOKS), (1, 28, 28), 10) for name in ("ram", "unified")
+    )
+    chooser = sum(p.numel() for p in both.topdown.online.parameters())
+    assert count_parameters(both) == count_parameters(ram) + chooser
+    heads = (ram.context_network, ram.baseline_network)
+    whole = sum(p.numel() for p in ram.parameters())
+    assert count_parameters(ram) == whole - sum(p.numel() for head in heads for p in head.parameters())

@@ -37,17 +37,20 @@ def test_seeds_that_cannot_be_read_are_refused(asked):
 
 
 def test_early_seeds_are_complete_across_rows_and_sources_of_attacks_come_first():
-    made = plan.plan("table4", "smoke", seeds=2).runs
+    made = plan.make_plan("table4", "smoke", seeds=2).runs
     assert [run.seed for run in made] == [0] * 6 + [1] * 6
     assert {run.experiment.row for run in made[:2]} == set(experiments.TRANSFER_FROM)
 
 
 def test_a_row_that_is_named_twice_is_run_once_and_readings_are_rows():
-    found = plan.plan("table2", "smoke", ["ram-6", "ours-6@region-centre", "ram-6"])
+    found = plan.make_plan("table2", "smoke", ["ram-6", "ours-6@region-centre", "ram-6"])
     assert [e.row for e in found.experiments] == ["ram-6", "ours-6@region-centre"]
     assert found.experiments[1].config.region_start == "centre"
-    every = [e.row for e in plan.plan("table2", "smoke", ["readings"]).experiments]
-    assert every == experiments.readings_of("table2")
+    for preset, alike in (("smoke", "ours-6@early-reward"), ("paper", "ours-6@outcome-reward")):
+        readings, every = experiments.readings_of("table2", preset), experiments.readings_of("table2")
+        assert set(every) - set(readings) >= {alike}  # the main reading there: it is not run a second time
+        asked = plan.make_plan("table2", preset, ["all", "ram-6", "readings"]).experiments
+        assert [e.row for e in asked] == [*experiments.rows_of("table2"), *readings]
 
 
 def test_two_processes_make_every_record_and_a_second_command_none(uram, local, capsys):
@@ -71,7 +74,7 @@ def test_two_processes_make_every_record_and_a_second_command_none(uram, local, 
 
 
 def test_a_run_that_fails_is_named_after_the_others_are_done(local):
-    found = plan.plan("table1", "smoke", ["fc"], 3, device="cpu", jobs=2)
+    found = plan.make_plan("table1", "smoke", ["fc"], 3, device="cpu", jobs=2)
     found.runs[0].state.parent.mkdir(parents=True)
     found.runs[0].state.write_bytes(b"no state")
     with pytest.raises(UramError, match="^fc seed 0: .*cannot be read as a training state; delete it"):
@@ -116,18 +119,18 @@ def test_a_killed_worker_is_tried_again_and_a_stopped_command_goes_on_to_the_sam
     said = again.communicate(timeout=200)
     assert again.returncode == 0, said
     assert "goes on from" in said[1]
-    run = plan.plan("table1", "smoke", ["ram-6"], device="cpu").runs[0]
+    run = plan.make_plan("table1", "smoke", ["ram-6"], device="cpu").runs[0]
     record = records.read_record(run.record)
     assert killed and len(record["provenance"]["sessions"]) == 3
     monkeypatch.setenv("URAM_LOCAL", str(tmp_path / "elsewhere"))
-    straight = plan.plan("table1", "smoke", ["ram-6"], device="cpu").runs[0]
+    straight = plan.make_plan("table1", "smoke", ["ram-6"], device="cpu").runs[0]
     runs.do(straight, "cpu", threads=1)
     other = records.read_record(straight.record)
     assert other["curves"] == record["curves"] and other["test_correct"] == record["test_correct"]
 
 
 def test_two_processes_cannot_be_at_one_run(local):
-    run = plan.plan("table1", "smoke", ["fc"]).runs[0]
+    run = plan.make_plan("table1", "smoke", ["fc"]).runs[0]
     with runs.only_one(run.lock), pytest.raises(runs.Busy, match="is being trained by another process"):
         runs.do(run, "cpu")
     assert not run.record.exists()
@@ -141,18 +144,18 @@ def test_a_record_counts_where_its_network_was_attacked_by_the_same_protocol():
 
 
 def test_settings_by_hand_go_into_the_name_and_are_never_published(local):
-    found = plan.plan("table1", "smoke", ["ram-6"], settings={"sigma": "0.3"})
+    found = plan.make_plan("table1", "smoke", ["ram-6"], settings={"sigma": "0.3"})
     (run,) = found.runs
     assert run.experiment.config.sigma == 0.3 and run.record.parent.name == "ram-6+sigma=0.3"
     with pytest.raises(UramError, match="a run with --set is never published"):
-        plan.plan("table1", "smoke", ["ram-6"], settings={"sigma": "0.3"}, publish=True)
+        plan.make_plan("table1", "smoke", ["ram-6"], settings={"sigma": "0.3"}, publish=True)
 
 
 def test_weights_are_published_of_small_networks_alone(local, tmp_path, monkeypatch):
     """A fully connected layer on the whole canvas has 10 MB of them; its record is published all the same."""
     monkeypatch.setattr(records, "PUBLISHED", tmp_path / "runs")
     monkeypatch.setattr(runs.paths, "CHECKPOINTS", tmp_path / "checkpoints")
-    (run,) = plan.plan("table1", "smoke", ["fc"], device="cpu", publish=True).runs
+    (run,) = plan.make_plan("table1", "smoke", ["fc"], device="cpu", publish=True).runs
     for largest in (0, runs.LARGEST):
         monkeypatch.setattr(runs, "LARGEST", largest)
         run.record.unlink(missing_ok=True)
@@ -187,15 +190,15 @@ def test_what_cannot_be_published_or_read_is_refused(monkeypatch):
         ("table1", "digits-colour", "table1 reads grey pictures, and digits-colour holds colour ones"),
     ):
         with pytest.raises(UramError, match=said):
-            plan.plan(table, "smoke", dataset=dataset)
+            plan.make_plan(table, "smoke", dataset=dataset)
     monkeypatch.setattr(plan.data, "available", lambda name: "digits")  # as on a machine without MNIST
-    assert plan.plan("table1", "strong", ["ram-6"]).experiments[0].config.dataset == "digits"
+    assert plan.make_plan("table1", "strong", ["ram-6"]).experiments[0].config.dataset == "digits"
     with pytest.raises(UramError, match="publishing needs mnist, which cannot be had here"):
-        plan.plan("table1", "strong", ["ram-6"], publish=True)
+        plan.make_plan("table1", "strong", ["ram-6"], publish=True)
 
 
 def test_progress_counts_steps_and_says_from_where_a_run_goes_on(local):
-    made = plan.plan("table1", "smoke", ["fc"], 2, device="cpu").runs
+    made = plan.make_plan("table1", "smoke", ["fc"], 2, device="cpu").runs
     made[0].lock.parent.mkdir(parents=True)
     for run in made:
         run.lock.write_text("50 100 12.5", encoding="utf-8")
@@ -217,7 +220,7 @@ def test_announced_seconds_count_rounds_of_runs_and_the_test(local, monkeypatch)
     monkeypatch.setattr(progress, "seconds_per_image", lambda config, device: 1e-3)
     digits = data.load("digits")
     for row in ("fc", "ram-6"):
-        made = plan.plan("table1", "smoke", [row], 3, device="cpu").runs
+        made = plan.make_plan("table1", "smoke", [row], 3, device="cpu").runs
         e = made[0].experiment
         images = e.config.epochs * len(digits.train)
         if row == "ram-6":

@@ -4,7 +4,7 @@ Three names are all that most readers need:
 
     model = uram_lib.load("table2", "ours-6")        # published weights
     reading = model.read(images)                     # labels, probabilities, locations
-    records = uram_lib.run("table2", rows=["ram-6"]) # train, test, keep the record
+    records = uram_lib.run("table2", rows=["ram-6"]) # train, test, keep the record; in a script under a main guard
 """
 
 __version__ = "0.2.0"

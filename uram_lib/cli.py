@@ -29,7 +29,7 @@ def settings_of(pairs: list[str]) -> dict[str, str]:
 def command_run(options: argparse.Namespace) -> None:
     from . import data, plan, runs
 
-    found = plan.plan(
+    found = plan.make_plan(
         options.table, options.preset, words_of(options.rows) or None, options.seeds, options.device, options.jobs,
         options.dataset, options.publish, options.scheduler, settings_of(options.set),
     )  # fmt: skip

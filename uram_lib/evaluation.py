@@ -142,7 +142,7 @@ def match(answers: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def label_leak(model: Model, split: Split, form: str = "attended", start_seed: int = 0) -> tuple[dict, Tensor]:
+def label_leak(model: Model, split: Split, form: str = "attended") -> tuple[dict, Tensor]:
     """Whether Z of Eq. 11 reads the label from the weights that the label itself chooses.
 
     Tells Z of every image each of the K labels in turn. Returns percentages: how often the `answer` from the last
@@ -152,7 +152,7 @@ def label_leak(model: Model, split: Split, form: str = "attended", start_seed: i
     """
     images, labels = split.floats(), split.labels
     ram = getattr(model, "ram", model)
-    seen = rollouts(model.eval(), images, start_seed, centres=split.centres)
+    seen = rollouts(model.eval(), images, centres=split.centres)
     classes = seen.class_logits.shape[-1]
     told = torch.arange(classes, device=labels.device)
     contexts = (attended_context(seen.hiddens, seen.class_logits, k.expand_as(labels), form) for k in told)

@@ -26,7 +26,7 @@ def _ours(glimpses: int, **others) -> dict:
 
 
 def _reader(**others) -> dict:
-    return _ram(18, 12, 2, reward="cumulative", **others) | {"model": "dram"}
+    return _ram(18, 12, 2, **others) | {"model": "dram"}
 
 
 def _vgg(kind: str, **others) -> dict:
@@ -112,15 +112,15 @@ _PAIR = ("ram-6", "ours-6")
 
 READINGS = {
     # Top-down: how the chooser decides and what it is paid.
-    "two-levels": Reading("two decisions, the second within the quadrant", "A1", _TOP_DOWN, {"levels": 2}),
+    "two-levels": Reading("two decisions, the second within the quarter", "A1", _TOP_DOWN, {"levels": 2}),
     "signed-reward": Reading("the chooser is paid 1 or −1", "A4", _TOP_DOWN, {"chooser_reward": "signed"}),
     "outcome-reward": Reading("the chooser is paid the outcome", "A4'", _TOP_DOWN, {"chooser_reward": "outcome"}),
     "early-reward": Reading("the chooser is paid for the second glimpse", "A4'", _TOP_DOWN,
                             {"chooser_reward": "early"}),
     "softmax": Reading("the chooser explores by softmax", "A5", _TOP_DOWN, {"behaviour": "softmax"}),
     "greedy": Reading("the chooser never explores", "A5", _TOP_DOWN, {"behaviour": "greedy"}),
-    "region-centre": Reading("start at the chosen region's centre", "A7", _TOP_DOWN, {"region_start": "centre"}),
-    "nine-regions": Reading("nine regions", "A6", _TOP_DOWN, {"regions": 3}),
+    "region-centre": Reading("start at the chosen quarter's centre", "A7", _TOP_DOWN, {"region_start": "centre"}),
+    "nine-regions": Reading("nine regions instead of four quarters", "A6", _TOP_DOWN, {"regions": 3}),
     "chooser-first": Reading("the chooser is trained alone first", "A10", _TOP_DOWN, {"chooser_alone_epochs": 3}),
     "2-glimpses": Reading("two glimpses", "A4'", _PAIR, {"glimpses": 2}),
     "3-glimpses": Reading("three glimpses", "A4'", _PAIR, {"glimpses": 3}),
@@ -133,12 +133,12 @@ READINGS = {
                                 {"glimpses": 4, "chooser_reward": "early"}),
     # Bounds of what a start can gain.
     "image-centre": Reading("start at the image's centre", "A8", _START, {"start": "image-centre"}),
-    "quadrant-centre": Reading("start at the centre of a random quadrant", "A8", _START, {"start": "quadrant-centre"}),
-    "true-quadrant": Reading("start in the digit's quadrant", "A8", _START, {"start": "true-quadrant"}),
-    "true-quadrant-centre": Reading("start at the centre of the digit's quadrant", "A8", _START,
+    "quadrant-centre": Reading("start at the centre of a random quarter", "A8", _START, {"start": "quadrant-centre"}),
+    "true-quadrant": Reading("start in the digit's quarter", "A8", _START, {"start": "true-quadrant"}),
+    "true-quadrant-centre": Reading("start at the centre of the digit's quarter", "A8", _START,
                                     {"start": "true-quadrant-centre"}),
     "true-centre": Reading("start at the digit's centre", "A8", _START, {"start": "true-centre"}),
-    "farthest-quadrant": Reading("start in the quadrant farthest from the digit", "A8", _START,
+    "farthest-quadrant": Reading("start in the quarter farthest from the digit", "A8", _START,
                                  {"start": "farthest-quadrant"}),
     # Entropy.
     "intent": Reading("(H + λ)R − b", "D3", _ENTROPY, {"entropy": "intent"}),
@@ -222,6 +222,7 @@ GLIMPSE_RECIPES = {
     ("table2", "strong"): _LOOKING_2 | {"curriculum_epochs": 10},
     ("table2", "quick"): _LOOKING_2 | {"curriculum_epochs": 2},
     ("table2", "smoke"): _LOOKING_2 | {"curriculum_epochs": 1},
+    ("table3", "paper"): {"reward": "cumulative"},
     ("table3", "strong"): _LOOKING_3 | {"curriculum_epochs": 8},
     ("table3", "quick"): _LOOKING_3 | {"curriculum_epochs": 4},
     ("table3", "smoke"): _LOOKING_3 | {"explore_epochs": 0, "curriculum_epochs": 1},
@@ -285,9 +286,10 @@ def experiment(
     if preset == "converged":
         raise UramError("the preset 'converged' is called 'strong' now")
     check("preset", preset, presets, f" of {table}")
-    found = {"dataset": paper.DATASETS[table], **ROWS[table][base], **RECIPES[table, preset]}
-    if found.get("glimpses"):
+    found = {"dataset": paper.DATASETS[table], **RECIPES[table, preset]}
+    if ROWS[table][base].get("glimpses"):
         found |= GLIMPSE_RECIPES.get((table, preset), {})
+    found |= ROWS[table][base]
     if preset != "paper":
         found["context"] = LABEL_FREE.get(found.get("context"), found.get("context", "none"))
         if found["model"] == "unified":
@@ -324,9 +326,12 @@ def rows_of(table: str) -> list[str]:
     return list(ROWS[table])
 
 
-def readings_of(table: str) -> list[str]:
-    """The readings of a table as rows, as in `ours-6@region-centre`."""
-    return [f"{row}@{name}" for name, reading in READINGS.items() if reading.table == table for row in reading.rows]
+def readings_of(table: str, preset: str | None = None) -> list[str]:
+    """The readings of a table as rows, as in `ours-6@region-centre`; with a preset, those that change something there:
+    some are its main reading."""
+    found = [f"{row}@{name}" for name, reading in READINGS.items() if reading.table == table for row in reading.rows]
+    config = lambda row: experiment(table, row, preset).config  # noqa: E731
+    return [row for row in found if preset is None or config(row) != config(row.partition("@")[0])]
 
 
 def label_of(table: str, row: str) -> str:

@@ -68,14 +68,14 @@ def policy_objective(
     if entropy == "none":
         advantage = reward - baselines  # (B, A)
     elif entropy == "literal":
-        advantage = (patch_entropies + entropy_offset) * (reward - baselines)
+        advantage = (patch_entropies + entropy_offset) * (reward - baselines)  # Eq. 12 as printed
     elif entropy == "intent":
         advantage = (patch_entropies + entropy_offset) * reward - baselines
     elif entropy == "constant":
         advantage = (patch_entropies + entropy_offset).mean() * (reward - baselines)
     else:
         raise ValueError(f"unknown entropy form {entropy!r}; one of: none, literal, intent, constant")
-    objective = (log_probs * advantage.detach()).sum(1)  # (B,)
+    objective = (log_probs * advantage.detach()).sum(1)  # (B,), Eq. 12
     return objective.mean() if weights is None else (objective * weights).mean()
 
 
@@ -139,7 +139,7 @@ def attended_context(hiddens: Tensor, class_logits: Tensor, labels: Tensor, form
         weights = weights / weights.sum(1, keepdim=True)
     elif form not in ("attended", "confidence"):
         raise ValueError(f"unknown form of the context {form!r}")
-    return (weights * hiddens).sum(1)
+    return (weights * hiddens).sum(1)  # C of Eq. 11
 
 
 def hybrid_loss(
@@ -173,7 +173,7 @@ def hybrid_loss(
     if config.entropy == "intent":
         returns = (entropies + ENTROPY_OFFSET) * returns
     regression = baseline_loss(baselines, returns, weights)
-    loss = loss - config.beta2 * objective + regression
+    loss = loss - config.beta2 * objective + regression  # Eq. 14
     parts = {"cross_entropy": classes, "context": context, "policy": objective, "baseline": regression}
     if config.each_step and logits.shape[1] > 1:
         parts["each_step"] = cross_entropy(logits[:, :-1], labels, weights)
@@ -236,5 +236,5 @@ def q_loss(values: Tensor, actions: Tensor, rewards: Tensor, next_values: Tensor
         shapes = (tuple(t.shape) for t in (values, actions, rewards, next_values))
         raise ValueError("shapes differ: {}, {}, {}, {}".format(*shapes))
     chosen = values.gather(-1, actions[..., None])[..., 0]  # (B, L), Q(s_l, a_l)
-    targets = torch.cat((gamma * next_values, rewards[:, None]), 1)  # (B, L), y_l
-    return F.mse_loss(chosen, targets.detach())
+    targets = torch.cat((gamma * next_values, rewards[:, None]), 1)  # (B, L), y_l of Eq. 8
+    return F.mse_loss(chosen, targets.detach())  # Eq. 9

@@ -14,7 +14,6 @@ PUBLISHED = RESULTS / "runs"
 CHECKPOINTS = RESULTS / "checkpoints"
 FIGURES = RESULTS / "figures"
 TABLES = RESULTS / "tables"
-CLAIMS = RESULTS / "claims.csv"
 BENCH = RESULTS / "bench.json"
 
 
@@ -26,10 +25,12 @@ def local() -> Path:
 def published_weights(table: str, row: str, preset: str, seed: int, dataset: str | None = None) -> Path:
     """The published checkpoint of a row. Raises UramError where there is none, listing the rows that have one."""
     folder = CHECKPOINTS / table / preset
-    found = sorted(folder.glob(f"{dataset or '*'}/{row}/seed-{seed}.safetensors"))
+    there = sorted(folder.glob(f"{dataset or '*'}/*/seed-{seed}.safetensors"))
+    found = [path for path in there if path.parent.name == row]
     if not found:
-        have = sorted({path.parent.name for path in folder.glob("*/*/seed-*.safetensors")}) or ["none"]
-        wanted = f"no weights of {table}/{row}, {preset}, seed {seed} are published"
+        have = sorted({path.parent.name for path in there}) or ["none"]
+        where = f" on {dataset}" if dataset else ""
+        wanted = f"no weights of {table}/{row}{where}, {preset}, seed {seed} are published"
         raise UramError(f"{wanted}; rows that have: {', '.join(have)}")
     return found[0]
 

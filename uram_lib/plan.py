@@ -12,21 +12,25 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import UramError, data, records
-from .experiments import TRANSFER_FROM, Experiment, check, experiment, experiments, readings_of, rows_of
+from .experiments import ROWS, TRANSFER_FROM, Experiment, check, experiments, readings_of, rows_of
 from .paths import relative
-from .progress import Progress, seconds_of
+from .progress import Progress, count, seconds_of
 from .runs import Run, do
 
 MOST_SEEDS = 1_000
+KILLED = (
+    "its process was killed; start the same command again to go on (a script that calls uram_lib.run must do so under "
+    "`if __name__ == '__main__':`)"
+)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Rows x seeds and how to run them. Made by `plan`, which checks everything."""
+    """Rows x seeds and how to run them. Made by `make_plan`, which checks everything."""
 
     experiments: tuple[Experiment, ...]
     seeds: tuple[int, ...]
@@ -58,11 +62,11 @@ class Plan:
         where = f"on the cluster at {self.scheduler}" if self.scheduler else f"{self.jobs} at a time"
         minutes = "nothing to do" if not waiting else "on a cluster the minutes are not known beforehand"
         if waiting and not self.scheduler:
-            minutes = f"about {math.ceil(self.seconds() / 60)} minutes on this machine, measured just now"
+            minutes = f"about {count(math.ceil(self.seconds() / 60), 'minute')} on this machine, measured just now"
         return (
             f"{first.table}, preset {first.preset}: rows {', '.join(e.row for e in self.experiments)}; "
             f"seeds {', '.join(map(str, self.seeds))}; data {', '.join(sets)}; {where}; "
-            f"{len(waiting)} of {len(self.runs)} runs to do: {minutes}; "
+            f"{len(waiting)} of {count(len(self.runs), 'run')} to do: {minutes}; "
             f"records go to {relative(records.runs_root(self.publish))}"
         )
 
@@ -96,7 +100,7 @@ def run_all(plan: Plan, waiting: list[Run], progress: Progress) -> dict[Run, str
         failed |= more
     for run in killed:
         more, still = execute(plan, [run], progress)
-        failed |= more | {run: "its process was killed; start the same command again to go on" for run in still}
+        failed |= more | dict.fromkeys(still, KILLED)
     return failed
 
 
@@ -165,7 +169,7 @@ def executor_of(plan: Plan, runs: int) -> Iterator[Executor]:
         yield client.get_executor(pure=False)
 
 
-def plan(
+def make_plan(
     table: str,
     preset: str = "quick",
     rows: list[str] | None = None,
@@ -179,16 +183,16 @@ def plan(
 ) -> Plan:
     """Check what a person asked for and make a plan of it.
 
-    rows: all of the table's when None; "readings" among them stands for all of the table's readings. seeds: how many,
+    rows: all of the table's when None; "all" and "readings" among them stand for all of these. seeds: how many,
     counted from 0, or which ones (`parse_seeds`). dataset: the preset's own when empty; where its files cannot be had,
     the embedded digits take its place, with a warning. settings: fields of `Config` changed by hand, as text.
     Raises UramError in one line for anything unknown, listing what is allowed.
     """
-    check("table", table, ("table1", "table2", "table3", "table4"))
+    check("table", table, ROWS)
     if rows and "all" in rows:
-        rows = rows_of(table)
+        rows = [*rows_of(table), *(name for name in rows if name != "all")]
     if rows and "readings" in rows:
-        rows = [row for name in rows for row in (readings_of(table) if name == "readings" else [name])]
+        rows = [*(name for name in rows if name != "readings"), *readings_of(table, preset)]
     if settings and publish:
         raise UramError("a run with --set is never published: leave out --publish")
     chosen = experiments(table, preset, rows, dataset or None, settings)
@@ -212,8 +216,7 @@ def plan(
             if publish:
                 raise UramError(f"publishing needs {name}, which cannot be had here")
             chosen = [
-                experiment(table, e.row.split("+")[0], preset, found, settings) if e.config.dataset == name else e
-                for e in chosen
+                replace(e, config=replace(e.config, dataset=found)) if e.config.dataset == name else e for e in chosen
             ]
     return Plan(tuple(chosen), seeds, device, jobs, publish, scheduler)
 
@@ -244,5 +247,5 @@ def parse_seeds(asked: "int | str | list[int]") -> tuple[int, ...]:
 
 
 def run(table: str, preset: str = "quick", rows: list[str] | None = None, seeds=1, **options) -> list[dict]:
-    """Train rows of a table and return their records; options: of `plan`."""
-    return [records.read_record(path) for path in plan(table, preset, rows, seeds, **options).run()]
+    """Train rows of a table and return their records; options: of `make_plan`."""
+    return [records.read_record(path) for path in make_plan(table, preset, rows, seeds, **options).run()]

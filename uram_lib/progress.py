@@ -19,6 +19,11 @@ FORWARD = 2  # images that are read in the time in which one is trained on: 2.3 
 ATTACKED = {False: 300, True: 800}
 
 
+def count(number: int, noun: str) -> str:
+    """As in `1 run`, `2 runs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 class Progress:
     """How far the runs are: on a terminal one bar for all and a line per running row, elsewhere a line now and then.
 
@@ -38,7 +43,7 @@ class Progress:
         self.bar = tqdm(total=100, file=self.out, disable=None, bar_format=form, dynamic_ncols=True)
         self.silent = self.bar.disable
         if self.silent:
-            self.say(f"{len(self.runs)} runs to do; progress every {QUIET} seconds")
+            self.say(f"{count(len(self.runs), 'run')} to do; progress every {QUIET} seconds")
         return self
 
     def __exit__(self, kind, *_) -> None:
@@ -88,7 +93,7 @@ class Progress:
                 if gained > 0.01 and share < 1
                 else ""
             )
-            self.say(f"{100 * share:.0f} %, {passed / 60:.1f} min gone{left}; " + "; ".join(running))
+            self.say("; ".join([f"{100 * share:.0f} %, {passed / 60:.1f} min gone{left}", *running]))
 
 
 def seconds_of(runs, device: str, jobs: int) -> float:
@@ -127,7 +132,7 @@ def seconds_per_image(config, device) -> float:
     """The median time of a training step, after some that warm up, per image."""
     import torch
 
-    from .training import STREAMS, new_model, prepared
+    from .training import STREAMS, new_model, step
 
     dataset = data.load(config.dataset).to(device)
     model = new_model(config, 0, dataset).to(device).train()
@@ -137,14 +142,6 @@ def seconds_per_image(config, device) -> float:
     for i in range(WARM_UP + STEPS):
         began = time.perf_counter()
         index = torch.arange(config.batch_size, device=device) + i * config.batch_size
-        images, labels, centres = dataset.training_batch(index % len(dataset.train), streams["data"])
-        draws = model.draws(len(images), streams, centres)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            images = prepared(model, config, images, labels, draws, streams)
-            loss, _ = model.loss(images, labels, draws, config)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        loss.item()
+        step(model, config, optimizer, dataset, index % len(dataset.train), streams)["loss"].item()
         times.append((time.perf_counter() - began) / len(index))
     return statistics.median(times[WARM_UP:])

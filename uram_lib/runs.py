@@ -13,12 +13,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from . import UramError, data, paths, records
 from .config import Config
 from .experiments import TRANSFER_FROM, Experiment, experiment
 from .paths import published_weights, relative, write_atomically
+
+if TYPE_CHECKING:  # PyTorch is imported when a run begins
+    from .training import Trained
 
 CHECKPOINT_SEED = 0  # the weights of this seed's runs are kept
 LARGEST = 4_000_000  # bytes of weights that are published; of a larger network the records alone are
@@ -50,7 +53,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the weights of the best validation epoch lie: of CHECKPOINT_SEED alone, laid out as the records are."""
+        """Where the weights of the best validation epoch lie; those of CHECKPOINT_SEED alone are kept."""
         return (paths.CHECKPOINTS if self.publish else paths.local() / "checkpoints") / f"{self.place}.safetensors"
 
     @property
@@ -67,6 +70,11 @@ class Run:
     def sessions(self) -> Path:
         """Where what made the run so far is noted until its record is written."""
         return self.state.with_suffix(".sessions.json")
+
+    @property
+    def attacks(self) -> Path:
+        """Where Table 4's evaluation keeps the attacks that it has done."""
+        return self.state.with_suffix(".attacks.pt")
 
     @property
     def weights(self) -> Path | None:
@@ -141,11 +149,11 @@ def do(run: Run, device: str = "auto", threads: int = 0) -> str:
     with only_one(run.lock, wait=e.protocol is not None) as lock:
         if run.finished:
             return f"{run.name}: was finished"
-        sessions, trained = train(run, chosen, lock)
+        sessions, trained = train_run(run, chosen, lock)
         dataset = data.load(e.config.dataset)
         made = records.provenance(sessions, trained)
         split = dataset.load_test().to(chosen)
-        kept = run.state.with_suffix(".attacks.pt")
+        kept = run.attacks
         if e.protocol:
             test = evaluate_robustness(
                 trained.model, split, e.protocol, sources(run, chosen),
@@ -161,16 +169,16 @@ def do(run: Run, device: str = "auto", threads: int = 0) -> str:
     return result_line(run)
 
 
-def train(run: Run, device, lock: TextIO) -> tuple[list[dict], object]:
+def train_run(run: Run, device, lock: TextIO) -> tuple[list[dict], "Trained"]:
     """Train one run, or go on with it, and keep the weights that are to be kept. Returns its sessions and `Trained`."""
     from . import checkpoints, training
 
-    e, began = run.experiment, 0.0
+    e, noted = run.experiment, 0.0
 
     def note(done: int, total: int, error: float | None) -> None:
-        nonlocal began
-        if done == total or time.monotonic() - began > 0.5:
-            began = time.monotonic()
+        nonlocal noted
+        if done == total or time.monotonic() - noted > 0.5:
+            noted = time.monotonic()
             lock.seek(0)  # over the last note, in one write: whoever reads sees the one or the other
             lock.write(f"{done} {total} {'-' if error is None else error}".ljust(NOTE))
             lock.flush()
@@ -211,9 +219,9 @@ def sources(run: Run, device) -> dict:
         source = Run(experiment(e.table, row, e.preset, e.config.dataset), run.seed, run.publish)
         while not source.weights.exists():
             try:
-                with only_one(source.lock) as lock:
+                with only_one(source.lock) as lock:  # not waited for: its weights are there before it is tested
                     if not source.weights.exists():
-                        train(source, device, lock)
+                        train_run(source, device, lock)
             except Busy:
                 time.sleep(PATIENCE)
         found[row] = checkpoints.load(source.weights, source.experiment.config)[0].to(device)

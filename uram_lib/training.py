@@ -21,19 +21,21 @@ from .config import Config
 from .data.base import Dataset
 from .evaluation import evaluate
 from .models import Model, build
+from .models.layers import Streams
 from .models.ram import uniform_start
 from .paths import relative, write_atomically
 from .seeding import stream
 
 CALIBRATION_IMAGES = 2_000
-STREAMS = ("data", "start", "policy", "explore", "augment", "attack")  # what an epoch draws, but for its order
+STREAMS = ("data", "start", "policy", "explore", "augment", "attack")  # of an epoch; `order` is one of its own
 
 
 @dataclass
 class Trained:
     """The outcome of `train`: the model with the weights of its best validation epoch, and its history.
 
-    curves: by quantity, one value per epoch: the means of the loss's parts, `train_error` and `val_error` in percent.
+    curves: by quantity, one value per epoch: the means of the loss's parts; in percent `train_error`, `val_error` and,
+        in adversarial training, `val_robust_error`.
     rollouts: images that the model was trained on, each time counted.
     """
 
@@ -74,7 +76,6 @@ def train(
     # The step size is a tensor on the device, so that an accelerator need not be asked to wait.
     step_size = torch.tensor(config.learning_rate, device=device)
     optimizer = torch.optim.Adam(model.parameters(), lr=step_size, eps=config.adam_epsilon, fused=True)
-    mixed = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
     state = {"epoch": 0, "best_epoch": 0, "best_model": {}, "curves": {}, "seconds": 0.0}
     if state_path is not None and (found := load_state(state_path, config, seed, device)):
         model.load_state_dict(found.pop("model"))
@@ -93,23 +94,13 @@ def train(
         streams = {name: stream(seed, name, epoch, device=device) for name in STREAMS}
         order = torch.randperm(len(dataset.train), generator=stream(seed, "order", epoch)).to(device)
         history: list[dict[str, Tensor]] = []
-        for step, index in enumerate(order.split(config.batch_size), (epoch - 1) * per_epoch):
-            images, labels, centres = dataset.training_batch(index, streams["data"], spread)
-            draws = model.draws(len(images), streams, centres, epsilon=config.epsilon(step, steps))
-            with mixed:
-                images = prepared(model, now, images, labels, draws, streams)
-                loss, parts = model.loss(images, labels, draws, now)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if config.clip_norm:
-                nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-            step_size.fill_(learning_rate_at(config, step, steps))
-            optimizer.step()
-            history.append({"loss": loss.detach(), **parts})
+        for done, index in enumerate(order.split(config.batch_size), (epoch - 1) * per_epoch):
+            step_size.fill_(learning_rate_at(config, done, steps))
+            history.append(step(model, now, optimizer, dataset, index, streams, spread, config.epsilon(done, steps)))
             if on_step is not None:
-                on_step(step + 1, steps, curves["val_error"][-1] if curves else None)
+                on_step(done + 1, steps, curves["val_error"][-1] if curves else None)
 
-        # Read once per epoch: asking at each step would make an accelerator wait.
+        # Read once per epoch: asking at each step would make an accelerator wait. A short last batch counts as a whole.
         means = {name: torch.stack([parts[name] for parts in history]).cpu().mean().item() for name in history[0]}
         if fault := not_finite(model, history, epoch):
             kept = f"; epoch {epoch - 1} is kept in {relative(state_path)}" if state_path and epoch > 1 else ""
@@ -133,6 +124,31 @@ def train(
     return Trained(model, state["best_epoch"], curves, state["seconds"], config.epochs * len(dataset.train))
 
 
+def step(
+    model: Model,
+    config: Config,
+    optimizer: torch.optim.Optimizer,
+    dataset: Dataset,
+    index: Tensor,
+    streams: Streams,
+    spread: float = 1.0,
+    epsilon: float = 0.0,
+) -> dict[str, Tensor]:
+    """One step of training on the images at `index`, (B,), with `config` as it is in this epoch; returns the loss and
+    its parts, detached."""
+    images, labels, centres = dataset.training_batch(index, streams["data"], spread)
+    draws = model.draws(len(images), streams, centres, epsilon=epsilon)
+    with torch.autocast(index.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        images = prepared(model, config, images, labels, draws, streams)
+        loss, parts = model.loss(images, labels, draws, config)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if config.clip_norm:
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+    optimizer.step()
+    return {"loss": loss.detach(), **parts}
+
+
 def new_model(config: Config, seed: int, dataset: Dataset) -> Model:
     """The configuration's model with the first weights of `seed`, its input standardised on training images."""
     model = build(config, dataset.image_shape, dataset.classes).initialise(seed)
@@ -153,9 +169,9 @@ def learning_rate_at(config: Config, step: int, steps: int) -> float:
 
 def not_finite(model: Model, history: list[dict[str, Tensor]], epoch: int) -> str | None:
     """What left the finite numbers in an epoch, and at which step; None where nothing did."""
-    steps = torch.stack([parts["loss"] for parts in history]).isfinite().tolist()
-    if False in steps:
-        return f"the loss is not finite from epoch {epoch}, step {steps.index(False) + 1} of {len(history)}, on"
+    finite = torch.stack([parts["loss"] for parts in history]).isfinite().tolist()
+    if False in finite:
+        return f"the loss is not finite from epoch {epoch}, step {finite.index(False) + 1} of {len(history)}, on"
     if not all(torch.isfinite(value).all() for value in model.parameters()):  # the last loss is from before its step
         return f"the weights are not finite after epoch {epoch}"
     return None

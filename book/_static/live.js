@@ -63,6 +63,7 @@
     Object.assign(scene, { x: whole(SIDE - FRAME + 1), y: whole(SIDE - FRAME + 1), draw: [random(), random()] });
     strew();
     compose(true);
+    at("status").textContent = "";
   }
 
   /* Add a square piece to the image, up to white. */

@@ -6,6 +6,7 @@ else `results/local/bench.json`.
 """
 
 import argparse
+import functools
 import json
 import statistics
 import sys
@@ -23,7 +24,7 @@ from uram_lib.glimpse import GlimpseSensor
 from uram_lib.models import build
 from uram_lib.paths import BENCH, local, relative
 from uram_lib.seeding import stream
-from uram_lib.training import STREAMS, prepare_process
+from uram_lib.training import STREAMS, prepare_process, step
 
 from .tables import write
 
@@ -68,15 +69,8 @@ def measure_shape(name: str) -> dict:
     streams = {key: stream(0, "bench", key) for key in STREAMS}
     index = torch.randint(len(dataset.train), (config.batch_size,), generator=stream(0, "bench", "index"))
 
-    def step() -> None:
-        images, labels, centres = dataset.training_batch(index, streams["data"])
-        loss, _ = model.loss(images, labels, model.draws(len(images), streams, centres), config.at(1))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-        optimizer.step()
-
-    times = in_turns({"step": step, "products": matrix_products(model, config)})
+    act = functools.partial(step, model, config.at(1), optimizer, dataset, index, streams)
+    times = in_turns({"step": act, "products": matrix_products(model, config)})
     speed = config.batch_size / statistics.median(times["step"])
     ratios = sorted(round(b / a, 3) for a, b in zip(times["step"], times["products"], strict=True))
     return {"shape": name, "images_per_second": round(speed), "ratio": statistics.median(ratios),

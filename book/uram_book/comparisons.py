@@ -46,7 +46,7 @@ def outcomes(records: list[dict]) -> np.ndarray:
     return wrong(records) if paper.metric(records[0]["table"]) == "error" else 1 - wrong(records)
 
 
-def hang_on_start(records: list[dict]) -> np.ndarray:
+def depends_on_start(records: list[dict]) -> np.ndarray:
     """(seeds, images): 1 where the image was read rightly from some start locations and wrongly from others."""
     shares = wrong(records)
     return ((shares > 0) & (shares < 1)).astype(float)
@@ -84,7 +84,7 @@ def compared(*groups: list[dict]) -> list[list[dict]]:
 MEASURES = {
     "outcome": outcomes,
     "harm of clutter": outcomes,  # what the table's clutter adds over fewer pieces: the same digits at other places
-    "hang on the start": hang_on_start,
+    "depends on the start": depends_on_start,
     # In percent of the patches that the policy chose, so without the start; records hold means over images.
     "blank patches": lambda group: [np.mean(r["metrics"]["blank_patch_percent"][1:]) for r in group],
     "spread over seeds": lambda group: [r["metrics"]["test_error"] for r in group],

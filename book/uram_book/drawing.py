@@ -64,8 +64,8 @@ def glimpse_path(image: Tensor, locations: Tensor, patch_size: int, scales: int,
     show_image(image, ax, title)
     pixels = pixels_of(image, locations)
     ax.plot(*pixels.T, color=YELLOW, lw=1.3, zorder=3, **LINE)
-    for t, place in enumerate(pixels):
-        colour = SKY if t == 0 else ORANGE
+    for t, place in enumerate(pixels, 1):
+        colour = SKY if t == 1 else ORANGE
         for k in reversed(range(scales)):
             look = {"lw": 0.6, "ls": "--", "alpha": 0.7} if k else {"lw": 1.3}
             square(place, patch_size * 2**k, ax, ec=colour, **look)
@@ -120,7 +120,7 @@ def patches(image: Tensor, locations: Tensor, patch_size: int, scales: int, ax: 
             ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(x, x + patch_size, y + patch_size, y))
     columns, middle = range(len(seen)), patch_size / 2
     ax.set(xlim=(-0.5, len(seen) * step), ylim=(scales * step, -0.5), xlabel="glimpse t", title=title, aspect="equal")
-    ax.set_xticks([t * step + middle for t in columns], columns)
+    ax.set_xticks([t * step + middle for t in columns], [t + 1 for t in columns])
     ax.set_yticks([k * step + middle for k in range(scales)], [f"{patch_size * 2**k} px" for k in range(scales)])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -152,7 +152,8 @@ def class_probabilities(probabilities: Tensor, label: int, ax: Axes, title: str 
         ax.text(t, best, f"{100 * sure:.0f}", ha="center", va="center", fontsize=8, color=colour)
     ax.add_patch(Rectangle((-0.5, label - 0.5), columns, 1, fill=False, ec=GREEN, lw=2, clip_on=False))
     ax.set(xlim=(-0.5, columns - 0.5), xlabel="glimpse t", ylabel="class", title=title)
-    ax.set(xticks=range(columns), yticks=range(classes))
+    ax.set(yticks=range(classes))
+    ax.set_xticks(range(columns), range(1, columns + 1))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return ax

@@ -13,10 +13,11 @@ import pandas as pd
 from uram_lib import UramError, paper
 from uram_lib.experiments import READINGS
 from uram_lib.paths import RESULTS, read_json
+from uram_lib.progress import count
 from uram_lib.records import load_records, wrong
 
 from . import statistics, tables
-from .comparisons import by_cell, in_common, published_on
+from .comparisons import by_cell, canvases_of, in_common, published_on
 from .statistics import Estimate
 
 SETTINGS = {"paper": "paper settings", "strong": "strong settings", "bench": "benchmark"}
@@ -51,10 +52,6 @@ def with_interval(value: Estimate, form=signed) -> str:
 
 def whole(value: float) -> str:
     return f"{value:,.0f}".replace("-", MINUS)
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def commit_of(state: dict) -> str:
@@ -95,9 +92,9 @@ class Facts:
         return load_records(self.results / "runs")
 
     def metrics(self, table: str, preset: str, row: str, name: str) -> float:
-        """The mean of a metric over the runs of a row. Raises Missing where none has it."""
-        found = [r["metrics"][name] for r in self.records
-                 if (r["table"], r["preset"], r["row"]) == (table, preset, row) and name in r["metrics"]]  # fmt: skip
+        """The mean of a metric over the runs of a row on its table's own data. Raises Missing where none has it."""
+        wanted = (table, preset, canvases_of(row, self.home(table)), row)
+        found = [r["metrics"][name] for r in by_cell(self.records).get(wanted, []) if name in r["metrics"]]
         if not found:
             raise Missing(f"no runs of {table}/{row} at {preset} settings with {name}")
         return float(np.mean(found))
@@ -138,10 +135,11 @@ class Facts:
         return found.low <= 0 <= found.high
 
     def answer(self, effect: str) -> dict[str, int]:
-        """Of an effect's readings, without the bounds (starts that know the digit): how many there are, in how many the
-        paper's size is reached, and in how many the sign agrees."""
+        """Of an effect's readings with enough pairs of runs, without the starts that no chooser chose: how many there
+        are, in how many the paper's size is reached, and in how many the sign agrees."""
         self.line("tables/readings", effect=effect, budget="paper")  # there is one, or it is Missing
         lines = self.frame("tables/readings").query("effect == @effect and budget == 'paper'")
+        lines = lines[lines["n_pairs"] >= statistics.FEWEST]
         lines = lines[~lines["reading"].isin([name for name, one in READINGS.items() if "start" in one.changes])]
         return {"readings": len(lines), "reached": int((lines["effect_mean"] <= lines["paper_effect"]).sum()),
                 "same_sign": int((lines["effect_mean"] < 0).sum())}  # fmt: skip
@@ -177,8 +175,8 @@ class Facts:
         return ", old recipe" if preset == "strong" and any(f"{table}/{row}" in self.older for row in rows) else ""
 
     @functools.cached_property
-    def differences(self) -> list[tuple[str, str, Estimate]]:
-        """What each reading does to the row that it changes: (ledger code, words, error under it minus ours)."""
+    def differences(self) -> list[tuple[str, str, str, Estimate]]:
+        """What each reading does to the row that it changes: (row, ledger code, words, error under it minus ours)."""
         made, cells = [], by_cell(self.records)
         for (table, preset, _, row), runs in cells.items():
             base, _, name = row.partition("@")
@@ -186,8 +184,15 @@ class Facts:
             runs, ours = in_common(runs, ours)
             if name in READINGS and ours and preset == ("paper" if table == "table2" else "strong"):
                 found = statistics.paired_difference(wrong(runs), wrong(ours))
-                made.append((READINGS[name].ledger, f"{READINGS[name].label} (`{base}`)", found))
+                made.append((row, READINGS[name].ledger, f"{READINGS[name].label} (`{base}`)", found))
         return made
+
+    def change(self, row: str) -> Estimate:
+        """What a reading, as in `ours-6@softmax`, does to the row that it changes."""
+        for name, _, _, found in self.differences:
+            if name == row:
+                return found
+        raise Missing(f"no runs of {row} beside runs of the main reading")
 
     def value(self, kind: str, *names: str) -> Estimate:
         """The number behind a text of KINDS."""
@@ -205,18 +210,18 @@ def _hours(facts: Facts) -> float:
     return sum(p["threads"] * (p["wall_seconds"] + sum(p.get("attack_seconds", {}).values())) for p in made) / 3600
 
 
-def _chosen(facts: Facts, preset: str) -> list[float]:
-    """The share of test canvases whose digit lies in the chosen quadrant: one number per run of Table 2 without
-    context whose chooser is paid for the outcome."""
+def _chosen(facts: Facts, preset: str, paid: str = "outcome") -> list[float]:
+    """The share of test canvases whose digit lies in the chosen quarter: one number per run of Table 2 without context
+    whose chooser is paid so."""
     found = [
         r["metrics"]["top_down"]["in_region_percent"]
         for r in facts.records
         if (r["table"], r["preset"]) == ("table2", preset) and "top_down" in r["metrics"]
         and "@" not in r["row"] and "context" not in r["row"]
-        and r["config"].get("chooser_reward", "outcome") == "outcome"
+        and r["config"].get("chooser_reward", "outcome") == paid
     ]  # fmt: skip
     if not found:
-        raise Missing(f"no runs at {preset} settings with a chooser that is paid for the outcome")
+        raise Missing(f"no runs at {preset} settings with such a chooser")
     return found
 
 
@@ -234,9 +239,9 @@ _WHOLE_PERCENT = functools.partial(_percent, form=whole)
 NAMED = {
     "runs": (lambda facts: len(facts.records), whole),
     "core-hours": (_hours, whole),
-    "chosen quadrant, runs": (lambda facts: len(_chosen(facts, "strong")), whole),
-    "chosen quadrant, away": (lambda facts: sum(share < 5 for share in _chosen(facts, "strong")), whole),
-    "chosen quadrant, paper": (lambda facts: float(np.mean(_chosen(facts, "paper"))), _WHOLE_PERCENT),
+    "chosen quarter, paper": (lambda facts: float(np.mean(_chosen(facts, "paper"))), _WHOLE_PERCENT),
+    "chosen quarter, outcome": (lambda facts: float(np.mean(_chosen(facts, "strong"))), _WHOLE_PERCENT),
+    "chosen quarter, early": (lambda facts: float(np.mean(_chosen(facts, "strong", "early"))), _WHOLE_PERCENT),
     "leak, paper": (lambda facts: _leak(facts, "paper", "attended"), _WHOLE_PERCENT),
     "leak without labels": (lambda facts: _leak(facts, "strong", "confidence"), _WHOLE_PERCENT),
     # The probabilities of five sampled passes averaged.
@@ -258,5 +263,6 @@ KINDS = {
     "effect": (Facts.claim, with_interval),
     "reported_effect": (lambda facts, *names: Estimate(facts.claim(*names).paper), _reported_effect),
     "reading": (Facts.under, with_interval),
+    "change": (Facts.change, with_interval),
     "fact": (lambda facts, name: Estimate(NAMED[name][0](facts)), None),  # each of NAMED in its own way
 }

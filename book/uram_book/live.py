@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from uram_lib import checkpoints, data, paper
 from uram_lib.config import Config
 from uram_lib.models import Unified
+from uram_lib.models.layers import predicts
 from uram_lib.paths import CHECKPOINTS
 
 from .tables import write
 
 PAIRS = (("ram-8", "ours-8"), ("ram-6", "ours-6"))  # the first that is published
 DIGITS = 40  # the first of MNIST's test set
-# What training alone uses: the frozen Q-network (paper Eq. 8), the baseline (Eq. 4) and f_c (Eq. 11).
-TRAINING_ONLY = ("topdown.target.", "baseline_network.", "context_network.")
 
 
 def find(root: Path = CHECKPOINTS) -> tuple[str, list[Path]] | None:
@@ -42,7 +41,7 @@ def export(model: nn.Module, config: Config) -> dict:
     """
     places, parts, at = {}, [], 0
     for name, value in model.state_dict().items():
-        if not name.removeprefix("ram.").startswith(TRAINING_ONLY):
+        if predicts(name):
             parts.append(value.detach().float().flatten())
             places[name] = {"at": at, "size": value.numel()}
             at += value.numel()

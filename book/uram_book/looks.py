@@ -15,7 +15,7 @@ from uram_lib import checkpoints, data, evaluation, records
 from uram_lib.config import Config
 from uram_lib.data.base import Split
 from uram_lib.evaluation import rollouts
-from uram_lib.experiments import experiment
+from uram_lib.experiments import READINGS, experiment
 from uram_lib.glimpse import location_to_pixel, pixel_to_location
 from uram_lib.models import Unified
 from uram_lib.models.layers import Trajectory
@@ -29,6 +29,7 @@ from .plotting import COLOURS, VERMILION, legend_below
 from .tables import write
 
 CANVASES = 2_000
+BIN = 10  # pixels of distance that are counted together
 FRAME = 28  # side of a digit's frame, in pixels
 QUADRANTS = {"the digit's own": 0b00, "beside it": 0b01, "above or below it": 0b10, "opposite": 0b11}
 ASKED = (("ours-6-entropy-context", "paper"), ("ours-8-entropy-context", "paper"), ("ours-6-entropy-context", "strong"))
@@ -74,15 +75,15 @@ def by_quadrant(model: Unified, split: Split) -> pd.DataFrame:
     for name, other in QUADRANTS.items():
         quadrant = own ^ other
         seen = rollouts(model, images, centres=middle[quadrant], start="true-quadrant")
-        lines.append({"start in the quadrant": name, "chosen (%)": percent(values.argmax(1) == quadrant),
+        lines.append({"start in the quarter": name, "chosen (%)": percent(values.argmax(1) == quadrant),
                       "mean Q": values.gather(1, quadrant[:, None]).mean().item(),
                       "error (%)": percent(seen.class_logits[:, -1].argmax(-1) != split.labels)})  # fmt: skip
-    return with_header(pd.DataFrame(lines), "start in the quadrant")
+    return with_header(pd.DataFrame(lines), "start in the quarter")
 
 
-def error_by_distance(groups: dict[str, list[dict]], width: float = 10) -> pd.DataFrame:
+def error_by_distance(groups: dict[str, list[dict]]) -> pd.DataFrame:
     """Error against the distance from the start to the digit, from the outcomes of each image and start in the records:
-    `row`, `distance_px` (the middle of a bin of `width` pixels), `error` in percent, and `n`, at least 500."""
+    `row`, `distance_px` (the middle of a bin of BIN pixels), `error` in percent, and `n`, at least 500."""
     lines = []
     for row, runs in groups.items():
         config = Config.read(runs[0]["config"])
@@ -92,7 +93,7 @@ def error_by_distance(groups: dict[str, list[dict]], width: float = 10) -> pd.Da
             uniform = evaluation.uniform_start(len(split), evaluation.stream(0, "start", k))
             start = start_location(config.start, uniform, split.centres, *split.images.shape[-2:])
             far = split.glimpse_distances(start[:, None])[:, 0].numpy()
-            lines.append(pd.DataFrame({"row": row, "distance_px": width * (far // width + 0.5), "error": 100 * shares}))
+            lines.append(pd.DataFrame({"row": row, "distance_px": BIN * (far // BIN + 0.5), "error": 100 * shares}))
     bins = pd.concat(lines).groupby(["row", "distance_px"])["error"].agg(error="mean", n="size").reset_index()
     return bins[bins["n"] >= 500]
 
@@ -158,10 +159,11 @@ def _against_distance(points: dict[str, Sequence], xlabel: str, **look) -> Axes:
     """Draw errors against distances, (N, 2) of each row of RAM with some start."""
     _, ax = plt.subplots(figsize=(7.2, 3.4))
     for (row, values), colour in zip(points.items(), itertools.cycle(COLOURS), strict=False):
-        name = row.partition("@")[2].replace("-", " ") or "anywhere (RAM)"
+        reading = READINGS.get(row.partition("@")[2])
+        name = reading.label.removeprefix("start ") if reading else "anywhere (RAM)"
         ax.plot(*np.array(values).T, color=colour, label=name, marker="o", **look)
     ax.set(xlabel=xlabel, ylabel="test error (%)", ylim=(0, None))
-    legend_below(ax.figure, 3)
+    legend_below(ax.figure, 2)
     return ax
 
 

@@ -23,7 +23,7 @@ import yaml
 
 from uram_lib import UramError, checkpoints, data, evaluation, paper, plan, records
 from uram_lib.cli import exit_status, words_of
-from uram_lib.experiments import experiment, label_of, readings_of
+from uram_lib.experiments import experiment, label_of
 from uram_lib.paths import CHECKPOINTS, ROOT, local, relative, write_atomically
 from uram_lib.runs import Run
 
@@ -79,7 +79,7 @@ def show_retest(table: str) -> None:
 def planned(table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str):
     """The plan of a table's runs, rows as words with commas or `all`. Raises UramError for what is not allowed."""
     named = None if rows == "all" else words_of(rows)
-    return plan.plan(table, preset, named, seeds, device, jobs, dataset, scheduler=scheduler)
+    return plan.make_plan(table, preset, named, seeds, device, jobs, dataset, scheduler=scheduler)
 
 
 def open_chapter(*asked, **named) -> plan.Plan:
@@ -208,8 +208,8 @@ def reproduce(options: argparse.Namespace) -> None:
         open_chapter(what, **values)
         print(f"running {name}.ipynb", flush=True)
     elif train:
-        readings = ",".join(["ram-6,ours-6,ours-6-entropy,ours-6-entropy-context", *readings_of("table2")])
-        open_chapter("table2", **asked | {"dataset": "", "rows": readings})
+        rows = "ram-6,ours-6,ours-6-entropy,ours-6-entropy-context,readings"
+        open_chapter("table2", **asked | {"dataset": "", "rows": rows})
         values = {"preset": asked["preset"]}
     output = local() / "notebooks" / f"{name}.ipynb"
     page = write_page(reader_first(run_notebook(name, values, output)), name)

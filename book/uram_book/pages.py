@@ -123,7 +123,7 @@ class Pages:
         return table_of(
             pd.DataFrame(lines, columns=[title, AXIS, "Verdict"]),
             "Effect found as a share of the effect claimed, with 95 % intervals: ● paper settings, ■ strong settings. "
-            "The dashed line is the paper's effect; an arrow points at an effect outside.", "scoreboard", "30 42 28",
+            "The dashed line is the paper's effect; an arrow: beyond the axis.", "scoreboard", "30 42 28",
         )  # fmt: skip
 
     def judgement(self, claim: str, part: str, preset: str) -> str:
@@ -204,7 +204,9 @@ class Pages:
 
     def measured(self, code: str, where: str = "") -> str:
         """The measured sensitivity of one decision, or where it is tested, for a cell of the ledger."""
-        mine = [f"{words}: {with_interval(found)}" for ledger, words, found in self.facts.differences if ledger == code]
+        mine = [
+            f"{words}: {with_interval(found)}" for _, ledger, words, found in self.facts.differences if ledger == code
+        ]
         return "<br>".join([*mine, where] if where else mine) or NOT_YET
 
     def ledger_summary(self) -> str:

@@ -206,9 +206,11 @@ def _forest(lines: pd.DataFrame, mark: str) -> Axes:
 # The budgets of readings in words.
 BUDGETS = {"strong": "strong settings", "paper": "paper settings", "paper-7": "paper settings, at epoch 7"}
 HOLDS = {  # what an interval holds: the paper's effect, 0 -> words, colour, mark
-    (True, False): ("holds the paper's effect only", GREEN, "D"), (False, True): ("holds 0 only", BLUE, "o"),
-    (True, True): ("holds both", GREY, "s"), (False, False): ("holds neither", VERMILION, "X"),
-}  # fmt: skip
+    (True, False): ("interval holds the paper's effect only", GREEN, "D"),
+    (False, True): ("interval holds 0 only", BLUE, "o"),
+    (True, True): ("interval holds both", GREY, "s"),
+    (False, False): ("interval holds neither", VERMILION, "X"),
+}
 
 
 def specification_curve(lines: pd.DataFrame) -> str:
@@ -235,7 +237,7 @@ def specification_curve(lines: pd.DataFrame) -> str:
     top.axhline(reported, color=VERMILION, lw=1, ls="--")
     beside = {"xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
     top.annotate(f"paper\n{reported:+.1f}".replace("-", "−"), (1.01, reported), fontsize=9, color=VERMILION, **beside)
-    top.set(ylabel="effect (points;\nnarrower beyond ±10)")
+    top.set(ylabel="effect (points;\naxis compressed beyond ±10)")
     top.set_yscale("symlog", linthresh=10)
     marks = (-40, -20, -10, -5, 0, 5, 10, 20, 40)
     top.set_yticks(marks, [str(value).replace("-", "−") for value in marks])

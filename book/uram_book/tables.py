@@ -20,7 +20,7 @@ from uram_lib.records import dataset_name, load_records, unpack
 from uram_lib.robustness import FACED_BY_ALL
 
 from . import statistics
-from .comparisons import HOMES, by_cell, claims, hang_on_start, outcomes, published_on, readings, with_header
+from .comparisons import HOMES, by_cell, claims, depends_on_start, outcomes, published_on, readings, with_header
 
 TABLE_COLUMNS = ["table", "row", "label", "metric", "paper", "dataset", "preset", "n_seeds", "ours_mean", "ours_ci_low",
                  "ours_ci_high", "delta", "verdict"]  # fmt: skip
@@ -95,9 +95,9 @@ def series_of(record: dict) -> dict[str, float]:
     numbers |= {f"test error, {way}": metrics[key] for way, key in WAYS.items() if key in metrics}
     if len(metrics.get("test_error_by_start", ())) > 1:
         numbers["spread over start seeds"] = np.std(metrics["test_error_by_start"], ddof=1)
-        numbers["answers that hang on the start, percent"] = 100 * hang_on_start([record]).mean()
+        numbers["answers that depend on the start, percent"] = 100 * depends_on_start([record]).mean()
     for quantity in ("glimpse_distance_px", "patch_entropy_bits", "blank_patch_percent"):
-        numbers |= {f"{quantity}, glimpse {t}": value for t, value in enumerate(metrics.get(quantity, []))}
+        numbers |= {f"{quantity}, glimpse {t}": value for t, value in enumerate(metrics.get(quantity, []), 1)}
     if "accuracy_under" in metrics:
         numbers |= series_of_attacks(record)
     if "test_error_by_length" in metrics:

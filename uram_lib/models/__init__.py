@@ -3,13 +3,13 @@
 from ..seeding import DRAWING
 from .dram import DRAM
 from .feedforward import NumberCNN, five_layer_cnn, fully_connected, two_layer_cnn
-from .layers import Model, Reading, Trajectory, count_parameters
+from .layers import Answer, Model, Trajectory, count_parameters
 from .ram import RAM
 from .topdown import TopDown
 from .unified import Unified
 from .vgg import MLPVGG, VGG16, AttentiveVGG, RandomGlimpseVGG
 
-__all__ = ["DRAM", "RAM", "VGG16", "Model", "Reading", "TopDown", "Trajectory", "Unified", "build", "count_parameters"]
+__all__ = ["DRAM", "RAM", "VGG16", "Answer", "Model", "TopDown", "Trajectory", "Unified", "build", "count_parameters"]
 
 MODELS = {
     "fc": fully_connected,

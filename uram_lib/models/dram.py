@@ -107,13 +107,13 @@ class DRAM(RAM):
         brightness, contrast = images.mean((1, 2, 3)), images.std((1, 2, 3)).clamp_min(1e-3)  # (B,) each
         return brightness.view(-1, 1, 1, 1, 1), contrast.view(-1, 1, 1, 1, 1)
 
-    def chooser_state(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def policy_state(self, images: Tensor) -> tuple[Tensor, Tensor]:
         brightness, contrast = self.standards(images)
         coarse = F.adaptive_avg_pool2d(images, self.sensor.size)  # (B, C, g, g)
         return self.start_network((coarse - brightness[:, 0]) / contrast[:, 0])
 
-    def follow(self, hidden: Tensor, chooser: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        return self.location_core(hidden, chooser)[1]
+    def follow(self, hidden: Tensor, policy: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return self.location_core(hidden, policy)[1]
 
     def loss(self, images: Tensor, labels: Tensor, draws: Draws, config) -> tuple[Tensor, dict]:
         """labels: (B, n + 1); only as many glimpses are made as n digits and their end need."""

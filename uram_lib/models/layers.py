@@ -33,7 +33,7 @@ def unseeing(class_logits: Tensor) -> Trajectory:
     return Trajectory(none[..., None].expand(-1, 0, 2), none, none[:, None], class_logits, none, none)
 
 
-class Reading(NamedTuple):
+class Answer(NamedTuple):
     """What a model says of images."""
 
     labels: Tensor  # (B,) classes, or (B, 6) of numbers: the digits, then class 10 to the end
@@ -91,26 +91,28 @@ class Model(nn.Module):
         return {}
 
     @torch.no_grad()
-    def read(self, images: Tensor, seed: int = 0) -> Reading:
+    def read(self, images: Tensor, seed: int = 0) -> Answer:
         """Read images (B, C, H, W), floats in [0, 1], of `image_shape`. seed: of the start, which all images share.
         Raises UramError for any other input, saying how to convert it."""
-        check_images(images, self.image_shape)
+        check_images(images, self.image_shape, next(self.parameters()).dtype)
         self.eval()
         streams = {name: seeding.stream(0, name, seed) for name in ("start", "policy")}
         drawn = self.draws(1, streams, sampled=False)
         draws = {name: value.to(images.device).expand(len(images), *value.shape[1:]) for name, value in drawn.items()}
         trajectory = self.rollout(images, draws)
         probabilities = self.probabilities(trajectory)
-        return Reading(self.decode(probabilities), probabilities, trajectory.locations)
+        return Answer(self.decode(probabilities), probabilities, trajectory.locations)
 
 
-def check_images(images: Tensor, shape: tuple[int, int, int]) -> None:
-    """Raise UramError unless images are floats in [0, 1] of shape (B, C, H, W); shape: (C, H, W)."""
+def check_images(images: Tensor, shape: tuple[int, int, int], kind: torch.dtype) -> None:
+    """Raise UramError unless images are floats of this kind in [0, 1] of shape (B, C, H, W); shape: (C, H, W)."""
     if not isinstance(images, Tensor):
-        kind = type(images).__name__
-        raise UramError(f"images must be a torch.Tensor, got {kind}; convert with torch.as_tensor(...)")
+        got = type(images).__name__
+        raise UramError(f"images must be a torch.Tensor, got {got}; convert with torch.as_tensor(...).float()")
     if not images.is_floating_point():
         raise UramError(f"images must be floats in [0, 1], got {images.dtype}; convert with images.float() / 255")
+    if images.dtype != kind:
+        raise UramError(f"images must be {kind} as the model is, got {images.dtype}; convert with images.to({kind})")
     if images.ndim != 4 or images.shape[1:] != shape:
         sizes = ", ".join(map(str, shape))
         raise UramError(
@@ -119,8 +121,10 @@ def check_images(images: Tensor, shape: tuple[int, int, int]) -> None:
         )
     if not len(images):
         raise UramError("images must hold at least one image, got none")
+    if not images.isfinite().all():
+        raise UramError("images must lie in [0, 1], got nan or infinity")
     least, most = images.min().item(), images.max().item()
-    if not (least >= 0 and most <= 1):
+    if least < 0 or most > 1:
         raise UramError(f"images must lie in [0, 1], got {least:.3g} to {most:.3g}; divide values of 0 to 255 by 255")
 
 
@@ -221,7 +225,12 @@ def context_layers(hidden: int, classes: int, units: int = 256) -> nn.Sequential
     return nn.Sequential(nn.Linear(hidden, units), nn.ReLU(), nn.Linear(units, classes))
 
 
+def predicts(name: str) -> bool:
+    """Whether a parameter of this name serves prediction, and not training alone, as f_c (Eq. 11), the baseline (Eq. 4)
+    and the frozen Q-network (Eq. 8) do."""
+    return not name.removeprefix("ram.").startswith(("context_network.", "baseline_network.", "topdown.target."))
+
+
 def count_parameters(model: nn.Module) -> int:
-    """Parameters that a prediction uses: all but the heads that serve training alone (f_c and the baseline)."""
-    training_only = ("context_network.", "baseline_network.")
-    return sum(p.numel() for name, p in model.named_parameters() if not name.startswith(training_only))
+    """Parameters that a prediction uses."""
+    return sum(p.numel() for name, p in model.named_parameters() if predicts(name))

@@ -84,25 +84,29 @@ class RAM(Model):
         normal, or None for the mean policy, as in testing (ledger B7); noise for fewer actions: no more are taken;
         sigma: by default the model's own; hidden: (B, D), H_0, zeros when None (ledger B3); through_locations: whether
         gradients pass through chosen locations: an attack may use them, training must not (T4).
-        Raises ValueError for noise of another shape."""
-        if noise is not None and noise.shape != (len(images), min(noise.shape[1], self.actions), 2):
-            raise ValueError(f"noise must be {(len(images), self.actions, 2)}, got {tuple(noise.shape)}")
+        Raises ValueError for noise of another shape, and where RAM is given no start."""
+        shape = (len(images), self.actions, 2)
+        if noise is not None and (noise.ndim != 3 or noise.shape != (shape[0], min(noise.shape[1], shape[1]), 2)):
+            raise ValueError(f"noise must be {shape}, got {tuple(noise.shape)}")
+        given = self.glimpses - self.actions  # locations that are not chosen
+        if given and start is None:
+            raise ValueError("start must be given: (B, 2) in [-1, 1]")
         sigma = self.sigma if sigma is None else sigma
         pyramid, (patch_mean, patch_std) = self.sensor.pyramid(images), self.standards(images)
         if hidden is None:
             hidden = images.new_zeros(len(images), self.core.hidden_size)
-        state, chooser = self.core.state(hidden), self.chooser_state(images)
-        location, given = start, self.glimpses - self.actions
-        locations, patches, hiddens, choosers, means, samples = [], [], [], [], [], []
+        state, policy = self.core.state(hidden), self.policy_state(images)
+        location = start
+        locations, patches, hiddens, seen_by_policy, means, samples = [], [], [], [], [], []
         for t in range(self.glimpses if noise is None else given + noise.shape[1]):
             if t > 0:
                 seen = hidden if self.config.reinforce_into_core else hidden.detach()  # ledger B6
-                chooser = self.follow(seen, chooser)
+                policy = self.follow(seen, policy)
             if t >= given:
-                mean = self.locate(chooser[0])  # (B, 2), Eq. 10c
+                mean = self.locate(policy[0])  # (B, 2), Eq. 10c
                 drawn = mean if noise is None else mean + sigma * noise[:, t - given]
                 sample = drawn.detach()
-                choosers.append(chooser[0])
+                seen_by_policy.append(policy[0])
                 means.append(mean)
                 samples.append(sample)
                 # Clamped only after its log-probability is fixed: the density is the sample's, not the border's (T3).
@@ -115,8 +119,8 @@ class RAM(Model):
             patches.append(patch if self.config.entropy_scales == "all" else patch[:, :1])
             hiddens.append(hidden)
         hiddens = torch.stack(hiddens, 1)  # (B, T, D)
-        none = hiddens[:, :0].detach()  # a RAM of one glimpse chooses nothing
-        choosers, means, samples = (torch.stack(v, 1) if v else none for v in (choosers, means, samples))  # (B, A, ...)
+        none = hiddens[:, :0].detach()  # a RAM of one glimpse chooses nothing: (B, 0, D), of which only the 0 matters
+        seen_by_policy, means, samples = (torch.stack(v, 1) if v else none for v in (seen_by_policy, means, samples))
         return Trajectory(
             torch.stack(locations, 1),
             binary_entropy_of_patch(torch.stack(patches, 1), self.config.entropy_threshold).mean(-1),  # (B, T)
@@ -124,18 +128,18 @@ class RAM(Model):
             self.classifier(hiddens),  # (B, T, K), Eq. 10d
             self.log_prob(samples, means, sigma),
             # The baseline learns from its own regression alone: no gradient into the core (ledger B8).
-            self.baseline_network(choosers.detach())[..., 0],  # (B, A)
+            self.baseline_network(seen_by_policy.detach())[..., 0],  # (B, A)
         )
 
     def standards(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation by which patches (B, S, C, g, g) of these images are standardised."""
         return self.patch_mean, self.patch_std
 
-    def chooser_state(self, images: Tensor) -> tuple[Tensor, ...] | None:
+    def policy_state(self, images: Tensor) -> tuple[Tensor, ...] | None:
         """The state that the first location is chosen from; its first part, (B, D), is what `locate` sees."""
         return None
 
-    def follow(self, hidden: Tensor, chooser: tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
+    def follow(self, hidden: Tensor, policy: tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
         """The state that the next location is chosen from: in RAM H_t itself."""
         return (hidden,)
 
