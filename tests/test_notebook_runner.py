@@ -141,3 +141,16 @@ def test_code_shown_in_the_notebooks_is_the_librarys():
                         found = any(textwrap.indent(piece, indent) in library for indent in ("", "    "))
                         assert found, f"{path.name} shows code that is not in the library:\n{piece}"
     assert shown
+
+
+def test_quick_trains_as_many_epochs_as_fit_and_keeps_to_them(local, monkeypatch):
+    made = notebook.planned("table1", "quick", "1", "cpu", 1, "digits", notebook.ARGUED["table1"], "")
+    whole = [e.config.epochs for e in made.experiments]
+    for minutes, epochs in ((1_000, whole), (1e-6, [1] * len(whole))):
+        monkeypatch.setitem(notebook.BUDGET, "table1", minutes)
+        found = notebook.within_budget(made)
+        assert [e.config.epochs for e in found.experiments] == epochs
+        monkeypatch.setitem(notebook.BUDGET, "table1", 1)
+        assert notebook.within_budget(made) == found, "a second command has another budget"
+        (local / "quick-table1.json").unlink()
+    assert list(notebook.expected(found))[0].endswith("scale: 1 epoch")

@@ -6,6 +6,7 @@ The executed notebook lies in `results/local/notebooks` and its page, rendered a
 """
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import tempfile
 import textwrap
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -24,7 +26,8 @@ import yaml
 from uram_lib import UramError, checkpoints, data, evaluation, paper, plan, records
 from uram_lib.cli import exit_status, words_of
 from uram_lib.experiments import experiment, label_of
-from uram_lib.paths import CHECKPOINTS, ROOT, local, relative, write_atomically
+from uram_lib.paths import CHECKPOINTS, RESULTS, ROOT, local, read_json, relative, write_atomically
+from uram_lib.progress import count
 from uram_lib.runs import Run
 
 CHAPTERS = {"table1": "10_table1", "table2": "20_table2", "table3": "30_table3", "table4": "40_table4",
@@ -33,6 +36,7 @@ CHAPTERS = {"table1": "10_table1", "table2": "20_table2", "table3": "30_table3",
 ARGUED = {"table1": "ram-6,entropy-6,entropy-context-6", "table2": "ram-6,ours-6,ours-6-entropy-context",
           "table3": "dram,entropy-context", "table4": "vgg16-pgd,ours-vgg16-pgd"}  # fmt: skip
 RETESTED = 1_000  # test images
+BUDGET = {"table1": 14, "table2": 14, "table3": 22, "table4": 22}  # minutes of training at `quick`
 YOURS = "yours"  # tag of the cells that show a reader's own runs: hidden in the book, first on the reader's page
 
 
@@ -82,12 +86,41 @@ def planned(table: str, preset: str, seeds, device: str, jobs: int, dataset: str
     return plan.make_plan(table, preset, named, seeds, device, jobs, dataset, scheduler=scheduler)
 
 
-def open_chapter(*asked, **named) -> plan.Plan:
-    """What a table's notebook begins with, as `planned` takes it: make the runs that are not there yet."""
-    made = planned(*asked, **named)
+def open_chapter(
+    table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str
+) -> plan.Plan:
+    """What a table's notebook begins with: make the runs that are not there yet, within BUDGET where `quick` chose the
+    rows."""
+    made = planned(table, preset, seeds, device, jobs, dataset, rows, scheduler)
+    if preset == "quick" and rows == ARGUED.get(table) and not scheduler:
+        made = within_budget(made)
     print(made.announce(), flush=True)
+    if preset == "quick":
+        print(*expected(made), sep="\n", flush=True)
     made.run()
     return made
+
+
+def within_budget(made: plan.Plan) -> plan.Plan:
+    """The plan with as many epochs as this machine trains in BUDGET, at most the preset's. What was found once is kept,
+    so that the same command goes on with the same runs."""
+    table = made.experiments[0].table
+    path = local() / f"quick-{table}.json"
+    kept = read_json(path, "share")
+    if kept is None:
+        kept = {"share": min(1.0, 60 * BUDGET[table] / max(made.seconds(), 1))}
+        write_atomically(path, lambda temporary: temporary.write_text(json.dumps(kept), encoding="utf-8"))
+    few = lambda e: replace(e, config=replace(e.config, epochs=max(1, int(kept["share"] * e.config.epochs))))  # noqa: E731
+    return replace(made, experiments=tuple(map(few, made.experiments)))
+
+
+def expected(made: plan.Plan) -> Iterator[str]:
+    """The budget in epochs, and the errors that other runs had after so many."""
+    known = pd.read_csv(RESULTS / "recipe_ladder.csv").query(f"table == '{made.experiments[0].table}-quick'")
+    for e in made.experiments:
+        found = known[(known["step"] == e.row) & (known["epochs"] == e.config.epochs)]["val_error"]
+        error = f"; after as many we had about {found.iloc[0]:g} % wrong" if len(found) else ""
+        yield f"{e.label}: {count(e.config.epochs, 'epoch')}{error}"
 
 
 def show_yours(made: plan.Plan) -> None:
