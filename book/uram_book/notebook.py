@@ -118,7 +118,7 @@ def expected(made: plan.Plan) -> Iterator[str]:
     """The budget in epochs, and the errors that other runs had after so many."""
     known = pd.read_csv(RESULTS / "recipe_ladder.csv").query(f"table == '{made.experiments[0].table}-quick'")
     for e in made.experiments:
-        found = known[(known["step"] == e.row) & (known["epochs"] == e.config.epochs)]["val_error"]
+        found = known[(known["step"] == e.label) & (known["epochs"] == e.config.epochs)]["val_error"]
         error = f"; after as many we had about {found.iloc[0]:g} % wrong" if len(found) else ""
         yield f"{e.label}: {count(e.config.epochs, 'epoch')}{error}"
 
