@@ -34,8 +34,8 @@ STREAMS = ("data", "start", "policy", "explore", "augment", "attack")  # of an e
 class Trained:
     """The outcome of `train`: the model with the weights of its best validation epoch, and its history.
 
-    curves: by quantity, one value per epoch: the means of the loss's parts; in percent `train_error`, `val_error` and,
-        in adversarial training, `val_robust_error`.
+    curves: by quantity, one value per epoch: the means of the loss's parts; `train_error` and `val_error` in percent;
+    in adversarial training `val_robust_error`, too.
     rollouts: images that the model was trained on, each time counted.
     """
 

@@ -56,12 +56,14 @@ def table(name: str, records: list[dict]) -> pd.DataFrame:
 
 def ways_of_testing(name: str, records: list[dict]) -> pd.DataFrame:
     """Test error in percent of a table's rows with glimpses, by preset and way of testing."""
-    lines = []
+    lines, older = [], of_older_recipe(records)
     for (_, preset, dataset, row), group in by_cell(records, name).items():
         found = pd.DataFrame([r["metrics"] for r in group]).reindex(columns=["test_error", *WAYS.values()])
         if "@" not in row and found[WAYS.values()].notna().any(axis=None):
             means = zip(("one pass", *WAYS), (round(value, 2) for value in found.mean()), strict=True)
-            lines.append({"preset": preset, "data": dataset, "row": row, **dict(means), "seeds": len(group)})
+            made = ", old recipe" if preset == "strong" and f"{name}/{row}" in older else ""
+            line = {"preset": preset + made, "data": dataset, "row": row}
+            lines.append(line | dict(means) | {"seeds": len(group)})
     frame = pd.DataFrame(lines)
     return with_header(frame.dropna(axis=1, how="all").astype(object).fillna("–"), "row") if lines else frame
 
