@@ -37,7 +37,7 @@ def existing(local, write_made):
 def refused(done, *said: str) -> None:
     """One line on stderr, and it names all of `said`."""
     assert done.returncode == 1, done.stderr
-    lines = [line for line in done.stderr.strip().splitlines() if not re.match(r"1 runs|note: |\d+ %", line)]
+    lines = [line for line in done.stderr.strip().splitlines() if not re.match(r"1 run |note: |\d+ %", line)]
     assert len(lines) == 1 and lines[0].startswith("uram: error: "), done.stderr
     assert all(word in lines[0] for word in said), (said, lines[0])
 

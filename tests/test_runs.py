@@ -58,7 +58,7 @@ def test_two_processes_make_every_record_and_a_second_command_none(uram, local, 
     done = uram(*words)
     assert done.returncode == 0, done.stderr
     announced, *said = done.stdout.splitlines()
-    for word in ("table1", "smoke", "fc", "seeds 0, 1", "digits", "2 of 2 runs to do", "minutes on this machine"):
+    for word in ("table1", "smoke", "fc", "seeds 0, 1", "digits", "2 of 2 runs to do", "minute"):
         assert word in announced, word
     paths = [runs.Run(experiments.experiment("table1", "fc", "smoke"), seed).record for seed in (0, 1)]
     assert sorted(local.glob("runs/**/seed-*.json")) == sorted(paths)
