@@ -60,6 +60,7 @@ def test_page_in_the_browser(built, opened, page):
               return number && formula && formula.getBoundingClientRect().right > number.getBoundingClientRect().left;
             }).map((one) => one.id)""") == [], where  # fmt: skip
         assert small_print(built, seen) == [], where
+        assert seen.evaluate(UNSEEN) == [], where
         for theme in ("light", "dark"):
             seen.emulate_media(color_scheme=theme)
             seen.wait_for_function(f"document.documentElement.dataset.theme === '{theme}'")
@@ -68,6 +69,11 @@ def test_page_in_the_browser(built, opened, page):
         assert not [one for one in seen.asked if not one.startswith(("file:", "data:", "blob:"))], where
         seen.close()
 
+
+# Tables and pictures that take no room, outside what a reader may fold or the page's own menus.
+UNSEEN = """() => [...document.querySelectorAll(".bd-article :is(table, img, figure, .text_html > svg)")]
+  .filter((one) => !one.closest("details:not([open]), .toggle-hidden, .admonition.dropdown, .live"))
+  .filter((one) => !one.getBoundingClientRect().height).map((one) => one.outerHTML.slice(0, 120))"""
 
 # Words whose colour is too near to their ground's (4.5 : 1), of what this book colours itself.
 CONTRAST = """() => {

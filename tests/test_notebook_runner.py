@@ -4,13 +4,17 @@ import ast
 import json
 import shutil
 import textwrap
+from dataclasses import replace
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from uram_book import notebook
 
-from uram_lib import UramError
-from uram_lib.paths import CHECKPOINTS, ROOT
+from uram_lib import UramError, records
+from uram_lib.config import Config
+from uram_lib.experiments import experiment
+from uram_lib.paths import CHECKPOINTS, QUICK, ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -154,3 +158,14 @@ def test_quick_trains_as_many_epochs_as_fit_and_keeps_to_them(local, monkeypatch
         assert notebook.within_budget(made) == found, "a second command has another budget"
         (local / "quick-table1.json").unlink()
     assert list(notebook.expected(found))[0].endswith("scale: 1 epoch")
+
+
+def test_the_error_to_expect_is_that_of_a_run_with_the_same_configuration():
+    for path in sorted(QUICK.glob("**/seed-0.json")):
+        record = records.read_record(path)
+        row, config = record["row"].partition("+")[0], Config.read(record["config"])
+        e = replace(experiment(record["table"], row, "quick"), config=config)
+        (said,) = notebook.expected(SimpleNamespace(experiments=[e]))
+        assert said.endswith(f"; ours had {record['metrics']['test_error']:.0f} % wrong")
+        (said,) = notebook.expected(SimpleNamespace(experiments=[replace(e, config=replace(config, sigma=0.9))]))
+        assert "wrong" not in said

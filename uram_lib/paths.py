@@ -11,6 +11,7 @@ from . import UramError
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 PUBLISHED = RESULTS / "runs"
+QUICK = RESULTS / "quick"  # records of small budgets: what a reader may expect
 CHECKPOINTS = RESULTS / "checkpoints"
 FIGURES = RESULTS / "figures"
 TABLES = RESULTS / "tables"

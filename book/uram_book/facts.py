@@ -91,6 +91,11 @@ class Facts:
     def records(self) -> list[dict]:
         return load_records(self.results / "runs")
 
+    @functools.cached_property
+    def quick(self) -> list[dict]:
+        """Records of small budgets."""
+        return load_records(self.results / "quick")
+
     def metrics(self, table: str, preset: str, row: str, name: str) -> float:
         """The mean of a metric over the runs of a row on its table's own data. Raises Missing where none has it."""
         wanted = (table, preset, canvases_of(row, self.home(table)), row)
@@ -230,6 +235,12 @@ def _leak(facts: Facts, preset: str, form: str) -> float:
     return facts.line("tables/looks", what="repeats", row="ours-6-entropy-context", preset=preset, form=form)["value"]
 
 
+def _distance(facts: Facts, row: str, glimpse: int) -> float:
+    """Mean pixels from a glimpse of a row of Table 2 at strong settings to the digit's centre."""
+    wanted = {"row": row, "preset": "strong", "quantity": f"glimpse_distance_px, glimpse {glimpse}"}
+    return facts.line("tables/table2_details", **wanted)["value"]
+
+
 def _percent(value: float, form=plain) -> str:
     return f"{form(value)}{SPACE}%"
 
@@ -245,6 +256,8 @@ NAMED = {
     "leak, paper": (lambda facts: _leak(facts, "paper", "attended"), _WHOLE_PERCENT),
     "leak without labels": (lambda facts: _leak(facts, "strong", "confidence"), _WHOLE_PERCENT),
     # The probabilities of five sampled passes averaged.
+    "third glimpse, RAM": (lambda facts: _distance(facts, "ram-6", 3), lambda value: f"{plain(value)}{SPACE}px"),
+    "third glimpse, URAM": (lambda facts: _distance(facts, "ours-6", 3), lambda value: f"{plain(value)}{SPACE}px"),
     "averaged, RAM": (lambda facts: facts.metrics("table2", "paper", "ram-6", "test_error_monte_carlo"), _percent),
     "averaged, URAM": (lambda facts: facts.metrics("table2", "paper", "ours-6", "test_error_monte_carlo"), _percent),
     "flat": (lambda _: statistics.FLAT, plain),

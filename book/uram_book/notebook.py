@@ -25,8 +25,9 @@ import yaml
 
 from uram_lib import UramError, checkpoints, data, evaluation, paper, plan, records
 from uram_lib.cli import exit_status, words_of
+from uram_lib.config import Config
 from uram_lib.experiments import experiment, label_of
-from uram_lib.paths import CHECKPOINTS, RESULTS, ROOT, local, read_json, relative, write_atomically
+from uram_lib.paths import CHECKPOINTS, QUICK, ROOT, local, read_json, relative, write_atomically
 from uram_lib.progress import count
 from uram_lib.runs import Run
 
@@ -89,10 +90,10 @@ def planned(table: str, preset: str, seeds, device: str, jobs: int, dataset: str
 def open_chapter(
     table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str
 ) -> plan.Plan:
-    """What a table's notebook begins with: make the runs that are not there yet, within BUDGET where `quick` chose the
-    rows."""
+    """What a table's notebook begins with: make the runs that are not there yet, within BUDGET where `quick` chose rows
+    and seed."""
     made = planned(table, preset, seeds, device, jobs, dataset, rows, scheduler)
-    if preset == "quick" and rows == ARGUED.get(table) and not scheduler:
+    if preset == "quick" and rows == ARGUED.get(table) and len(made.seeds) == 1 and not scheduler:
         made = within_budget(made)
     print(made.announce(), flush=True)
     if preset == "quick":
@@ -115,11 +116,10 @@ def within_budget(made: plan.Plan) -> plan.Plan:
 
 
 def expected(made: plan.Plan) -> Iterator[str]:
-    """The budget in epochs, and the errors that other runs had after so many."""
-    known = pd.read_csv(RESULTS / "recipe_ladder.csv").query(f"table == '{made.experiments[0].table}-quick'")
+    """The budget in epochs, and the error of a run of ours with the same configuration, where there is one."""
+    known = {Config.read(r["config"]): r["metrics"]["test_error"] for r in records.load_records(QUICK)}
     for e in made.experiments:
-        found = known[(known["step"] == e.label) & (known["epochs"] == e.config.epochs)]["val_error"]
-        error = f"; after as many we had about {found.iloc[0]:g} % wrong" if len(found) else ""
+        error = f"; ours had {known[e.config]:.0f} % wrong" if e.config in known else ""
         yield f"{e.label}: {count(e.config.epochs, 'epoch')}{error}"
 
 

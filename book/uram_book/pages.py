@@ -204,9 +204,8 @@ class Pages:
 
     def measured(self, code: str, where: str = "") -> str:
         """The measured sensitivity of one decision, or where it is tested, for a cell of the ledger."""
-        mine = [
-            f"{words}: {with_interval(found)}" for _, ledger, words, found in self.facts.differences if ledger == code
-        ]
+        mine = [f"{words}: {with_interval(found)}, {count(found.n, 'pair')}"
+                for _, ledger, words, found in self.facts.differences if ledger == code]  # fmt: skip
         return "<br>".join([*mine, where] if where else mine) or NOT_YET
 
     def ledger_summary(self) -> str:
