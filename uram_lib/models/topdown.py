@@ -90,8 +90,12 @@ class QNetwork(nn.Module):
         """v_1 ... v_A of Eq. 6: (B, A, N), from images (B, C, h, w). Where `side` does not divide h or w, regions
         share the rows and columns between them."""
         features = F.relu(self.convolution(image))  # (B, N, h, w)
-        halves = self.side == SIDE
-        means = grid(features).mean((-3, -1)) if halves else F.adaptive_avg_pool2d(features, self.side)
+        if self.side == SIDE:
+            regions = grid(features)  # (B, N, 2, h / 2, 2, w / 2)
+            # As `mean` gives, whose gradient takes a tenth of a training step more.
+            means = regions.sum((-3, -1)) / (regions.shape[-3] * regions.shape[-1])
+        else:
+            means = F.adaptive_avg_pool2d(features, self.side)
         return means.flatten(2).transpose(1, 2)
 
     def forward(self, image: Tensor) -> Tensor:
