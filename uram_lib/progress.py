@@ -1,6 +1,7 @@
 """How long runs will take on this machine, and how far they are."""
 
 import dataclasses
+import functools
 import heapq
 import math
 import statistics
@@ -107,13 +108,10 @@ def seconds_of(runs, device: str, jobs: int) -> float:
     prepare_process(chosen)
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // jobs))
-    measured: dict = {}
     free = [0.0] * jobs  # when each of the jobs can take its next run
     for run in runs:
         config = run.experiment.config
-        key = dataclasses.replace(config, epochs=1, curriculum_epochs=0, explore_epochs=0, last_sigma=0.0)
-        if key not in measured:
-            measured[key] = seconds_per_image(config, chosen)
+        alike = dataclasses.replace(config, epochs=1, curriculum_epochs=0, explore_epochs=0, last_sigma=0.0)
         dataset = data.load(config.dataset)
         images = config.epochs * len(dataset.train)
         done, steps, _ = run.steps if run.state.exists() else (0, 1, None)
@@ -123,11 +121,12 @@ def seconds_of(runs, device: str, jobs: int) -> float:
             images += attacked * ATTACKED[bool(config.glimpses)] * protocol.restarts / Protocol.restarts
         elif config.glimpses:
             images += dataset.test_size * (run.experiment.start_seeds + AVERAGED) / FORWARD
-        heapq.heapreplace(free, free[0] + SLACK * measured[key] * images)
+        heapq.heapreplace(free, free[0] + SLACK * seconds_per_image(alike, chosen) * images)
     torch.set_num_threads(threads)
     return max(free)
 
 
+@functools.cache  # a plan that is shortened to fit a budget is announced by the same measurement
 def seconds_per_image(config, device) -> float:
     """The mean time of a training step, after some that warm up, per image."""
     import torch
