@@ -159,7 +159,7 @@ def test_a_training_state_that_is_damaged_or_of_another_run_is_refused_and_kept(
     path = Run(experiment, 0).state
     short = training.train(dataclasses.replace(experiment.config, epochs=1), 1, few_digits)
     # Seed 1's state under seed 0's name.
-    training.save_state(path, experiment.config, 1, {"epoch": 1, "model": short.model.state_dict()})
+    checkpoints.save_state(path, experiment.config, 1, {"epoch": 1, "model": short.model.state_dict()})
     for raw, said in ((path.read_bytes(), "is the state of another run"), (b"x", "cannot be read as a training state")):
         path.write_bytes(raw)
         refused(uram(*SMOKE), path.name, said, "delete it")

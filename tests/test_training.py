@@ -15,7 +15,7 @@ import torch
 from drawing import equal_weights
 from safetensors.torch import load_file
 
-from uram_lib import UramError, data, experiments, records, training
+from uram_lib import UramError, checkpoints, data, experiments, machine, records, training
 from uram_lib.config import Config
 from uram_lib.data.base import Dataset
 from uram_lib.evaluation import evaluate
@@ -213,7 +213,7 @@ def test_what_is_not_finite_stops_with_epoch_and_step_and_keeps_the_last_good_st
         assert "\n" not in str(caught.value) and isinstance(caught.value, UramError)
         assert state.exists() == bool(kept)
         if kept:
-            found = training.load_state(state, config, 5)
+            found = checkpoints.load_state(state, config, 5)
             assert found["epoch"] == 1 and all(math.isfinite(loss) for loss in found["curves"]["loss"])
 
 
@@ -268,24 +268,24 @@ def test_a_process_is_prepared_for_its_device(monkeypatch):
     before, threads = [backend.fp32_precision for backend in backends], torch.get_num_threads()
     try:
         convolutions.fp32_precision = products.fp32_precision = "tf32"
-        training.prepare_process("cpu", 2)
+        machine.prepare_process("cpu", 2)
         assert convolutions.fp32_precision == products.fp32_precision == "tf32" and torch.get_num_threads() == 2
         assert torch.are_deterministic_algorithms_enabled()
-        training.prepare_process("cuda")
+        machine.prepare_process("cuda")
         assert convolutions.fp32_precision == products.fp32_precision == "ieee" and torch.get_num_threads() == 2
     finally:  # monkeypatch cannot put these back
         for backend, precision in zip(backends, before, strict=True):
             backend.fp32_precision = precision
-        training.prepare_process("cpu", threads)
+        machine.prepare_process("cpu", threads)
 
 
 def test_devices():
-    assert training.pick_device("cpu").type == "cpu"
-    assert training.pick_device("auto").type in training.devices_here() and "cpu" in training.devices_here()
+    assert machine.pick_device("cpu").type == "cpu"
+    assert machine.pick_device("auto").type in machine.devices_here() and "cpu" in machine.devices_here()
     with pytest.raises(UramError, match="unknown device 'tpu'; one of: auto, cpu, cuda, mps"):
-        training.pick_device("tpu")
-    absent = {"cuda", "mps"} - set(training.devices_here())
+        machine.pick_device("tpu")
+    absent = {"cuda", "mps"} - set(machine.devices_here())
     assert absent  # no machine has both
     for name in absent:
         with pytest.raises(UramError, match=f"'{name}' is not available on this machine; here: .*cpu"):
-            training.pick_device(name)
+            machine.pick_device(name)

@@ -1,9 +1,12 @@
-"""Weights on disk: safetensors files that carry the configuration they belong to. Nothing is unpickled."""
+"""What a run keeps on disk: its weights, in safetensors files that carry the configuration they belong to, and until it
+is finished the state that it resumes from. Nothing is unpickled but tensors."""
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 
@@ -44,3 +47,25 @@ def load(path: Path, config: Config | None = None) -> tuple[Model, Config]:
     except (RuntimeError, ValueError) as error:
         raise UramError(f"{relative(path)} does not fit its own configuration: {str(error).splitlines()[0]}") from error
     return model.eval(), found
+
+
+def save_state(path: Path, config: Config, seed: int, state: dict) -> None:
+    """Write the resume state, whole or not at all."""
+    # Through memory: on a full disk PyTorch's own writer raises a RuntimeError that does not say why.
+    buffer = io.BytesIO()
+    torch.save({"run": f"{config.hash}/{seed}", **state}, buffer)
+    write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+
+
+def load_state(path: Path, config: Config, seed: int, device: torch.device | str = "cpu") -> dict | None:
+    """Read the resume state; None where there is none. Raises UramError where it is unreadable or belongs to another
+    configuration or seed."""
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise UramError(f"{relative(path)} cannot be read as a training state; delete it to start afresh") from error
+    if not isinstance(state, dict) or state.get("run") != f"{config.hash}/{seed}":
+        raise UramError(f"{relative(path)} is the state of another run; delete it to start afresh")
+    return state

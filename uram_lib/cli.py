@@ -70,9 +70,9 @@ def command_doctor(options: argparse.Namespace) -> None:
     import torch
 
     from . import data
+    from .machine import devices_here
     from .paths import data_roots, relative
     from .records import cpu_name, git_state
-    from .training import devices_here
 
     print(f"uram {__version__}, commit {git_state()['git_commit'][:12]}")
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores, {cpu_name()}")

@@ -102,7 +102,7 @@ def seconds_of(runs, device: str, jobs: int) -> float:
     import torch
 
     from .evaluation import AVERAGED
-    from .training import pick_device, prepare_process
+    from .machine import pick_device, prepare_process
 
     chosen = pick_device(device)
     prepare_process(chosen)

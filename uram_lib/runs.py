@@ -135,12 +135,12 @@ def only_one(path: Path, wait: bool = False) -> Iterator[TextIO]:
 def do(run: Run, device: str = "auto", threads: int = 0) -> str:
     """Train, test once, and write the weights and then the record; nothing where that is done. Returns a line for the
     reader. Raises UramError, among them Busy and NotFinite."""
-    from . import training
+    from . import checkpoints, machine
     from .evaluation import evaluate
     from .robustness import evaluate_robustness
 
-    e, chosen = run.experiment, training.pick_device(device)
-    training.prepare_process(chosen, threads)
+    e, chosen = run.experiment, machine.pick_device(device)
+    machine.prepare_process(chosen, threads)
     try:
         run.record.parent.mkdir(parents=True, exist_ok=True)  # found out now, not after an hour of training
     except OSError as error:
@@ -157,8 +157,8 @@ def do(run: Run, device: str = "auto", threads: int = 0) -> str:
         if e.protocol:
             test = evaluate_robustness(
                 trained.model, split, e.protocol, sources(run, chosen),
-                training.load_state(kept, e.config, run.seed),
-                lambda state: training.save_state(kept, e.config, run.seed, state),
+                checkpoints.load_state(kept, e.config, run.seed),
+                lambda state: checkpoints.save_state(kept, e.config, run.seed, state),
             )  # fmt: skip
             made["attack_seconds"] = test.seconds
         else:
@@ -193,7 +193,7 @@ def train_run(run: Run, device, lock: TextIO) -> tuple[list[dict], "Trained"]:
 
 def note_session(run: Run, device: str) -> list[dict]:
     """Every session of a run so far, this one last. Kept beside its state, as one record may be the work of several."""
-    from .training import load_state
+    from .checkpoints import load_state
 
     found, epoch = [], 0
     if state := load_state(run.state, run.experiment.config, run.seed):

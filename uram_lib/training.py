@@ -1,12 +1,8 @@
 """The only training loop: one configuration, one seed. It can be killed at any moment and goes on from its last epoch
 to the same bits, on the same CPU and with the same number of threads."""
 
-import contextlib
 import copy
-import ctypes
-import io
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +13,14 @@ from torch import Tensor, nn
 
 from . import UramError
 from .attacks import prepared, robust_error
+from .checkpoints import load_state, save_state
 from .config import Config
 from .data.base import Dataset
 from .evaluation import evaluate
 from .models import Model, build
 from .models.layers import Streams
 from .models.ram import uniform_start
-from .paths import relative, write_atomically
+from .paths import relative
 from .seeding import stream
 
 CALIBRATION_IMAGES = 2_000
@@ -64,7 +61,7 @@ def train(
     on_step: Callable[[int, int, float | None], None] | None = None,
 ) -> Trained:
     """Train `config` with `seed`, choosing the epoch by validation error, in adversarial training by that under attack.
-    Call `prepare_process` before.
+    Call `machine.prepare_process` before.
 
     state_path: where the state is kept after each epoch; where the file exists, training goes on from there.
     on_step(steps done, steps in all, last validation error or None) is called after each step.
@@ -175,65 +172,3 @@ def not_finite(model: Model, history: list[dict[str, Tensor]], epoch: int) -> st
     if not all(torch.isfinite(value).all() for value in model.parameters()):  # the last loss is from before its step
         return f"the weights are not finite after epoch {epoch}"
     return None
-
-
-def save_state(path: Path, config: Config, seed: int, state: dict) -> None:
-    """Write the resume state, whole or not at all."""
-    # Through memory: on a full disk PyTorch's own writer raises a RuntimeError that does not say why.
-    buffer = io.BytesIO()
-    torch.save({"run": f"{config.hash}/{seed}", **state}, buffer)
-    write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
-
-
-def load_state(path: Path, config: Config, seed: int, device: torch.device | str = "cpu") -> dict | None:
-    """Read the resume state; None where there is none. Raises UramError where it is unreadable or belongs to another
-    configuration or seed."""
-    if not path.exists():
-        return None
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
-        raise UramError(f"{relative(path)} cannot be read as a training state; delete it to start afresh") from error
-    if not isinstance(state, dict) or state.get("run") != f"{config.hash}/{seed}":
-        raise UramError(f"{relative(path)} is the state of another run; delete it to start afresh")
-    return state
-
-
-def prepare_process(device: torch.device | str = "cpu", threads: int = 0) -> None:
-    """Set, once per process, what training needs of it: the number of threads (0: as it is), an allocator that keeps
-    freed memory, float32 products as wide as the processor can, and the same bits for the same inputs (on an
-    accelerator as far as PyTorch can, with a warning where not)."""
-    device = torch.device(device)
-    if threads:
-        torch.set_num_threads(threads)
-    with contextlib.suppress(OSError, AttributeError):  # glibc alone
-        mallopt = ctypes.CDLL("libc.so.6").mallopt  # give a step the memory that the last one freed
-        mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-        mallopt(-2, 64 * 2**20)  # M_TOP_PAD
-    # MKL keeps to narrow instructions on AMD's processors; oneDNN does not. PyTorch offers that route under the name of
-    # a lower precision, which oneDNN takes only on processors with AMX. AMD has none: it computes in float32.
-    cpus = Path("/proc/cpuinfo")
-    if cpus.exists() and "AuthenticAMD" in cpus.read_text() and torch.backends.cpu.get_cpu_capability() == "AVX512":
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory before writing it
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "ieee"
-
-
-def devices_here() -> list[str]:
-    """The kinds of device on this machine, the fastest first."""
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    return [kind for kind, here in present.items() if here]
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """`auto` takes CUDA, else MPS, else CPU. Raises UramError for an unknown device or one that is not here."""
-    here = devices_here()
-    if name not in ("auto", "cpu", "cuda", "mps"):
-        raise UramError(f"unknown device {name!r}; one of: auto, cpu, cuda, mps")
-    if name not in ("auto", *here):
-        raise UramError(f"device {name!r} is not available on this machine; here: {', '.join(here)}")
-    return torch.device(here[0] if name == "auto" else name)

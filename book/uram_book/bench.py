@@ -21,10 +21,11 @@ from uram_lib.cli import exit_status
 from uram_lib.config import Config
 from uram_lib.evaluation import draws_in_testing
 from uram_lib.glimpse import GlimpseSensor
+from uram_lib.machine import prepare_process
 from uram_lib.models import build
 from uram_lib.paths import BENCH, local, relative
 from uram_lib.seeding import stream
-from uram_lib.training import STREAMS, prepare_process, step
+from uram_lib.training import STREAMS, step
 
 from .tables import write
 

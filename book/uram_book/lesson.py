@@ -14,7 +14,8 @@ from uram_lib import UramError, data
 from uram_lib.config import Config
 from uram_lib.data.base import Dataset
 from uram_lib.experiments import PRESETS
-from uram_lib.training import Trained, pick_device, train
+from uram_lib.machine import pick_device
+from uram_lib.training import Trained, train
 
 LONGER = 3  # a lesson's trainings last this many times as long at every preset but `smoke`
 

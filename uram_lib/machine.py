@@ -1,0 +1,50 @@
+"""Settings of the process and the device that it computes on; nothing here belongs to a run."""
+
+import contextlib
+import ctypes
+import os
+from pathlib import Path
+
+import torch
+
+from . import UramError
+
+
+def prepare_process(device: torch.device | str = "cpu", threads: int = 0) -> None:
+    """Set, once per process, what training needs of it: the number of threads (0: as it is), an allocator that keeps
+    freed memory, float32 products as wide as the processor can, and the same bits for the same inputs (on an
+    accelerator as far as PyTorch can, with a warning where not)."""
+    device = torch.device(device)
+    if threads:
+        torch.set_num_threads(threads)
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone
+        mallopt = ctypes.CDLL("libc.so.6").mallopt  # give a step the memory that the last one freed
+        mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        mallopt(-2, 64 * 2**20)  # M_TOP_PAD
+    # MKL keeps to narrow instructions on AMD's processors; oneDNN does not. PyTorch offers that route under the name of
+    # a lower precision, which oneDNN takes only on processors with AMX. AMD has none: it computes in float32.
+    cpus = Path("/proc/cpuinfo")
+    if cpus.exists() and "AuthenticAMD" in cpus.read_text() and torch.backends.cpu.get_cpu_capability() == "AVX512":
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory before writing it
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "ieee"
+
+
+def devices_here() -> list[str]:
+    """The kinds of device on this machine, the fastest first."""
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return [kind for kind, here in present.items() if here]
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto` takes CUDA, else MPS, else CPU. Raises UramError for an unknown device or one that is not here."""
+    here = devices_here()
+    if name not in ("auto", "cpu", "cuda", "mps"):
+        raise UramError(f"unknown device {name!r}; one of: auto, cpu, cuda, mps")
+    if name not in ("auto", *here):
+        raise UramError(f"device {name!r} is not available on this machine; here: {', '.join(here)}")
+    return torch.device(here[0] if name == "auto" else name)
