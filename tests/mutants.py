@@ -50,11 +50,11 @@ class Mutant:
 
 MUTANTS = (
     Mutant("T1", "the log-probability is that of a sample that still depends on the mean", "models/ram.py",
-           "RAM.forward", (("samples.append(sample)", "samples.append(drawn)"),), RAM),
+           "RAM.forward", (("(policy[0], mean, sample)", "(policy[0], mean, drawn)"),), RAM),
     Mutant("T2", "the mean is detached as well as the sample", "models/ram.py",
            "RAM.log_prob", (("Normal(means, sigma, validate_args=False)", "Normal(means.detach(), sigma)"),), RAM),
     Mutant("T3", "the log-probability is that of the clamped location", "models/ram.py",
-           "RAM.forward", (("samples.append(sample)", "samples.append(sample.clamp(-1, 1))"),), RAM),
+           "RAM.forward", (("(policy[0], mean, sample)", "(policy[0], mean, sample.clamp(-1, 1))"),), RAM),
     Mutant("T4", "the location enters the glimpse network with its gradient", "models/ram.py",
            "RAM.forward", (("drawn if through_locations else sample", "drawn"),), RAM),
     Mutant("T4", "the sensor passes a gradient to the location", "glimpse.py",

@@ -24,7 +24,6 @@ def draws_in_testing(
 ) -> dict[str, Tensor]:
     """What `model` draws in testing on all of `images` (N, C, H, W), on their device (see `Model.draws`)."""
     streams = {name: stream(EVALUATION_SEED, name, start_seed) for name in ("start", "policy")}
-    centres = None if centres is None else centres.cpu()
     drawn = model.draws(len(images), streams, centres, sampled)
     return {name: value.to(images.device) for name, value in drawn.items()}
 
@@ -58,10 +57,9 @@ def rollouts(
         model = getattr(model, "ram", model)
         uniform = uniform_start(len(images), stream(EVALUATION_SEED, "start", start_seed)).to(images.device)
         draws["start"] = start_location(start, uniform, centres, *images.shape[-2:])
-    size, parts = BATCH if images.device.type == "cpu" else 10 * BATCH, []
-    for i in range(0, len(images), size):
-        own = {name: value[i : i + size] for name, value in draws.items()}
-        parts.append(model.rollout(images[i : i + size], own))
+    size = BATCH if images.device.type == "cpu" else 10 * BATCH
+    batches = (slice(i, i + size) for i in range(0, len(images), size))
+    parts = [model.rollout(images[some], {name: value[some] for name, value in draws.items()}) for some in batches]
     return Trajectory(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
@@ -137,8 +135,7 @@ def evaluate(model: Model, split: Split, start_seeds: int = 1, sampled: bool = F
 
 def match(answers: Tensor, labels: Tensor) -> Tensor:
     """Which answers are right, (N,) bool: classes (N,), or numbers (N, 6), of which every place counts."""
-    found = answers == labels
-    return found if found.ndim == 1 else found.all(1)
+    return (answers == labels).reshape(len(labels), -1).all(1)
 
 
 @torch.no_grad()

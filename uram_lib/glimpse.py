@@ -63,8 +63,7 @@ class GlimpseSensor:
         for k, level in enumerate(pyramid):
             side = 2**k
             first = centre - self.size / 2 * side + (self.margin if k else 0)  # (B, 2): entry of the first box
-            total = interpolate(level, first, side, self.size)  # (B, C, g, g)
-            patches.append(total / side**2 if k else total)  # from sums to means
+            patches.append(interpolate(level, first, side, self.size) / side**2)  # (B, C, g, g), from sums to means
         return torch.stack(patches, 1)  # (B, scales, C, g, g)
 
 

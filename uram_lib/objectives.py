@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .config import CHOICES
 from .data import TERMINAL
 from .data.numbers import counting, lengths_of
 from .paper import BETA1, ENTROPY_OFFSET
@@ -14,14 +15,12 @@ GAMMA = 0.99  # of Eq. 8, which gives none; without effect where there is one de
 
 def correctness(trajectory, labels: Tensor) -> Tensor:
     """The reward R (Algorithm 1, line 15): 1 where the last prediction is right, else 0 (ledger A4). (B,)."""
-    last = trajectory.class_logits[:, -1]  # (B, K)
-    return (last.argmax(-1) == labels).to(last.dtype)
+    return (trajectory.class_logits[:, -1].argmax(-1) == labels).to(trajectory.class_logits.dtype)
 
 
 def right_probabilities(trajectory, labels: Tensor) -> Tensor:
     """The probability of the right class after each glimpse, (B, T), without gradient."""
-    probabilities = trajectory.class_logits.detach().softmax(-1)  # (B, T, K)
-    return probabilities.gather(-1, labels[:, None, None].expand(-1, probabilities.shape[1], 1))[..., 0]
+    return trajectory.class_logits.detach().softmax(-1).take_along_dim(labels[:, None, None], -1)[..., 0]
 
 
 def rewards_to_go(trajectory, labels: Tensor) -> Tensor:
@@ -58,6 +57,8 @@ def policy_objective(
     Returns the mean over the batch, weighted by `weights` (B,) if given, of the sum over actions.
     Raises ValueError on an unknown form or other shapes.
     """
+    if entropy not in CHOICES["entropy"]:
+        raise ValueError(f"unknown entropy form {entropy!r}; one of: {', '.join(CHOICES['entropy'])}")
     shapes = [None if t is None else tuple(t.shape) for t in (log_probs, baselines, rewards, patch_entropies)]
     fit = shapes[1] == shapes[0] and shapes[2] in (shapes[0], shapes[0][:1])
     if not fit or (entropy != "none" and shapes[3] != shapes[0]):
@@ -65,16 +66,13 @@ def policy_objective(
     # (B,) against (B, A) would broadcast over actions.
     reward = rewards[:, None] if rewards.ndim == 1 else rewards  # (B, 1) or (B, A)
     baselines = baselines.detach()
-    if entropy == "none":
-        advantage = reward - baselines  # (B, A)
-    elif entropy == "literal":
-        advantage = (patch_entropies + entropy_offset) * (reward - baselines)  # Eq. 12 as printed
-    elif entropy == "intent":
-        advantage = (patch_entropies + entropy_offset) * reward - baselines
-    elif entropy == "constant":
-        advantage = (patch_entropies + entropy_offset).mean() * (reward - baselines)
+    weight = 1.0 if entropy == "none" else patch_entropies + entropy_offset  # (B, A)
+    if entropy == "constant":
+        weight = weight.mean()
+    if entropy == "intent":
+        advantage = weight * reward - baselines
     else:
-        raise ValueError(f"unknown entropy form {entropy!r}; one of: none, literal, intent, constant")
+        advantage = weight * (reward - baselines)  # Eq. 12 as printed, or Eq. 4
     objective = (log_probs * advantage.detach()).sum(1)  # (B,), Eq. 12
     return objective.mean() if weights is None else (objective * weights).mean()
 
@@ -132,7 +130,7 @@ def attended_context(hiddens: Tensor, class_logits: Tensor, labels: Tensor, form
     if form == "confidence":
         weights = alpha.amax(-1, keepdim=True)  # (B, T, 1)
     else:
-        weights = alpha.gather(-1, labels[:, None, None].expand(-1, hiddens.shape[1], 1))  # (B, T, 1)
+        weights = alpha.take_along_dim(labels[:, None, None], -1)  # (B, T, 1)
     if form == "detached":
         weights = weights.detach()
     elif form == "normalised":
@@ -143,12 +141,7 @@ def attended_context(hiddens: Tensor, class_logits: Tensor, labels: Tensor, form
 
 
 def hybrid_loss(
-    trajectory,
-    labels: Tensor,
-    context_network: nn.Module | None,
-    config,
-    rewards: Tensor | None = None,
-    weights: Tensor | None = None,
+    trajectory, labels: Tensor, context_network, config, rewards: Tensor | None = None, weights: Tensor | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of Eq. 14: -y log alpha_T - beta1 y log z - beta2 J, plus the baseline's regression.
 
@@ -214,12 +207,9 @@ def number_loss(trajectory, labels: Tensor, context_network, config) -> tuple[Te
 def length_and_digits_loss(heads, labels: Tensor) -> Tensor:
     """-log P(length) - sum over the digits that there are of log P(digit), the mean over images. heads: `length_logits`
     (B, 5) and `digit_logits` (B, 5, 10); labels: (B, 6)."""
-    batch, places, _ = heads.digit_logits.shape
     length = F.cross_entropy(heads.length_logits, lengths_of(labels) - 1)
-    digits = F.cross_entropy(
-        heads.digit_logits.flatten(0, 1), labels[:, :places].flatten(), ignore_index=TERMINAL, reduction="sum"
-    )
-    return length + digits / batch
+    logits, digits = heads.digit_logits.flatten(0, 1), labels[:, :-1].flatten()
+    return length + F.cross_entropy(logits, digits, ignore_index=TERMINAL, reduction="sum") / len(labels)
 
 
 def q_loss(values: Tensor, actions: Tensor, rewards: Tensor, next_values: Tensor, gamma: float = GAMMA) -> Tensor:

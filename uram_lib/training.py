@@ -159,9 +159,8 @@ def new_model(config: Config, seed: int, dataset: Dataset) -> Model:
 
 def learning_rate_at(config: Config, step: int, steps: int) -> float:
     """The step size of Adam at `step` of `steps`."""
-    if config.schedule == "constant":
-        return config.learning_rate
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+    fallen = 0.5 * (1 + math.cos(math.pi * step / steps)) if config.schedule == "cosine" else 1.0
+    return config.learning_rate * fallen
 
 
 def not_finite(model: Model, history: list[dict[str, Tensor]], epoch: int) -> str | None:

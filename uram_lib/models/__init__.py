@@ -2,7 +2,7 @@
 
 from ..seeding import DRAWING
 from .dram import DRAM
-from .feedforward import NumberCNN, five_layer_cnn, fully_connected, two_layer_cnn
+from .feedforward import Classifier, NumberCNN
 from .layers import Answer, Model, Trajectory, count_parameters
 from .ram import RAM
 from .topdown import TopDown
@@ -12,9 +12,9 @@ from .vgg import MLPVGG, VGG16, AttentiveVGG, RandomGlimpseVGG
 __all__ = ["DRAM", "RAM", "VGG16", "Answer", "Model", "TopDown", "Trajectory", "Unified", "build", "count_parameters"]
 
 MODELS = {
-    "fc": fully_connected,
-    "cnn2": two_layer_cnn,
-    "cnn5": five_layer_cnn,
+    "fc": Classifier,
+    "cnn2": Classifier,
+    "cnn5": Classifier,
     "cnn10": NumberCNN,
     "cnn11": NumberCNN,
     "ram": RAM,

@@ -15,13 +15,14 @@ What neither the paper nor its appendix says, and how it is read here:
   those of the glimpse network and one fully connected layer for the upper layer's hidden state and memory.
 """
 
-import torch
+from collections import OrderedDict
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data import PLACES, TERMINAL
 from ..objectives import number_loss
-from .layers import Draws, HeConv2d, HeLinear, LSTMCore, Trajectory, context_layers, scaled
+from .layers import Draws, HeConv2d, HeLinear, LSTMCore, State, Trajectory, context_layers, scaled
 from .ram import RAM
 
 GLIMPSE, HIDDEN, CONTEXT = 1024, 512, 256  # units of G, of each LSTM layer (appendix) and of f_c (ledger K4)
@@ -42,32 +43,16 @@ def convolutions(channels: int, size: int, width: float) -> tuple[nn.Sequential,
 
 
 class ConvolutionalGlimpse(nn.Module):
-    """f_g of the appendix for SVHN: G = ReLU(W_g convolutions(x)) + ReLU(W_l L). channels: of a patch, scales times
-    colours; size: its side; glimpse: units of G."""
+    """f_g of the appendix for SVHN and of §4.2: G = ReLU(W_g convolutions(x)) + ReLU(W_l L), G of `glimpse` units.
+    convolutions, then patch: what x, (B, S C, g, g), passes through, to (B, G)."""
 
-    def __init__(self, channels: int, size: int, glimpse: int, width: float):
+    def __init__(self, convolutions: nn.Module, patch: nn.Module, glimpse: int):
         super().__init__()
-        self.convolutions, values = convolutions(channels, size, width)
-        self.patch = HeLinear(values, glimpse)
-        self.location = nn.Linear(2, glimpse)
+        self.convolutions, self.patch, self.location = convolutions, patch, nn.Linear(2, glimpse)
 
     def forward(self, patch: Tensor, location: Tensor) -> Tensor:
         """patch: (B, S, C, g, g) standardised values; location: (B, 2). Returns the glimpse vector G_t, (B, G)."""
         return F.relu(self.patch(self.convolutions(patch.flatten(1, 2)))) + F.relu(self.location(location))
-
-
-class StartNetwork(nn.Module):
-    """Reads the coarse image and gives the state in which the upper layer, of `hidden` units, starts."""
-
-    def __init__(self, channels: int, size: int, hidden: int, width: float):
-        super().__init__()
-        self.convolutions, values = convolutions(channels, size, width)
-        self.state = nn.Linear(values, 2 * hidden)
-
-    def forward(self, coarse: Tensor) -> tuple[Tensor, Tensor]:
-        """coarse: (B, C, g, g) standardised values. Returns hidden state and memory, (B, D) each."""
-        hidden, memory = self.state(self.convolutions(coarse)).chunk(2, -1)
-        return hidden.tanh(), memory  # an LSTM's hidden state lies within (-1, 1), its memory anywhere
 
 
 class DRAM(RAM):
@@ -75,45 +60,34 @@ class DRAM(RAM):
     locations, the first one, too: the start network leads to it. Its rollout is RAM's, the lower layer in the place of
     RAM's core and the upper one where RAM chooses from H_t. Raises ValueError for patches that are too small."""
 
+    given = 0
+
     def __init__(self, config, image_shape: tuple[int, int, int], classes: int):
         glimpse, hidden, context = (scaled(units, config.width) for units in (GLIMPSE, HIDDEN, CONTEXT))
         super().__init__(config, image_shape, classes, hidden)
-        self.actions = config.glimpses  # the first location is chosen, too
         channels, size = image_shape[0], config.patch_size
-        self.glimpse_network = ConvolutionalGlimpse(config.scales * channels, size, glimpse, config.width)
-        self.start_network = StartNetwork(channels, size, hidden, config.width)
+        crops, values = convolutions(config.scales * channels, size, config.width)
+        self.glimpse_network = ConvolutionalGlimpse(crops, HeLinear(values, glimpse), glimpse)
+        whole, values = convolutions(channels, size, config.width)
+        self.start_network = nn.Sequential(OrderedDict(convolutions=whole, state=nn.Linear(values, 2 * hidden)))
         self.core = LSTMCore(glimpse, hidden)
         self.location_core = LSTMCore(hidden, hidden)
         del self.context_network  # of RAM's size; the order of parameters, this last, is part of every training state
         self.context_network = context_layers(hidden, classes, context) if config.context != "none" else None
 
-    def initialise(self, seed: int) -> "DRAM":
-        super().initialise(seed)
-        if self.config.forget_bias:
-            self.location_core.remember(self.config.forget_bias)
-        return self
-
     def calibrate(self, images: Tensor, locations: Tensor) -> None:
         """Nothing to measure: each image is standardised by itself."""
 
-    def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> Draws:
-        """`noise`: (B, T, 2) standard normal, where locations are sampled; else nothing, as it chooses its start."""
-        if not sampled:
-            return {}
-        policy = streams["policy"]
-        return {"noise": torch.randn(count, self.actions, 2, generator=policy, device=policy.device)}
-
-    def standards(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        brightness, contrast = images.mean((1, 2, 3)), images.std((1, 2, 3)).clamp_min(1e-3)  # (B,) each
-        return brightness.view(-1, 1, 1, 1, 1), contrast.view(-1, 1, 1, 1, 1)
-
-    def policy_state(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        brightness, contrast = self.standards(images)
+    def overview(self, images: Tensor) -> tuple[tuple[Tensor, Tensor], State]:
+        mean = images.mean((1, 2, 3), keepdim=True)  # (B, 1, 1, 1)
+        deviation = images.std((1, 2, 3), keepdim=True).clamp_min(1e-3)
         coarse = F.adaptive_avg_pool2d(images, self.sensor.size)  # (B, C, g, g)
-        return self.start_network((coarse - brightness[:, 0]) / contrast[:, 0])
+        hidden, memory = self.start_network((coarse - mean) / deviation).chunk(2, -1)  # (B, D) each
+        # An LSTM's hidden state lies within (-1, 1), its memory anywhere.
+        return (mean[:, None], deviation[:, None]), (hidden.tanh(), memory)
 
-    def follow(self, hidden: Tensor, policy: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        return self.location_core(hidden, policy)[1]
+    def follow(self, hidden: Tensor, policy: State) -> State:
+        return self.location_core(hidden, policy)
 
     def loss(self, images: Tensor, labels: Tensor, draws: Draws, config) -> tuple[Tensor, dict]:
         """labels: (B, n + 1); only as many glimpses are made as n digits and their end need."""

@@ -11,7 +11,7 @@ without maxout and without the locally connected layer.
 """
 
 import math
-from functools import partial, reduce
+from functools import reduce
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -23,6 +23,13 @@ from ..data import LONGEST, PLACES, TERMINAL
 from ..objectives import length_and_digits_loss
 from .layers import Draws, HeConv2d, HeLinear, Model, Trajectory, scaled, unseeing
 
+# A filter's side, the filters of each convolution, the units of each fully connected layer, and the layout in memory,
+# channels' for large images: activations take it over, and convolutions are faster.
+CLASSIFIERS = {
+    "fc": (0, (), (256, 256), torch.contiguous_format),
+    "cnn2": (5, (32, 64), (256,), torch.contiguous_format),
+    "cnn5": (3, (32, 64, 64, 128, 128), (256,), torch.channels_last),
+}
 FILTERS = (48, 64, 128, 160, 192, 192, 192, 192)
 SIDE = 5  # of a filter
 LOCAL, DENSE = 192, 3_072
@@ -30,37 +37,24 @@ PIECES = 3  # of a maxout unit
 
 
 class Classifier(Model):
-    """The layers `head`, each with ReLU, then one of 256 units with ReLU and one that gives the class logits."""
+    """The layers of `CLASSIFIERS`, each with ReLU, then one that gives the class logits (ledger I). 2x2 max pooling
+    follows each of the first four convolutions."""
 
-    def __init__(self, config, image_shape: tuple[int, int, int], classes: int, head: list[nn.Module], values: int):
+    def __init__(self, config, image_shape: tuple[int, int, int], classes: int):
         super().__init__(config, image_shape)
-        self.layers = nn.Sequential(*head, nn.Linear(values, 256), nn.ReLU(), nn.Linear(256, classes))
+        side, filters, dense, layout = CLASSIFIERS[config.model]
+        channels, *sides = image_shape
+        counts, layers = (channels, *filters), []
+        for i, (before, after) in enumerate(pairwise(counts)):
+            layers += [nn.Conv2d(before, after, side, padding=side // 2), nn.ReLU()] + [nn.MaxPool2d(2)] * (i < 4)
+        values = counts[-1] * math.prod(length // 2 ** min(len(filters), 4) for length in sides)
+        layers.append(nn.Flatten())
+        for before, after in pairwise((values, *dense)):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(dense[-1], classes)).to(memory_format=layout)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (B, C, H, W) in [0, 1]. Returns class logits (B, K)."""
         return self.layers(images)
-
-
-def fully_connected(config, image_shape: tuple[int, int, int], classes: int) -> Classifier:
-    """Two hidden layers of 256 ReLU units on the flattened image."""
-    values = math.prod(image_shape)
-    return Classifier(config, image_shape, classes, [nn.Flatten(), nn.Linear(values, 256), nn.ReLU()], 256)
-
-
-def convolutional(config, image_shape, classes: int, side: int, filters: tuple[int, ...], layout) -> Classifier:
-    """Convolutions of side x side with ReLU, 2x2 max pooling after each of the first four, then FC 256 (ledger I)."""
-    channels, *sides = image_shape
-    head = []
-    for i, (before, after) in enumerate(pairwise((channels, *filters))):
-        head += [nn.Conv2d(before, after, side, padding=side // 2), nn.ReLU()] + [nn.MaxPool2d(2)] * (i < 4)
-    places = math.prod(length // 2 ** min(len(filters), 4) for length in sides)
-    model = Classifier(config, image_shape, classes, [*head, nn.Flatten()], filters[-1] * places)
-    return model.to(memory_format=layout)
-
-
-two_layer_cnn = partial(convolutional, side=5, filters=(32, 64), layout=torch.contiguous_format)
-# In channels' layout, which the activations take over, convolutions of large images are faster.
-five_layer_cnn = partial(convolutional, side=3, filters=(32, 64, 64, 128, 128), layout=torch.channels_last)
 
 
 class LengthAndDigits(NamedTuple):
@@ -74,8 +68,7 @@ class SubtractiveNorm(nn.Module):
     """Takes away the mean over all channels of the 3 x 3 places around each (inside the image)."""
 
     def forward(self, features: Tensor) -> Tensor:  # (B, C, H, W) to (B, C, H, W)
-        mean = features.mean(1, keepdim=True)
-        return features - F.avg_pool2d(mean, 3, stride=1, padding=1, count_include_pad=False)
+        return features - F.avg_pool2d(features.mean(1, keepdim=True), 3, stride=1, padding=1, count_include_pad=False)
 
 
 class Maxout(nn.Module):

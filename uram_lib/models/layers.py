@@ -10,7 +10,7 @@ from .. import UramError, seeding
 
 GLIMPSE = HIDDEN = 256  # units of G_t and of H_t (appendix)
 
-
+State = tuple[Tensor, ...]  # of a core, (B, D) each; the first is H_t
 Draws = dict[str, Tensor]  # what rollouts of B images draw at random, by name, each (B, ...)
 Streams = dict[str, torch.Generator]
 
@@ -42,8 +42,9 @@ class Answer(NamedTuple):
 
 
 class Model(nn.Module):
-    """What training, testing and a reader ask of every model. Networks without glimpses need only `forward`, which
-    returns class logits (B, K); the others override what differs. image_shape: (C, H, W) of the images it reads."""
+    """What training, testing and a reader ask of every model for images of `image_shape`, (C, H, W). Networks without
+    glimpses need only `forward`, from images (B, C, H, W) in [0, 1] to class logits (B, K); others override the rest.
+    """
 
     def __init__(self, config, image_shape: tuple[int, int, int]):
         super().__init__()
@@ -109,10 +110,9 @@ def check_images(images: Tensor, shape: tuple[int, int, int], kind: torch.dtype)
     if not isinstance(images, Tensor):
         got = type(images).__name__
         raise UramError(f"images must be a torch.Tensor, got {got}; convert with torch.as_tensor(...).float()")
-    if not images.is_floating_point():
-        raise UramError(f"images must be floats in [0, 1], got {images.dtype}; convert with images.float() / 255")
     if images.dtype != kind:
-        raise UramError(f"images must be {kind} as the model is, got {images.dtype}; convert with images.to({kind})")
+        how = f"images.to({kind})" if images.is_floating_point() else "images.float() / 255"
+        raise UramError(f"images must be {kind} in [0, 1], got {images.dtype}; convert with {how}")
     if images.ndim != 4 or images.shape[1:] != shape:
         sizes = ", ".join(map(str, shape))
         raise UramError(
@@ -121,10 +121,8 @@ def check_images(images: Tensor, shape: tuple[int, int, int], kind: torch.dtype)
         )
     if not len(images):
         raise UramError("images must hold at least one image, got none")
-    if not images.isfinite().all():
-        raise UramError("images must lie in [0, 1], got nan or infinity")
     least, most = images.min().item(), images.max().item()
-    if least < 0 or most > 1:
+    if not (least >= 0 and most <= 1):  # also refuses nan
         raise UramError(f"images must lie in [0, 1], got {least:.3g} to {most:.3g}; divide values of 0 to 255 by 255")
 
 
@@ -146,8 +144,8 @@ class GlimpseNetwork(nn.Module):
 
 
 class ReLUCore(nn.Module):
-    """f_h of the appendix: H_t = ReLU(W_h H_{t-1} + W_g G_t + b); the state is H_t. W_h starts as the identity (Le,
-    Jaitly and Hinton, 2015), which remembers early glimpses; the paper names no initialisation."""
+    """f_h of the appendix: H_t = ReLU(W_h H_{t-1} + W_g G_t + b). W_h starts as the identity (Le, Jaitly and Hinton,
+    2015), which remembers early glimpses; the paper names no initialisation."""
 
     def __init__(self, glimpse: int, hidden: int):
         super().__init__()
@@ -159,42 +157,27 @@ class ReLUCore(nn.Module):
     def reset_parameters(self) -> None:
         nn.init.eye_(self.from_hidden)
 
-    def state(self, hidden: Tensor) -> Tensor:
-        """The state whose hidden part is `hidden`, (B, D)."""
-        return hidden
-
-    def forward(self, glimpse: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """glimpse: (B, G); state: (B, D). Returns (H_t, next state)."""
-        hidden = F.relu(torch.addmm(self.from_glimpse(glimpse), state, self.from_hidden.T))  # (B, D)
-        return hidden, hidden
+    def forward(self, glimpse: Tensor, state: State) -> State:
+        """glimpse: (B, G). Returns the next state, H_t alone."""
+        return (F.relu(torch.addmm(self.from_glimpse(glimpse), state[0], self.from_hidden.T)),)
 
 
 class LSTMCore(nn.Module):
-    """f_h as one LSTM cell, as RAM used it for moving images; the state is (hidden, memory)."""
+    """f_h as one LSTM cell, as RAM used it for moving images; its state is H_t and a memory."""
 
     def __init__(self, glimpse: int, hidden: int):
         super().__init__()
         self.hidden_size = hidden
         self.cell = nn.LSTMCell(glimpse, hidden)
 
-    def state(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """The state whose hidden part is `hidden`, (B, D), and whose memory is empty."""
-        return hidden, torch.zeros_like(hidden)
-
-    @torch.no_grad()
-    def remember(self, bias: float) -> None:
-        """Add `bias` to the forget gate's, so that early glimpses last (Gers et al., 2000)."""
-        self.cell.bias_ih[self.hidden_size : 2 * self.hidden_size] += bias
-
-    def forward(self, glimpse: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """glimpse: (B, G); state: two of (B, D). Returns (H_t, next state)."""
+    def forward(self, glimpse: Tensor, state: State) -> State:
+        """glimpse: (B, G). Returns the next state."""
         hidden, memory = state
         cell = self.cell  # written out: PyTorch's cell is slower on a processor in training
         gates = F.linear(glimpse, cell.weight_ih, cell.bias_ih) + F.linear(hidden, cell.weight_hh, cell.bias_hh)
         i, f, g, o = gates.chunk(4, -1)  # (B, D) each: input gate, forget gate, candidate, output gate
         memory = f.sigmoid() * memory + i.sigmoid() * g.tanh()
-        hidden = o.sigmoid() * memory.tanh()
-        return hidden, (hidden, memory)
+        return o.sigmoid() * memory.tanh(), memory
 
 
 CORES = {"relu": ReLUCore, "lstm": LSTMCore}

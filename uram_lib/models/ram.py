@@ -12,7 +12,7 @@ from torch.distributions import Normal
 from .. import UramError
 from ..glimpse import GlimpseSensor, binary_entropy_of_patch, pixel_to_location
 from ..objectives import hybrid_loss
-from .layers import CORES, GLIMPSE, HIDDEN, Draws, GlimpseNetwork, Model, Trajectory, context_layers
+from .layers import CORES, GLIMPSE, HIDDEN, Draws, GlimpseNetwork, Model, State, Trajectory, context_layers
 from .topdown import actions_to, place_within, rectangle
 
 
@@ -23,10 +23,13 @@ class RAM(Model):
     (C, H, W). hidden: units D of H_t. f_c is there where the context constraint is: only Eq. 11, in training, uses it.
     """
 
+    given = 1  # locations at the start that are not chosen
+
     def __init__(self, config, image_shape: tuple[int, int, int], classes: int, hidden: int = HIDDEN):
         super().__init__(config, image_shape)
         scales, size = config.scales, config.patch_size
-        self.glimpses, self.actions, self.sigma = config.glimpses, config.glimpses - 1, config.at(config.epochs).sigma
+        self.glimpses, self.actions = config.glimpses, config.glimpses - self.given
+        self.sigma = config.at(config.epochs).sigma
         self.sensor = GlimpseSensor(size, scales)
         self.register_buffer("patch_mean", torch.zeros(scales, 1, 1, 1))
         self.register_buffer("patch_std", torch.ones(scales, 1, 1, 1))
@@ -40,13 +43,13 @@ class RAM(Model):
     @torch.no_grad()
     def initialise(self, seed: int) -> "RAM":
         super().initialise(seed)
-        if self.config.forget_bias:
-            self.core.remember(self.config.forget_bias)
+        for core in self.modules():
+            if isinstance(core, nn.LSTMCell):  # its forget gate's bias, so that early glimpses last (Gers et al., 2000)
+                core.bias_ih[core.hidden_size : 2 * core.hidden_size] += self.config.forget_bias
         for values in self.location_network.parameters():
             values *= self.config.location_scale
         return self
 
-    @torch.no_grad()
     def calibrate(self, images: Tensor, locations: Tensor) -> None:
         """Measure each scale's mean and standard deviation over training patches (ledger B9)."""
         if self.config.standardise:
@@ -55,10 +58,12 @@ class RAM(Model):
             self.patch_std.copy_(patch.std((0, 2, 3, 4)).clamp_min(1e-3).view(-1, 1, 1, 1))
 
     def draws(self, count, streams, centres=None, sampled=True, epsilon=0.0) -> Draws:
-        """`start`: (B, 2), L_0; `noise`: (B, A, 2) standard normal, where locations are sampled; `hidden`: (B, D),
-        where H_0 is drawn (ledger B3)."""
-        device, uniform = streams["start"].device, uniform_start(count, streams["start"])
-        found = {"start": start_location(self.config.start, uniform, centres, *self.image_shape[1:])}
+        """`start`: (B, 2), L_0, where it is given; `noise`: (B, A, 2) standard normal, where locations are sampled;
+        `hidden`: (B, D), where H_0 is drawn (ledger B3)."""
+        found, device = {}, streams["policy"].device
+        if self.given:
+            uniform = uniform_start(count, streams["start"])
+            found["start"] = start_location(self.config.start, uniform, centres, *self.image_shape[1:])
         if sampled:
             found["noise"] = torch.randn(count, self.actions, 2, generator=streams["policy"], device=device)
         if self.config.initial_hidden == "noise":
@@ -86,44 +91,41 @@ class RAM(Model):
         gradients pass through chosen locations: an attack may use them, training must not (T4).
         Raises ValueError for noise of another shape, and where RAM is given no start."""
         shape = (len(images), self.actions, 2)
-        if noise is not None and (noise.ndim != 3 or noise.shape != (shape[0], min(noise.shape[1], shape[1]), 2)):
+        noise = images.new_zeros(shape) if noise is None else noise
+        if noise.ndim != 3 or noise.shape != (shape[0], min(noise.shape[1], shape[1]), 2):
             raise ValueError(f"noise must be {shape}, got {tuple(noise.shape)}")
-        given = self.glimpses - self.actions  # locations that are not chosen
-        if given and start is None:
+        if self.given and start is None:
             raise ValueError("start must be given: (B, 2) in [-1, 1]")
         sigma = self.sigma if sigma is None else sigma
-        pyramid, (patch_mean, patch_std) = self.sensor.pyramid(images), self.standards(images)
-        if hidden is None:
-            hidden = images.new_zeros(len(images), self.core.hidden_size)
-        state, policy = self.core.state(hidden), self.policy_state(images)
-        location = start
-        locations, patches, hiddens, seen_by_policy, means, samples = [], [], [], [], [], []
-        for t in range(self.glimpses if noise is None else given + noise.shape[1]):
+        hidden = images.new_zeros(len(images), self.core.hidden_size) if hidden is None else hidden
+        state, location, pyramid = (hidden, torch.zeros_like(hidden)), start, self.sensor.pyramid(images)
+        (patch_mean, patch_std), policy = self.overview(images)
+        looks, choices = [], []  # by glimpse and by action
+        for t in range(self.given + noise.shape[1]):
             if t > 0:
                 seen = hidden if self.config.reinforce_into_core else hidden.detach()  # ledger B6
                 policy = self.follow(seen, policy)
-            if t >= given:
+            if t >= self.given:
                 mean = self.locate(policy[0])  # (B, 2), Eq. 10c
-                drawn = mean if noise is None else mean + sigma * noise[:, t - given]
+                drawn = mean + sigma * noise[:, t - self.given]
                 sample = drawn.detach()
-                seen_by_policy.append(policy[0])
-                means.append(mean)
-                samples.append(sample)
+                choices.append((policy[0], mean, sample))
                 # Clamped only after its log-probability is fixed: the density is the sample's, not the border's (T3).
                 location = (drawn if through_locations else sample).clamp(-1, 1)
             patch = self.sensor(pyramid, location, through_locations)  # (B, S, C, g, g)
             # Standardised after cropping, so what lies outside the image is black, not grey (T10).
             glimpse = self.glimpse_network((patch - patch_mean) / patch_std, location)  # (B, G), Eq. 10a
-            hidden, state = self.core(glimpse, state)  # (B, D), Eq. 10b
-            locations.append(location)
-            patches.append(patch if self.config.entropy_scales == "all" else patch[:, :1])
-            hiddens.append(hidden)
-        hiddens = torch.stack(hiddens, 1)  # (B, T, D)
-        none = hiddens[:, :0].detach()  # a RAM of one glimpse chooses nothing: (B, 0, D), of which only the 0 matters
-        seen_by_policy, means, samples = (torch.stack(v, 1) if v else none for v in (seen_by_policy, means, samples))
+            state = self.core(glimpse, state)
+            hidden = state[0]  # (B, D), Eq. 10b
+            looks.append((location, patch if self.config.entropy_scales == "all" else patch[:, :1], hidden))
+        locations, patches, hiddens = (torch.stack(values, 1) for values in zip(*looks, strict=True))  # (B, T, ...)
+        # A RAM of one glimpse chooses nothing: (B, 0, D), of which only the 0 matters.
+        seen_by_policy, means, samples = [hiddens[:, :0].detach()] * 3
+        if choices:
+            seen_by_policy, means, samples = (torch.stack(values, 1) for values in zip(*choices, strict=True))
         return Trajectory(
-            torch.stack(locations, 1),
-            binary_entropy_of_patch(torch.stack(patches, 1), self.config.entropy_threshold).mean(-1),  # (B, T)
+            locations,
+            binary_entropy_of_patch(patches, self.config.entropy_threshold).mean(-1),  # (B, T)
             hiddens,
             self.classifier(hiddens),  # (B, T, K), Eq. 10d
             self.log_prob(samples, means, sigma),
@@ -131,16 +133,13 @@ class RAM(Model):
             self.baseline_network(seen_by_policy.detach())[..., 0],  # (B, A)
         )
 
-    def standards(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation by which patches (B, S, C, g, g) of these images are standardised."""
-        return self.patch_mean, self.patch_std
+    def overview(self, images: Tensor) -> tuple[tuple[Tensor, Tensor], State | None]:
+        """What whole images tell: mean and deviation by which their patches (B, S, C, g, g) are standardised, and where
+        the first location is chosen, the state that it is chosen from."""
+        return (self.patch_mean, self.patch_std), None
 
-    def policy_state(self, images: Tensor) -> tuple[Tensor, ...] | None:
-        """The state that the first location is chosen from; its first part, (B, D), is what `locate` sees."""
-        return None
-
-    def follow(self, hidden: Tensor, policy: tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
-        """The state that the next location is chosen from: in RAM H_t itself."""
+    def follow(self, hidden: Tensor, policy: State | None) -> State:
+        """The state that the next location is chosen from; `locate` sees its first part: in RAM H_t itself."""
         return (hidden,)
 
     def locate(self, hidden: Tensor) -> Tensor:
@@ -172,7 +171,7 @@ def start_location(where: str, uniform: Tensor, centres: Tensor | None, height: 
         return place_within(rectangle(actions_to(uniform, 1), uniform.dtype), 0.5)
     if centres is None:
         raise UramError(f"a start at {where!r} takes the objects' centres")
-    true = pixel_to_location(centres.to(uniform.dtype), height, width)
+    true = pixel_to_location(centres.to(uniform), height, width)
     if where == "true-centre":
         return true
     quadrant = actions_to(true, 1)  # (B, 1)

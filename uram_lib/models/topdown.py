@@ -90,10 +90,8 @@ class QNetwork(nn.Module):
         """v_1 ... v_A of Eq. 6: (B, A, N), from images (B, C, h, w). Where `side` does not divide h or w, regions
         share the rows and columns between them."""
         features = F.relu(self.convolution(image))  # (B, N, h, w)
-        if self.side == SIDE:
-            regions = grid(features)  # (B, N, 2, h / 2, 2, w / 2)
-            # As `mean` gives, whose gradient takes a tenth of a training step more.
-            means = regions.sum((-3, -1)) / (regions.shape[-3] * regions.shape[-1])
+        if self.side == SIDE:  # the gradient of `mean` would make a training step a tenth longer
+            means = grid(features).sum((-3, -1)) / (features[0, 0].numel() / 4)
         else:
             means = F.adaptive_avg_pool2d(features, self.side)
         return means.flatten(2).transpose(1, 2)
@@ -155,7 +153,7 @@ class TopDown(nn.Module):
             if level > 0:
                 next_values.append(self.target(image).detach().amax(-1))
             action = values[-1].argmax(-1)  # (B,)
-            if explore is not None:
+            if explore is not None and self.behaviour != "greedy":
                 action = self.explored(action, values[-1].detach(), explore[:, level], epsilon)
             actions.append(action)
             finer = [chosen_region(image, action) for image in finer]
@@ -167,8 +165,6 @@ class TopDown(nn.Module):
     def explored(self, best: Tensor, values: Tensor, explore: Tensor, epsilon: Tensor | float) -> Tensor:
         """The region that training takes, (B,). best: (B,), arg max of the values (B, A); explore: (B, 2)."""
         chance, pick = explore.unbind(-1)  # (B,) each
-        if self.behaviour == "greedy":
-            return best
         if self.behaviour == "softmax":
             below = values.softmax(-1).cumsum(-1) < pick[:, None]  # (B, A)
             return below.sum(-1).clamp(max=self.side**2 - 1)

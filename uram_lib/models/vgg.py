@@ -7,18 +7,16 @@ sizes of the glimpse network that §4.2 leaves open are the appendix's for SVHN:
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .dram import FILTERS
+from .dram import FILTERS, ConvolutionalGlimpse
 from .layers import GLIMPSE, HIDDEN, Draws, Model, Trajectory, count_parameters, scaled
 from .ram import RAM
 
 # Configuration D of Simonyan and Zisserman (2015): filters of 3x3 convolutions, a number of them before each pooling.
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 IMAGE_SIDE = 2 ** len(BLOCKS)  # pixels; the last pooling leaves one value per filter
-# A pixel's channels side by side in memory: convolutions of few filters are up to 1.4 times faster on a processor.
-LAYOUT = {"memory_format": torch.channels_last}
+LAYOUT = torch.channels_last  # convolutions of few filters are up to 1.4 times faster on a processor
 
 
 def normalised(before: int, after: int, side: int) -> list[nn.Module]:
@@ -43,10 +41,9 @@ class VGG16Features(nn.Module):
                 layers += normalised(channels, filters, 3)
                 channels = filters
             layers.append(nn.MaxPool2d(2))
-        self.layers = nn.Sequential(*layers, nn.Flatten()).to(**LAYOUT)
+        self.layers = nn.Sequential(*layers, nn.Flatten()).to(memory_format=LAYOUT)
         self.size = channels
 
-    @torch.no_grad()
     def calibrate(self, images: Tensor) -> None:
         """Measure each channel's mean and standard deviation over training images (B, C, 32, 32) in [0, 1]."""
         self.mean.copy_(images.mean((0, 2, 3)).view(-1, 1, 1))
@@ -69,7 +66,6 @@ class VGG16(Model):
         self.features.calibrate(images)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (B, C, 32, 32) in [0, 1]. Returns class logits (B, K)."""
         return self.classifier(self.features(images))
 
 
@@ -88,30 +84,22 @@ class MLPVGG(VGG16):
         self.perceptron = nn.Sequential(nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, output), nn.ReLU())
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (B, C, 32, 32) in [0, 1]. Returns class logits (B, K)."""
         feat = self.features(images)  # (B, F)
         return self.classifier(torch.cat((self.perceptron(feat), feat), -1))
 
 
-class ConvolutionalGlimpseNetwork(nn.Module):
-    """f_g of §4.2: G = G_img(x) + G_loc(L). G_img: three convolutions with batch normalisation and ReLU, 2x2 max
-    pooling after the first two (12x12 becomes 3x3), one fully connected layer; G_loc: one such layer, then ReLU."""
+class ConvolutionalGlimpseNetwork(ConvolutionalGlimpse):
+    """f_g of §4.2: three convolutions with batch normalisation and ReLU, 2x2 max pooling after the first two (12x12
+    becomes 3x3), and one fully connected layer."""
 
     def __init__(self, channels: int, patch_size: int, width: float):
-        super().__init__()
         layers = []
         for side, count in FILTERS:
             filters = scaled(count, width)
             layers += [*normalised(channels, filters, side), nn.MaxPool2d(2)]
             channels = filters
         layers[-1:] = [nn.Flatten(), nn.Linear(channels * (patch_size // 4) ** 2, GLIMPSE)]
-        self.patch = nn.Sequential(*layers).to(**LAYOUT)
-        self.location = nn.Linear(2, GLIMPSE)
-
-    def forward(self, patch: Tensor, location: Tensor) -> Tensor:
-        """patch: (B, S, C, g, g) standardised values; location: (B, 2). Returns (B, G)."""
-        image = F.relu(self.patch(patch.flatten(1, 2)))  # (B, G), G_img
-        return image + F.relu(self.location(location))
+        super().__init__(nn.Identity(), nn.Sequential(*layers).to(memory_format=LAYOUT), GLIMPSE)
 
 
 class AttentiveVGG(RAM):
@@ -130,12 +118,11 @@ class AttentiveVGG(RAM):
         self.features.calibrate(images)
 
     def forward(self, images: Tensor, start: Tensor, *given, features_only: bool = False, **paths) -> Trajectory:
-        """images: (B, C, 32, 32) in [0, 1]; other arguments: as `RAM` takes them, those of S rollouts per image,
+        """images: (B, C, 32, 32) in [0, 1]; other arguments and what is returned: as of `RAM`, for S rollouts an image,
         (S * B, ...), the first B of the first rollouts. All of an image's share its features.
 
-        Returns the trajectory of the S * B rollouts. Gradients reach the images through the features and through the
-        glimpses' pixels; with `features_only` the pixels are detached (ledger H5). Only with `through_locations` is
-        nothing left out of the gradient.
+        Gradients reach the images through the features and through the glimpses' pixels; with `features_only` the
+        pixels are detached (ledger H5). Only with `through_locations` is nothing left out of the gradient.
         """
         rollouts = len(start) // len(images)  # S
         seen = (images.detach() if features_only else images).repeat(rollouts, 1, 1, 1)  # (S * B, C, 32, 32)
