@@ -112,7 +112,7 @@ def check_images(images: Tensor, shape: tuple[int, int, int], kind: torch.dtype)
         raise UramError(f"images must be a torch.Tensor, got {got}; convert with torch.as_tensor(...).float()")
     if images.dtype != kind:
         how = f"images.to({kind})" if images.is_floating_point() else "images.float() / 255"
-        raise UramError(f"images must be {kind} in [0, 1], got {images.dtype}; convert with {how}")
+        raise UramError(f"images must be floats in [0, 1] ({kind}), got {images.dtype}; convert with {how}")
     if images.ndim != 4 or images.shape[1:] != shape:
         sizes = ", ".join(map(str, shape))
         raise UramError(
