@@ -29,18 +29,21 @@ class Missing(UramError):
     """A number that no record gives yet."""
 
 
+def number(value: float, form: str) -> str:
+    """A number as a format specification has it, with a true minus; a dash where there is none."""
+    return f"{value:{form}}".replace("-", MINUS) if math.isfinite(value) else "–"
+
+
 def plain(value: float, like: float | None = None) -> str:
     """Two decimals below 10, one from there on; `like` is the number whose decimals are taken."""
-    like = value if like is None else like
-    return f"{value:.{2 if abs(like) < 9.995 else 1}f}".replace("-", MINUS)
+    return number(value, f".{2 if abs(value if like is None else like) < 9.995 else 1}f")
 
 
 def signed(value: float, like: float | None = None) -> str:
     """The same with its sign, and three decimals where two would print as 0.00: an interval may end just beside 0."""
-    if not math.isfinite(value):
-        return "–"
-    text = f"{value:+.3f}" if 0.0005 <= abs(value) < 0.005 else ("+" if value > 0 else "") + plain(value, like)
-    return text.replace("-", MINUS)
+    if 0.0005 <= abs(value) < 0.005:
+        return number(value, "+.3f")
+    return ("+" if value > 0 else "") + plain(value, like)
 
 
 def with_interval(value: Estimate, form=signed) -> str:
@@ -51,16 +54,16 @@ def with_interval(value: Estimate, form=signed) -> str:
 
 
 def whole(value: float) -> str:
-    return f"{value:,.0f}".replace("-", MINUS)
+    return number(value, ",.0f")
+
+
+def percent(value: float, form=plain) -> str:
+    return f"{form(value)}{SPACE}%"
 
 
 def commit_of(state: dict) -> str:
     """The commit that something was made with; a dagger where the library had been edited."""
-    return f"`{state['git_commit'][:8]}`" + ("\u00a0†" if state["dirty"] else "")
-
-
-def machine_of(made: dict) -> str:
-    return f"{made['processor']}, {count(made['threads'], 'thread')}, Python {made['python']}, torch {made['torch']}"
+    return f"`{state['git_commit'][:8]}`" + (f"{SPACE}†" if state["dirty"] else "")
 
 
 class Facts:
@@ -77,32 +80,23 @@ class Facts:
     def line(self, name: str, **wanted: str) -> pd.Series:
         """The first line of a CSV file with these values. Raises Missing where there is none."""
         lines = self.frame(name)
-        for column, value in wanted.items():
-            lines = lines[lines[column] == value] if len(lines) else lines
+        if len(lines):
+            lines = lines[(lines[list(wanted)] == pd.Series(wanted)).all(axis=1)]
         if not len(lines):
             raise Missing(f"{name}.csv has no line of {', '.join(wanted.values())}")
         return lines.iloc[0]
 
-    @functools.cached_property
-    def bench(self) -> dict | None:
-        return read_json(self.results / "bench.json")
-
-    @functools.cached_property
-    def records(self) -> list[dict]:
-        return load_records(self.results / "runs")
-
-    @functools.cached_property
-    def quick(self) -> list[dict]:
-        """Records of small budgets."""
-        return load_records(self.results / "quick")
+    bench = functools.cached_property(lambda self: read_json(self.results / "bench.json"))
+    records = functools.cached_property(lambda self: load_records(self.results / "runs"))
+    quick = functools.cached_property(lambda self: load_records(self.results / "quick"))  # of small budgets
+    # Rows, as in `table2/ram-6`, whose runs at strong settings were made with another recipe than today's.
+    older = functools.cached_property(lambda self: tables.of_older_recipe(self.records))
 
     def metrics(self, table: str, preset: str, row: str, name: str) -> float:
         """The mean of a metric over the runs of a row on its table's own data. Raises Missing where none has it."""
         wanted = (table, preset, canvases_of(row, self.home(table)), row)
         found = [r["metrics"][name] for r in by_cell(self.records).get(wanted, []) if name in r["metrics"]]
-        if not found:
-            raise Missing(f"no runs of {table}/{row} at {preset} settings with {name}")
-        return float(np.mean(found))
+        return mean_of(found, f"runs of {table}/{row} at {preset} settings with {name}")
 
     def home(self, table: str) -> str:
         """The data set that a table is published on."""
@@ -111,9 +105,8 @@ class Facts:
 
     def row(self, table: str, row: str, preset: str) -> Estimate:
         """The error (Table 4: robust accuracy) of a row, which may be a reading."""
-        found = self.line(f"tables/{table}", row=row, preset=preset, dataset=self.home(table))
-        verdict = "" if pd.isna(found["verdict"]) else found["verdict"]
-        return Estimate(found["ours_mean"], found["ours_ci_low"], found["ours_ci_high"], found["n_seeds"], verdict)
+        found = self.line(f"tables/{table}", row=row, preset=preset, dataset=self.home(table)).fillna({"verdict": ""})
+        return Estimate(*found[["ours_mean", "ours_ci_low", "ours_ci_high", "n_seeds", "verdict"]])
 
     def contrast(self, claim: str, part: str) -> paper.Contrast:
         """What a part of a claim compares."""
@@ -151,53 +144,72 @@ class Facts:
 
     def runs(self) -> list[dict]:
         """What each published row rests on and took, for the chapters on provenance and compute."""
-        machines, lines = [], []
-        mean = lambda values: sum(values) / len(values)  # noqa: E731
+        letters, lines = {}, []  # of machines
         for (table, preset, dataset, row), runs in by_cell(self.records).items():
-            made, metrics = [r["provenance"] for r in runs], [r["metrics"] for r in runs]
-            used = list(dict.fromkeys(map(machine_of, made)))
-            machines += [name for name in used if name not in machines]
-            main = "test_error" if "test_error" in metrics[0] else "robust_accuracy"
+            made = pd.DataFrame([r["provenance"] for r in runs])
+            used = [f"{p.processor}, {count(p.threads, 'thread')}, Python {p.python}, torch {p.torch}"
+                    for p in made.itertuples()]  # fmt: skip
+            errors = [r["metrics"].get("test_error", r["metrics"].get("robust_accuracy")) for r in runs]
             lines.append({
                 "table": table, "preset": preset, "dataset": dataset, "row": row, "runs": len(runs),
-                "seeds": ", ".join(str(r["seed"]) for r in runs), "error": plain(mean([m[main] for m in metrics])),
-                "commits": ", ".join(sorted(set(map(commit_of, made)))),
-                "machines": {chr(65 + machines.index(name)): name for name in used},
-                "rollouts": mean([p["rollouts"] for p in made]) / 1e6,
-                "minutes": mean([p["wall_seconds"] for p in made]) / 60,
-                "attacks": mean([sum(p.get("attack_seconds", {}).values()) for p in made]) / 60,
-                "hours": sum(p["threads"] * p["wall_seconds"] for p in made) / 3600,
+                "seeds": ", ".join(str(r["seed"]) for r in runs), "error": plain(np.mean(errors)),
+                "commits": ", ".join(sorted({commit_of(r["provenance"]) for r in runs})),
+                "machines": {letters.setdefault(name, chr(65 + len(letters))): name for name in used},
+                "rollouts": made["rollouts"].mean() / 1e6,
+                "minutes": made["wall_seconds"].mean() / 60,
+                "attacks": np.mean([attack_seconds(r) for r in runs]) / 60,
+                "hours": (made["threads"] * made["wall_seconds"]).sum() / 3600,
             })  # fmt: skip
         return lines
-
-    @functools.cached_property
-    def older(self) -> list[str]:
-        """Rows, as in `table2/ram-6`, whose runs at strong settings were made with another recipe than today's."""
-        return tables.of_older_recipe(self.records)
 
     def recipe_of(self, preset: str, table: str, *rows: str) -> str:
         """What to say behind a number of these rows: nothing where today's recipe made it."""
         return ", old recipe" if preset == "strong" and any(f"{table}/{row}" in self.older for row in rows) else ""
 
     @functools.cached_property
-    def differences(self) -> list[tuple[str, str, str, Estimate]]:
-        """What each reading does to the row that it changes: (row, ledger code, words, error under it minus ours)."""
-        made, cells = [], by_cell(self.records)
+    def differences(self) -> dict[str, tuple[str, str, Estimate]]:
+        """What each reading does to the row that it changes: row -> ledger code, words, error under it minus ours."""
+        made, cells = {}, by_cell(self.records)
         for (table, preset, _, row), runs in cells.items():
             base, _, name = row.partition("@")
-            ours = cells.get((table, preset, paper.DATASETS[table], base), [])
-            runs, ours = in_common(runs, ours)
+            runs, ours = in_common(runs, cells.get((table, preset, paper.DATASETS[table], base), []))
             if name in READINGS and ours and preset == ("paper" if table == "table2" else "strong"):
                 found = statistics.paired_difference(wrong(runs), wrong(ours))
-                made.append((row, READINGS[name].ledger, f"{READINGS[name].label} (`{base}`)", found))
+                made[row] = READINGS[name].ledger, f"{READINGS[name].label} (`{base}`)", found
         return made
 
     def change(self, row: str) -> Estimate:
         """What a reading, as in `ours-6@softmax`, does to the row that it changes."""
-        for name, _, _, found in self.differences:
-            if name == row:
-                return found
-        raise Missing(f"no runs of {row} beside runs of the main reading")
+        if row not in self.differences:
+            raise Missing(f"no runs of {row} beside runs of the main reading")
+        return self.differences[row][-1]
+
+    def chosen(self, preset: str, paid: str = "outcome") -> float:
+        """The share of test canvases whose digit lies in the chosen quarter: the mean over the runs of Table 2 without
+        context whose chooser is paid so."""
+        found = [
+            r["metrics"]["top_down"]["in_region_percent"]
+            for r in self.records
+            if (r["table"], r["preset"]) == ("table2", preset) and "top_down" in r["metrics"]
+            and "@" not in r["row"] and "context" not in r["row"]
+            and r["config"].get("chooser_reward", "outcome") == paid
+        ]  # fmt: skip
+        return mean_of(found, f"runs at {preset} settings with such a chooser")
+
+    def leak(self, preset: str, form: str) -> float:
+        """How often Z repeats a wrong label that it is told, in percent of the canvases (`uram_book.looks`)."""
+        wanted = {"what": "repeats", "row": "ours-6-entropy-context", "preset": preset, "form": form}
+        return self.line("tables/looks", **wanted)["value"]
+
+    def third_glimpse(self, row: str) -> float:
+        """Mean pixels from the third glimpse of a row of Table 2 at strong settings to the digit's centre."""
+        wanted = {"row": row, "preset": "strong", "quantity": "glimpse_distance_px, glimpse 3"}
+        return self.line("tables/table2_details", **wanted)["value"]
+
+    def core_hours(self) -> float:
+        """Of all published runs, attacks included."""
+        made = [(r["provenance"], attack_seconds(r)) for r in self.records]
+        return sum(p["threads"] * (p["wall_seconds"] + attacks) for p, attacks in made) / 3600
 
     def value(self, kind: str, *names: str) -> Estimate:
         """The number behind a text of KINDS."""
@@ -209,73 +221,43 @@ class Facts:
         return NAMED[names[0]][1](found.mean) if kind == "fact" else KINDS[kind][1](found)
 
 
-def _hours(facts: Facts) -> float:
-    """Core-hours of all published runs."""
-    made = [r["provenance"] for r in facts.records]
-    return sum(p["threads"] * (p["wall_seconds"] + sum(p.get("attack_seconds", {}).values())) for p in made) / 3600
+def mean_of(values: list[float], what: str) -> float:
+    """Raises Missing where there are none."""
+    if not values:
+        raise Missing(f"no {what}")
+    return float(np.mean(values))
 
 
-def _chosen(facts: Facts, preset: str, paid: str = "outcome") -> list[float]:
-    """The share of test canvases whose digit lies in the chosen quarter: one number per run of Table 2 without context
-    whose chooser is paid so."""
-    found = [
-        r["metrics"]["top_down"]["in_region_percent"]
-        for r in facts.records
-        if (r["table"], r["preset"]) == ("table2", preset) and "top_down" in r["metrics"]
-        and "@" not in r["row"] and "context" not in r["row"]
-        and r["config"].get("chooser_reward", "outcome") == paid
-    ]  # fmt: skip
-    if not found:
-        raise Missing(f"no runs at {preset} settings with such a chooser")
-    return found
+def attack_seconds(record: dict) -> float:
+    return sum(record["provenance"].get("attack_seconds", {}).values())
 
 
-def _leak(facts: Facts, preset: str, form: str) -> float:
-    """How often Z repeats a wrong label that it is told, in percent of the canvases (`uram_book.looks`)."""
-    return facts.line("tables/looks", what="repeats", row="ours-6-entropy-context", preset=preset, form=form)["value"]
-
-
-def _distance(facts: Facts, row: str, glimpse: int) -> float:
-    """Mean pixels from a glimpse of a row of Table 2 at strong settings to the digit's centre."""
-    wanted = {"row": row, "preset": "strong", "quantity": f"glimpse_distance_px, glimpse {glimpse}"}
-    return facts.line("tables/table2_details", **wanted)["value"]
-
-
-def _percent(value: float, form=plain) -> str:
-    return f"{form(value)}{SPACE}%"
-
-
-_WHOLE_PERCENT = functools.partial(_percent, form=whole)
+_WHOLE_PERCENT = functools.partial(percent, form=whole)
 # Numbers that are no row and no claim: name -> how it is computed, and how it prints.
 NAMED = {
     "runs": (lambda facts: len(facts.records), whole),
-    "core-hours": (_hours, whole),
-    "chosen quarter, paper": (lambda facts: float(np.mean(_chosen(facts, "paper"))), _WHOLE_PERCENT),
-    "chosen quarter, outcome": (lambda facts: float(np.mean(_chosen(facts, "strong"))), _WHOLE_PERCENT),
-    "chosen quarter, early": (lambda facts: float(np.mean(_chosen(facts, "strong", "early"))), _WHOLE_PERCENT),
-    "leak, paper": (lambda facts: _leak(facts, "paper", "attended"), _WHOLE_PERCENT),
-    "leak without labels": (lambda facts: _leak(facts, "strong", "confidence"), _WHOLE_PERCENT),
+    "core-hours": (Facts.core_hours, whole),
+    "chosen quarter, paper": (lambda facts: facts.chosen("paper"), _WHOLE_PERCENT),
+    "chosen quarter, outcome": (lambda facts: facts.chosen("strong"), _WHOLE_PERCENT),
+    "chosen quarter, early": (lambda facts: facts.chosen("strong", "early"), _WHOLE_PERCENT),
+    "leak, paper": (lambda facts: facts.leak("paper", "attended"), _WHOLE_PERCENT),
+    "leak without labels": (lambda facts: facts.leak("strong", "confidence"), _WHOLE_PERCENT),
     # The probabilities of five sampled passes averaged.
-    "third glimpse, RAM": (lambda facts: _distance(facts, "ram-6", 3), lambda value: f"{plain(value)}{SPACE}px"),
-    "third glimpse, URAM": (lambda facts: _distance(facts, "ours-6", 3), lambda value: f"{plain(value)}{SPACE}px"),
-    "averaged, RAM": (lambda facts: facts.metrics("table2", "paper", "ram-6", "test_error_monte_carlo"), _percent),
-    "averaged, URAM": (lambda facts: facts.metrics("table2", "paper", "ours-6", "test_error_monte_carlo"), _percent),
+    "third glimpse, RAM": (lambda facts: facts.third_glimpse("ram-6"), lambda value: f"{plain(value)}{SPACE}px"),
+    "third glimpse, URAM": (lambda facts: facts.third_glimpse("ours-6"), lambda value: f"{plain(value)}{SPACE}px"),
+    "averaged, RAM": (lambda facts: facts.metrics("table2", "paper", "ram-6", "test_error_monte_carlo"), percent),
+    "averaged, URAM": (lambda facts: facts.metrics("table2", "paper", "ours-6", "test_error_monte_carlo"), percent),
     "flat": (lambda _: statistics.FLAT, plain),
     "older rows": (lambda facts: len(facts.older), whole),
 }
-
-
-def _reported_effect(found: Estimate) -> str:
-    return f"{found.mean:+.4g}".replace("-", MINUS) if math.isfinite(found.mean) else "–"
-
-
 # What a template can ask for: kind -> how it is read, and how it prints.
 KINDS = {
-    "error": (Facts.row, lambda found: _percent(found.mean)),
+    "error": (Facts.row, lambda found: percent(found.mean)),
     "reported": (lambda _, *row: Estimate(paper.row(*row).value), lambda found: f"{found.mean:g}{SPACE}%"),
     "effect": (Facts.claim, with_interval),
-    "reported_effect": (lambda facts, *names: Estimate(facts.claim(*names).paper), _reported_effect),
+    "reported_effect": (lambda facts, *names: Estimate(facts.claim(*names).paper),
+                        lambda found: number(found.mean, "+.4g")),
     "reading": (Facts.under, with_interval),
     "change": (Facts.change, with_interval),
     "fact": (lambda facts, name: Estimate(NAMED[name][0](facts)), None),  # each of NAMED in its own way
-}
+}  # fmt: skip

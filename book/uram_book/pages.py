@@ -10,14 +10,15 @@ While records for it are missing, the sentence is left out. When records contrad
 """
 
 import argparse
+import contextlib
 import functools
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jinja2
-import pandas as pd
+from IPython.display import Markdown
 from matplotlib import pyplot as plt
 
 from uram_lib import UramError, paper
@@ -27,19 +28,20 @@ from uram_lib.paths import FIGURES, ROOT, read_json, write_atomically
 
 from . import live, looks, plotting
 from .facts import KINDS, NOT_YET, PUBLISHED_PRESETS, SETTINGS, Facts, Missing, commit_of, count, plain, with_interval
-from .markup import AXIS, strip, table_of
+from .statistics import Estimate
 from .tables import write
 
 BOOK, README = ROOT / "book", ROOT / "README.md"
 CHAPTERS, GENERATED = BOOK / "chapters", BOOK / "_generated"
 BEGIN, END = "<!-- headline: begin (made by `make tables`) -->", "<!-- headline: end -->"
-CHAPTER_OF = {"table1": "10_table1", "table2": "20_table2", "table3": "30_table3", "table4": "40_table4"}
-TOOLS = ("finding", "given", "scoreboard", "found", "rows", "claims_table", "open_claims", "mutants", "measured",
-         "ledger_summary", "figure", "alike")  # fmt: skip
+CHAPTERS_OF = {"table1": "10_table1", "table2": "20_table2", "table3": "30_table3", "table4": "40_table4",
+               "readings": "50_readings", "gallery": "60_gallery"}  # fmt: skip
+# The scoreboard: marks of presets, how many times the claimed effect it reaches to, and its pictures' size in pixels.
+SIGNS, SPAN, WIDTH, LINE = {"paper": "●", "strong": "■"}, 2.0, 300, 18
 
 
 class Pages:
-    """The book's templates with the facts at hand. What TOOLS names can be called by a template.
+    """The book's templates with the facts at hand. A template can call every public method of both.
 
     marked: numbers carry a mark that says which they are, and verdicts their colour.
     """
@@ -51,12 +53,12 @@ class Pages:
             loader=jinja2.FileSystemLoader(CHAPTERS), undefined=jinja2.StrictUndefined, trim_blocks=True,
             lstrip_blocks=True, keep_trailing_newline=True,
         )  # fmt: skip
-        tools = {kind: functools.partial(self.printed, kind) for kind in KINDS}
-        tools |= {name: getattr(self, name) for name in TOOLS}
+        tools = {name: getattr(of, name) for of in (self.facts, self)
+                 for name, own in vars(type(of)).items() if callable(own) and name[0] != "_"}  # fmt: skip
+        tools |= {kind: functools.partial(self.printed, kind) for kind in KINDS}
         self.environment.globals.update(
-            tools, facts=self.facts, value=lambda *of: self.facts.value(*of).mean, answer=self.facts.answer,
-            unsure=self.facts.unsure, runs=self.facts.runs, paper=paper, count=count, settings=SETTINGS,
-            commit_of=commit_of, label_of=label_of, explorer=live.find,
+            tools, facts=self.facts, value=lambda *of: self.facts.value(*of).mean, paper=paper, count=count,
+            settings=SETTINGS, commit_of=commit_of, label_of=label_of, explorer=live.find,
         )  # fmt: skip
 
     def render(self, name: str, **values) -> str:
@@ -81,20 +83,20 @@ class Pages:
 
     def finding(self, claim: str, part: str, preset: str, verdict: str, caller: Callable[[], str]) -> str:
         """A sentence that holds only while this part of a claim has this verdict."""
-        now = lambda: self.facts.claim(claim, part, preset).verdict  # noqa: E731
-        written = f"{claim}, {part}, {preset} settings being {verdict}"
-        return self._guarded(lambda: now() == verdict, written, lambda: f"the records now say {now()}", caller)
+        of = (claim, part, preset)
+        return self._guarded(f"{', '.join(of)} settings", lambda: self.facts.claim(*of).verdict, verdict, caller)
 
     def given(self, condition: str, caller: Callable[[], str]) -> str:
         """A sentence that holds only while a condition does, as in `value("fact", "leak, paper") > 90`."""
         holds = self.environment.compile_expression(condition)
-        return self._guarded(holds, condition, lambda: "which no longer holds", caller)
+        return self._guarded(condition, lambda: bool(holds()), True, caller)
 
-    def _guarded(self, holds, written: str, now, caller) -> str:
+    def _guarded(self, what: str, read: Callable[[], object], wanted: object, caller: Callable[[], str]) -> str:
         try:
-            if holds():
+            if (now := read()) == wanted:
                 return caller()
-            self.problems.append(f"{self.page}: a sentence was written for {written}; {now()}: rewrite it")
+            written = f"a sentence was written for {what} being {wanted}"
+            self.problems.append(f"{self.page}: {written}; the records now say {now}: rewrite it")
         except Missing as missing:
             self.left_out.append(f"{self.page}: {missing}")
         return ""
@@ -110,21 +112,16 @@ class Pages:
         for claim, part, table, words in scores:
             marks = {}
             for preset in PUBLISHED_PRESETS:
-                try:
+                with contextlib.suppress(Missing):
                     marks[preset] = self.facts.claim(claim, part, preset)
-                except Missing:
-                    continue
             if marks:
-                name = f"[{words}](../notebooks/{CHAPTER_OF[table]}.ipynb)"
                 reported = self.printed("reported_effect", claim, part, next(iter(marks)))
-                signs = {"paper": "●", "strong": "■"}
-                verdicts = [f"{signs[preset]} {self.judgement(claim, part, preset)}" for preset in marks]
-                lines.append((f"{name} ({claim}): {reported} points", strip(marks), "<br>".join(verdicts)))
-        return table_of(
-            pd.DataFrame(lines, columns=[title, AXIS, "Verdict"]),
-            "Effect found as a share of the effect claimed, with 95 % intervals: ● paper settings, ■ strong settings. "
-            "The dashed line is the paper's effect; an arrow: beyond the axis.", "scoreboard", "30 42 28",
-        )  # fmt: skip
+                name = f"[{words}](../notebooks/{CHAPTERS_OF[table]}.ipynb) ({claim}): {reported} points"
+                verdicts = [f"{SIGNS[preset]} {self.judgement(claim, part, preset)}" for preset in marks]
+                lines.append({title: name, AXIS: strip(marks), "Verdict": "<br>".join(verdicts)})
+        caption = "Effect found as a share of the effect claimed, with 95 % intervals: ● paper settings, ■ strong "
+        caption += "settings. The dashed line is the paper's effect; an arrow: beyond the axis."
+        return table_of((title, AXIS, "Verdict"), lines, caption, "scoreboard", ":widths: 30 42 28\n")
 
     def judgement(self, claim: str, part: str, preset: str) -> str:
         """The verdict on a part of a claim, and whether its runs are of an older recipe."""
@@ -153,13 +150,11 @@ class Pages:
                 for preset, n in zip(same["preset"], same["n_pairs"], strict=True):
                     line[SETTINGS[preset]] = f"{self.found(claim.claim, part, preset)}, {count(n, 'pair')}"
                 lines.append(line)
-        frame = pd.DataFrame(lines).fillna("–")
-        frame = frame[[name for name in ("Claim", "Part", "Paper", *SETTINGS.values()) if name in frame]]
         caption = "Effects in percentage points, with 95 % intervals and the number of pairs; "
         caption += "of errors, negative is better."
-        if frame["Claim"].str.contains("C9|C10").any():
+        if any(code in line["Claim"] for line in lines for code in ("C9", "C10")):
             caption += " A change of spread (C10) is in percent, a growth of cost (C9) is an exponent."
-        return table_of(frame, caption, "numbers")
+        return table_of(("Claim", "Part", "Paper", *SETTINGS.values()), lines, caption, "numbers")
 
     def open_claims(self) -> str:
         """Parts of claims without a comparison yet."""
@@ -178,18 +173,14 @@ class Pages:
         """One table of the paper beside ours, a line per row and a column per preset."""
         frame, home, lines = self.facts.frame(f"tables/{table}"), self.facts.home(table), []
         frame = frame[(frame["dataset"] == home) & ~frame["row"].str.contains("@")]
-        for row in frame["row"].unique():
+        for row, presets in frame.groupby("row", sort=False)["preset"]:
             reported = paper.row(table, row)
             line = {"Model": label_of(table, row), "Paper": f"{reported.value:g}" if reported else "–"}
-            for preset in (p for p in PUBLISHED_PRESETS if p in set(frame["preset"])):
-                try:
-                    value = self.facts.row(table, row, preset)
-                    verdict = f" {self.badge(value.verdict)}" if value.verdict else ""
-                    cell = f"{with_interval(value, plain)}{verdict}, {count(value.n, 'seed')}"
-                    cell += self.facts.recipe_of(preset, table, row)
-                except Missing:
-                    cell = "–"
-                line[SETTINGS[preset].capitalize()] = cell
+            for preset in presets:
+                value = self.facts.row(table, row, preset)
+                verdict = f" {self.badge(value.verdict)}" if value.verdict else ""
+                said = f"{with_interval(value, plain)}{verdict}, {count(value.n, 'seed')}"
+                line[SETTINGS[preset].capitalize()] = said + self.facts.recipe_of(preset, table, row)
             lines.append(line)
         what = "accuracy under attack" if table == "table4" else "test error"
         where = "" if home == paper.DATASETS[table] else f" on {home}, which is not the paper's data"
@@ -198,14 +189,15 @@ class Pages:
         commits = set(map(commit_of, made))
         of = commits.pop() if len(commits) == 1 else f"{len(commits)} commits"
         stamp = f"\n:::{{div}} made-by\nMade by `make tables`, from {count(len(made), 'record')} of {of}.\n:::\n"
-        return table_of(pd.DataFrame(lines), f"The paper's Table {table[-1]}, {caption}", "numbers") + stamp
+        columns = ("Model", "Paper", *map(str.capitalize, SETTINGS.values()))
+        return table_of(columns, lines, f"The paper's Table {table[-1]}, {caption}", "numbers") + stamp
 
     # ---- The ledger
 
     def measured(self, code: str, where: str = "") -> str:
         """The measured sensitivity of one decision, or where it is tested, for a cell of the ledger."""
         mine = [f"{words}: {with_interval(found)}, {count(found.n, 'pair')}"
-                for _, ledger, words, found in self.facts.differences if ledger == code]  # fmt: skip
+                for ledger, words, found in self.facts.differences.values() if ledger == code]  # fmt: skip
         return "<br>".join([*mine, where] if where else mine) or NOT_YET
 
     def ledger_summary(self) -> str:
@@ -253,13 +245,58 @@ def draw(name: str, facts: Facts, path: Path) -> None:
     plt.close(made.figure)
 
 
+# ---- Pieces of a page
+
+
+def table_of(columns: Iterable[str], lines: list[dict[str, str]], caption: str, look: str, options: str = "") -> str:
+    """A Markdown table with those of `columns` that any line has. look: the class that the style sheet knows."""
+    columns = [name for name in columns if any(name in line for line in lines)]
+    cells = [columns, ["---"] * len(columns), *([line.get(name, "–") for name in columns] for line in lines)]
+    text = "\n".join("| " + " | ".join(line) + " |" for line in cells)
+    return f"```{{table}} {caption}\n:class: {look}\n{options}\n{text}\n```\n"
+
+
+def along(share: float) -> float:
+    """Where a share of the claimed effect lies in a picture of the scoreboard."""
+    return round(WIDTH / 2 * (1 + 0.96 * min(max(share, -SPAN), SPAN) / SPAN), 1)
+
+
+def svg(inside: str, words: str, height: int) -> str:
+    size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
+    return f'<svg class="strip" {size} role="img" aria-label="{words}">{inside}</svg>'
+
+
+def strip(marks: dict[str, Estimate]) -> str:
+    """Effects as shares of the claimed one: a mark and an interval for each preset, an arrow where it lies outside."""
+    height, words = LINE * len(marks), []
+    inside = "".join(f'<line class="{name}" x1="{along(at)}" x2="{along(at)}" y1="0" y2="{height}"/>'
+                     for name, at in (("zero", 0), ("one", 1)))  # fmt: skip
+    for i, (preset, found) in enumerate(marks.items()):
+        y, share = LINE * (i + 0.5), found.mean / found.paper
+        low, x, high = (along(end / found.paper) for end in (found.low, found.mean, found.high))
+        if abs(share) > SPAN:
+            base = x + (10 if share < 0 else -10)
+            mark = f'<polygon points="{x},{y} {base},{y - 6} {base},{y + 6}"/>'
+        elif preset == "paper":
+            mark = f'<circle cx="{x}" cy="{y}" r="5"/>'
+        else:
+            mark = f'<rect x="{x - 4.5}" y="{y - 4.5}" width="9" height="9"/>'
+        kind = found.verdict.replace(" ", "-")
+        inside += f'<g class="{kind}"><line x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>{mark}</g>'
+        words.append(f"{SETTINGS[preset]}: {share:.2f} times the claimed effect")
+    return svg(inside, "; ".join(words), height)
+
+
+ENDS = ((-2, "−2 ×"), (-1, "−1 ×"), (0, "0"), (1, "1 ×"), (2, "2 ×"))
+AXIS = svg("".join(f'<text x="{along(at)}" y="13" text-anchor="middle">{text}</text>' for at, text in ENDS),
+           "shares of the claimed effect", LINE)  # fmt: skip
+
+
 # ---- What notebooks and `make` call
 
 
 def say(name: str, **values):
     """The text of `book/chapters/parts/<name>.md` for a notebook, its findings checked against the records."""
-    from IPython.display import Markdown
-
     pages = Pages()
     text = pages.render(f"parts/{name}.md", **values)
     pages.check()
@@ -268,8 +305,6 @@ def say(name: str, **values):
 
 def show(tool: str, *arguments):
     """What one of the templates' tools gives, for a notebook."""
-    from IPython.display import Markdown
-
     return Markdown(getattr(Pages(), tool)(*arguments))
 
 
