@@ -112,7 +112,7 @@ def test_a_readers_page_opens_with_the_readers_own_results():
 
 
 def test_every_chapter_that_can_be_asked_for_is_a_notebook():
-    assert {f"{name}.ipynb" for name in notebook.CHAPTERS.values()} <= {path.name for path in NOTEBOOKS}
+    assert {f"{name}.ipynb" for name in notebook.CHAPTERS_OF.values()} <= {path.name for path in NOTEBOOKS}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])

@@ -6,6 +6,7 @@ The executed notebook lies in `results/local/notebooks` and its page, rendered a
 """
 
 import argparse
+import itertools
 import json
 import re
 import shutil
@@ -22,17 +23,21 @@ import nbformat
 import pandas as pd
 import torch
 import yaml
+from IPython.display import display
+from matplotlib import pyplot as plt
 
 from uram_lib import UramError, checkpoints, data, evaluation, paper, plan, records
 from uram_lib.cli import exit_status, words_of
 from uram_lib.config import Config
 from uram_lib.experiments import experiment, label_of
-from uram_lib.paths import CHECKPOINTS, QUICK, ROOT, local, read_json, relative, write_atomically
+from uram_lib.paths import CHECKPOINTS, QUICK, ROOT, local, read_json, relative
 from uram_lib.progress import count
 from uram_lib.runs import Run
 
-CHAPTERS = {"table1": "10_table1", "table2": "20_table2", "table3": "30_table3", "table4": "40_table4",
-            "readings": "50_readings", "gallery": "60_gallery"}  # fmt: skip
+from . import drawing, pages, plotting, tables
+from .pages import CHAPTERS_OF
+from .tables import write
+
 # The rows that carry the paper's argument: what `quick` trains when no rows are named.
 ARGUED = {"table1": "ram-6,entropy-6,entropy-context-6", "table2": "ram-6,ours-6,ours-6-entropy-context",
           "table3": "dram,entropy-context", "table4": "vgg16-pgd,ours-vgg16-pgd"}  # fmt: skip
@@ -87,9 +92,7 @@ def planned(table: str, preset: str, seeds, device: str, jobs: int, dataset: str
     return plan.make_plan(table, preset, named, seeds, device, jobs, dataset, scheduler=scheduler)
 
 
-def open_chapter(
-    table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str
-) -> plan.Plan:
+def open_chapter(table: str, preset: str, seeds, device, jobs, dataset: str, rows: str, scheduler: str) -> plan.Plan:
     """What a table's notebook begins with: make the runs that are not there yet, within BUDGET where `quick` chose rows
     and seed."""
     made = planned(table, preset, seeds, device, jobs, dataset, rows, scheduler)
@@ -110,7 +113,7 @@ def within_budget(made: plan.Plan) -> plan.Plan:
     kept = read_json(path, "share")
     if kept is None:
         kept = {"share": min(1.0, 60 * BUDGET[table] / max(made.seconds(), 1))}
-        write_atomically(path, lambda temporary: temporary.write_text(json.dumps(kept), encoding="utf-8"))
+        write(path, json.dumps(kept))
     few = lambda e: replace(e, config=replace(e.config, epochs=max(1, int(kept["share"] * e.config.epochs))))  # noqa: E731
     return replace(made, experiments=tuple(map(few, made.experiments)))
 
@@ -125,11 +128,6 @@ def expected(made: plan.Plan) -> Iterator[str]:
 
 def show_yours(made: plan.Plan) -> None:
     """A reader's own runs in a notebook: what they can show, the table, learning curves and paths of the glimpses."""
-    from IPython.display import display
-    from matplotlib import pyplot as plt
-
-    from . import drawing, pages, plotting, tables
-
     here, first = [records.read_record(run.record) for run in made.runs], made.experiments[0]
     display(pages.say("yours", preset=first.preset, table=first.table, epochs=first.config.epochs, runs=len(here),
                       banner=data.BANNER if made.embedded else ""))  # fmt: skip
@@ -167,10 +165,9 @@ def run_notebook(name: str, values: dict, output: Path) -> nbformat.NotebookNode
     except DeadKernelError:
         failure = f"the kernel of {path.name} was killed, perhaps for want of memory"
     notebook = nbformat.read(output, 4)
-    for part in (notebook, *notebook.cells):  # what differs from run to run
-        part.metadata.pop("papermill", None)
-        part.metadata.pop("execution", None)
-    write_atomically(output, lambda temporary: nbformat.write(notebook, temporary))
+    for part, key in itertools.product((notebook, *notebook.cells), ("papermill", "execution")):
+        part.metadata.pop(key, None)  # what differs from run to run
+    write(output, nbformat.writes(notebook) + "\n")
     if failure:
         raise UramError(f"{failure} (notebook as far as it ran: {relative(output)})")
     return notebook
@@ -191,7 +188,7 @@ def store(name: str) -> None:
                     found[kind] = re.sub(r"\s*\n\s*", "\n", drawing).strip() + "\n"
                     found.pop("text/plain", None)
     path = ROOT / "notebooks" / f"{name}.ipynb"
-    write_atomically(path, lambda temporary: nbformat.write(notebook, temporary))
+    write(path, nbformat.writes(notebook) + "\n")
     print(f"stored: {relative(path)}, {path.stat().st_size / 1000:,.0f} kB")
 
 
@@ -230,7 +227,7 @@ def reproduce(options: argparse.Namespace) -> None:
     """Everything that one `make` target does."""
     asked = vars(options)
     what, keep, train = (asked.pop(key) for key in ("what", "store", "train"))
-    name, quick, values = CHAPTERS[what], asked["preset"] == "quick", {}
+    name, quick, values = CHAPTERS_OF[what], asked["preset"] == "quick", {}
     if keep:
         return store(name)
     if what.startswith("table"):
@@ -252,7 +249,7 @@ def reproduce(options: argparse.Namespace) -> None:
 def main(words: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one line that says what was wrong."""
     parser = argparse.ArgumentParser(prog="python -m uram_book.notebook", description="Run a chapter with its runs.")
-    parser.add_argument("what", choices=CHAPTERS)
+    parser.add_argument("what", choices=CHAPTERS_OF)
     for option, default in {"preset": "quick", "rows": "", "seeds": "1", "device": "auto", "dataset": "",
                             "scheduler": "", "jobs": 1}.items():  # fmt: skip
         parser.add_argument(f"--{option}", default=default, type=type(default))
