@@ -27,12 +27,9 @@ TEXT = {"fontweight": "bold"} | LINE
 
 
 def show_image(image: Tensor, ax: Axes, title: str = "") -> Axes:
-    """Draw one image, (C, H, W) or (H, W): pixel i covers [i, i + 1)."""
-    image = image.detach().cpu()
-    if image.ndim == 3:
-        image = image[0] if len(image) == 1 else image.permute(1, 2, 0)
-    height, width = image.shape[:2]
-    ax.imshow(image, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
+    """Draw one image: pixel i covers [i, i + 1)."""
+    height, width = image.shape[-2:]
+    ax.imshow(image.detach().cpu().permute(1, 2, 0), cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
     ax.set(xticks=(0, width / 2, width), yticks=(0, height / 2, height), title=title)
     ax.set(xlim=(0, width), ylim=(height, 0))  # whatever is drawn over it
     ax.tick_params(labelsize=8, length=2)
@@ -115,9 +112,9 @@ def patches(image: Tensor, locations: Tensor, patch_size: int, scales: int, ax: 
     seen = sensor(sensor.pyramid(images), locations.detach().cpu())  # (T, S, C, g, g)
     for t, glimpse in enumerate(seen):
         for k, patch in enumerate(glimpse):
-            picture = patch[0] if len(patch) == 1 else patch.permute(1, 2, 0)
             x, y = t * step, k * step
-            ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(x, x + patch_size, y + patch_size, y))
+            place = {"extent": (x, x + patch_size, y + patch_size, y)}
+            ax.imshow(patch.permute(1, 2, 0), cmap="gray", vmin=0, vmax=1, **place)
     columns, middle = range(len(seen)), patch_size / 2
     ax.set(xlim=(-0.5, len(seen) * step), ylim=(scales * step, -0.5), xlabel="glimpse t", title=title, aspect="equal")
     ax.set_xticks([t * step + middle for t in columns], [t + 1 for t in columns])
@@ -151,8 +148,7 @@ def class_probabilities(probabilities: Tensor, label: int, ax: Axes, title: str 
         colour = "white" if sure > 0.6 else BLACK
         ax.text(t, best, f"{100 * sure:.0f}", ha="center", va="center", fontsize=8, color=colour)
     ax.add_patch(Rectangle((-0.5, label - 0.5), columns, 1, fill=False, ec=GREEN, lw=2, clip_on=False))
-    ax.set(xlim=(-0.5, columns - 0.5), xlabel="glimpse t", ylabel="class", title=title)
-    ax.set(yticks=range(classes))
+    ax.set(xlim=(-0.5, columns - 0.5), xlabel="glimpse t", ylabel="class", title=title, yticks=range(classes))
     ax.set_xticks(range(columns), range(1, columns + 1))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)

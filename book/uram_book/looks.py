@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from uram_lib import checkpoints, data, evaluation, records
@@ -25,6 +24,7 @@ from uram_lib.paths import TABLES
 from uram_lib.runs import Run
 
 from .comparisons import with_header
+from .drawing import square
 from .plotting import COLOURS, VERMILION, legend_below
 from .tables import write
 
@@ -173,7 +173,7 @@ def map_of_starts(groups: dict[str, np.ndarray]) -> Sequence[Axes]:
     _, axes = plt.subplots(1, len(groups), figsize=(7.2, 3.7), squeeze=False, sharex=True, sharey=True)
     for ax, (name, offsets) in zip(axes[0], groups.items(), strict=True):
         ax.hexbin(*offsets.T, gridsize=25, extent=(-90, 90, -90, 90), cmap="Blues", mincnt=1, linewidths=0)
-        ax.add_patch(Rectangle((-FRAME / 2, -FRAME / 2), FRAME, FRAME, fill=False, ec=VERMILION, lw=1.5))
+        square((0, 0), FRAME, ax, ec=VERMILION, lw=1.5)
         ax.set(title=name, xlabel="right of the digit (px)", aspect="equal", xlim=(-90, 90), ylim=(90, -90))
     axes[0][0].set_ylabel("below the digit (px)")
     return axes[0]

@@ -5,7 +5,6 @@ the colours of Okabe and Ito, which people with any colour vision can tell apart
 given, or on a new figure, and returns the axes. Call `use_style()` once at the top of a notebook.
 """
 
-import contextlib
 import html
 import io
 import math
@@ -17,11 +16,14 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from uram_lib import paper
 from uram_lib.experiments import READINGS
+from uram_lib.progress import count
 
 from .comparisons import in_common
 
@@ -69,14 +71,10 @@ QUANTITIES = {
 
 
 def use_style() -> None:
-    """Make the book's style the default of every figure that follows."""
+    """Make the book's style the default of every figure that follows; in a notebook, figures are drawn as SVG."""
     mpl.rcParams.update(STYLE)
-    with contextlib.suppress(ImportError):  # in a notebook, figures are drawn as SVG
-        from IPython import get_ipython
-        from matplotlib_inline.backend_inline import set_matplotlib_formats
-
-        if get_ipython() is not None:
-            set_matplotlib_formats("svg")
+    if get_ipython() is not None:
+        set_matplotlib_formats("svg")
 
 
 def legend_below(figure: Figure, columns: int = 4) -> None:
@@ -87,49 +85,47 @@ def legend_below(figure: Figure, columns: int = 4) -> None:
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
 
 
-def grid(count: int, columns: int = 4, size: float = 2.2) -> Sequence[Axes]:
-    """A new figure of `count` square axes in rows of `columns`; returns the axes in reading order."""
-    columns = min(columns, count)
-    rows = math.ceil(count / columns)
+def grid(number: int, columns: int = 4, size: float = 2.2) -> Sequence[Axes]:
+    """A new figure of `number` square axes in rows of `columns`; returns the axes in reading order."""
+    columns = min(columns, number)
+    rows = math.ceil(number / columns)
     _, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * size), squeeze=False)
-    for ax in axes.flat[count:]:
+    for ax in axes.flat[number:]:
         ax.set_axis_off()
-    return axes.flat[:count]
+    return axes.flat[:number]
 
 
 # ---- By epoch and by glimpse
 
 
-def _band(values: Sequence[Sequence[float]], ax: Axes, label: str, ylabel: str, colour: str | None = None) -> Axes:
-    """Draw the mean of curves by epoch, one per seed, in a band from the lowest to the highest; all are cut to the
-    shortest."""
-    epochs = min(map(len, values))
-    values = np.array([curve[:epochs] for curve in values], float)
-    x = np.arange(1, epochs + 1)
-    (line,) = ax.plot(x, values.mean(0), label=label, color=colour)
-    ax.fill_between(x, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, lw=0)
+def _curves(records: list[dict], quantity: str = "val_error") -> pd.DataFrame:
+    """(epochs, seeds), with gaps where a run was shorter. records: anything with `seed` and `curves`."""
+    return pd.DataFrame({record["seed"]: pd.Series(record["curves"][quantity]) for record in records})
+
+
+def _band(curves: pd.DataFrame, ax: Axes, label: str, ylabel: str, colour: str | None = None) -> None:
+    """Draw the mean of curves in a band from the lowest to the highest, as far as the shortest goes."""
+    curves = curves.dropna()
+    (line,) = ax.plot(curves.index + 1, curves.mean(axis=1), label=label, color=colour)
+    low, high = curves.min(axis=1), curves.max(axis=1)
+    ax.fill_between(curves.index + 1, low, high, color=line.get_color(), alpha=0.2, lw=0)
     ax.set(xlabel="epoch", ylabel=ylabel)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    return ax
 
 
 def learning_curves(groups: dict[str, list[dict]], ax: Axes, quantity: str = "val_error") -> Axes:
-    """Draw a curve a group against the epoch. groups: label -> records (anything with `curves`); quantity: a key of
-    `curves`."""
+    """Draw a curve a group against the epoch. groups: label -> run records; quantity: a key of their `curves`."""
     for label, records in groups.items():
         seeds = f", {len(records)} seeds" if len(records) > 1 else ""
-        curves = [record["curves"][quantity] for record in records]
-        _band(curves, ax, f"{label}{seeds}", QUANTITIES[quantity], ROW_COLOURS.get(label))
+        _band(_curves(records, quantity), ax, f"{label}{seeds}", QUANTITIES[quantity], ROW_COLOURS.get(label))
     return ax
 
 
 def gain_curve(better: list[dict], worse: list[dict], ax: Axes, label: str = "") -> Axes:
     """Draw by epoch what `better` gains over `worse` in validation error, paired by seed, and a line at 0. Both hold
-    run records (anything with `seed` and `curves`); at least one seed in common."""
-    better, worse = (sorted(group, key=lambda r: r["seed"]) for group in in_common(better, worse))
-    curves = [[r["curves"]["val_error"] for r in pair] for pair in zip(better, worse, strict=True)]
-    gains = [[a - b for a, b in zip(*pair, strict=False)] for pair in curves]
-    _band(gains, ax, f"{label}, {len(gains)} pair{'s' * (len(gains) > 1)}", "difference of validation error (points)")
+    run records; at least one seed in common."""
+    gains = (_curves(better) - _curves(worse)).dropna(axis=1, how="all")  # seeds and epochs that both have
+    _band(gains, ax, f"{label}, {count(gains.shape[1], 'pair')}", "difference of validation error (points)")
     ax.axhline(0, color=GREY, lw=1, zorder=0)
     return ax
 
@@ -160,10 +156,10 @@ def by_glimpse(details: pd.DataFrame, quantity: str, rows: Sequence[str], ax: Ax
 def comparison(table: pd.DataFrame, title: str = "") -> Axes:
     """Draw rows of a `results/tables/tableN.csv` of one data set as a forest plot, in the paper's order: one line per
     row, the paper's value as an open diamond, ours as a dot with its 95 % interval, one colour per preset."""
-    places = [paper.place(*row) for row in zip(table["table"], table["row"], strict=True)]
-    table = table.iloc[np.argsort(places, kind="stable")]
+    name = table["table"].iloc[0]
+    table = table.sort_values("row", kind="stable", key=lambda rows: [paper.place(name, row) for row in rows])
     ax = _forest(table[["label", "preset", "ours_mean", "ours_ci_low", "ours_ci_high", "paper"]], "the paper")
-    ax.set_xlabel("accuracy under attack (%)" if table["table"].iloc[0] == "table4" else "test error (%)")
+    ax.set_xlabel("accuracy under attack (%)" if name == "table4" else "test error (%)")
     ax.set_title(title, loc="right")  # grows over the rows' names, where a centred one would be cut off
     return ax
 
@@ -216,10 +212,8 @@ HOLDS = {  # what an interval holds: the paper's effect, 0 -> words, colour, mar
 def specification_curve(lines: pd.DataFrame) -> str:
     """One effect under every reading and budget, sorted, with the matrix of choices below it, as SVG text whose points
     say on hover which reading they are. lines: those of one effect in `results/tables/readings.csv`."""
-    lines = lines.sort_values("effect_mean").reset_index(drop=True)
-    readings = list(dict.fromkeys(lines["reading"]))
-    budgets = [name for name in BUDGETS if name in set(lines["budget"])]
-    choices = [*readings, *budgets]
+    lines = lines.sort_values("effect_mean")
+    choices = [*lines["reading"].unique(), *(name for name in BUDGETS if name in set(lines["budget"]))]
     words_of = {name: reading.label for name, reading in READINGS.items()} | BUDGETS
     shown = [words_of.get(choice, choice) for choice in choices]
     heights = (2.6, 0.2 * len(choices))
@@ -254,8 +248,8 @@ def specification_curve(lines: pd.DataFrame) -> str:
     for x, words in enumerate(told):
         svg = svg.replace(f'<g id="point-{x}">', f"<g><title>{html.escape(words)}</title>", 1)
     ends = lines["effect_mean"].iloc[[0, -1]]
-    said = f"{len(readings)} readings, effects from {ends.min():.1f} to {ends.max():.1f} points; paper: {reported:.1f}"
-    size = f'width="100%" role="img" aria-label="{said}"'
+    said = f"effects from {ends.min():.1f} to {ends.max():.1f} points; paper: {reported:.1f}"
+    size = f'width="100%" role="img" aria-label="{lines["reading"].nunique()} readings, {said}"'
     return re.sub(r'width="[^"]*pt" height="[^"]*pt"', size, svg[svg.index("<svg") :], count=1)
 
 
@@ -279,18 +273,13 @@ def ladder(frame: pd.DataFrame) -> Axes:
 def canvas_cost(lines: list[dict]) -> Axes:
     """Draw what a glimpse, the pyramid and the whole unified model cost against the side of the canvas, on logarithmic
     axes (claim C9). lines: the `canvas` of `results/bench.json`."""
-    _, ax = plt.subplots(figsize=(6.4, 3.2))
-    sides = [line["side_px"] for line in lines]
-    for key, label, marker in (
-        ("unified_ms", "unified model, 6 glimpses", "D-"),
-        ("pyramid_ms", "pyramid, once an image", "s-"),
-        ("glimpse_ms", "one glimpse", "o-"),
-    ):
-        ax.plot(sides, [1e3 * line[key] for line in lines], marker, label=label)
-    ax.set(xscale="log", yscale="log", xlabel="side of the canvas (px)", ylabel="microseconds an image")
-    ax.set_xticks(sides, sides)
+    labels = {"unified_ms": "unified model, 6 glimpses", "pyramid_ms": "pyramid, once an image",
+              "glimpse_ms": "one glimpse"}  # fmt: skip
+    costs = 1e3 * pd.DataFrame(lines).set_index("side_px")[list(labels)].rename(columns=labels)
+    ax = costs.plot(style=["D-", "s-", "o-"], loglog=True, figsize=(6.4, 3.2))
+    ax.set(xlabel="side of the canvas (px)", ylabel="microseconds an image")
+    ax.set_xticks(costs.index, costs.index)
     ax.minorticks_off()
-    ax.legend()
     return ax
 
 
