@@ -118,31 +118,26 @@ def claims(records: list[dict], bench: dict | None = None) -> pd.DataFrame:
     """
     cells, lines = by_cell(records), []
     for claim in paper.CLAIMS:
-        for contrast in claim.contrasts:
-            if contrast.measure.startswith("cost of "):
-                found = [growth(contrast, bench)] if bench else []
-            else:
-                found = [judged(contrast, preset, cells) for preset in PRESETS]
-            shared = {"claim": claim.claim, "statement": claim.statement, "source": contrast.source}
-            lines += [shared | line for line in found if line]
+        for contrast, preset in itertools.product(claim.contrasts, (*PRESETS, "bench")):
+            found = growth(contrast, bench) if preset == "bench" else judged(contrast, preset, cells)
+            if found:
+                part, reported, ours, verdict, evidence = found
+                lines.append((claim.claim, part, preset, contrast.source, claim.statement, reported, ours.mean,
+                              ours.low, ours.high, ours.n, verdict, evidence))  # fmt: skip
     return pd.DataFrame(lines, columns=CLAIM_COLUMNS)
 
 
-def verdict_line(part: str, preset: str, ours: Estimate, verdict: str, evidence: str, reported=None) -> dict:
-    return {"part": part, "preset": preset, "paper_effect": reported, "our_effect": ours.mean, "ci_low": ours.low,
-            "ci_high": ours.high, "n_pairs": ours.n, "verdict": verdict, "evidence": evidence}  # fmt: skip
-
-
-def growth(contrast: paper.Contrast, bench: dict) -> dict:
+def growth(contrast: paper.Contrast, bench: dict | None) -> tuple | None:
     """How a cost grows with the number of pixels: the effect is an exponent, and what is counted are canvas sizes."""
+    if not bench or not contrast.measure.startswith("cost of "):
+        return None
     lines, key = bench["canvas"], contrast.measure.removeprefix("cost of ")
     ours = statistics.exponent([line["side_px"] ** 2 for line in lines], [line[key] for line in lines])
-    verdict = statistics.direction_verdict(ours, statistics.FLAT)
-    return verdict_line(contrast.part, "bench", ours, verdict, "results/bench.json")
+    return contrast.part, None, ours, statistics.direction_verdict(ours, statistics.FLAT), "results/bench.json"
 
 
-def judged(contrast: paper.Contrast, preset: str, cells: dict) -> dict | None:
-    """One contrast at one preset, or None where the records do not tell."""
+def judged(contrast: paper.Contrast, preset: str, cells: dict) -> tuple | None:
+    """One contrast at one preset: part, paper's effect, ours, verdict, evidence; None where the records do not tell."""
     table, rows = contrast.table, [contrast.better, contrast.worse]
     main = published_on(table, cells, preset)
     # RAM's protocol has 8 pieces where Table 2 has 10 (ledger F1).
@@ -163,7 +158,7 @@ def judged(contrast: paper.Contrast, preset: str, cells: dict) -> dict | None:
         for row in rows[::-1]:
             names = sorted({r["metrics"]["decided_by"] for r in cells[table, preset, main, row]})
             evidence += f"; {row} broken most by {' or '.join(names)}"
-    return verdict_line(part, preset, ours, verdict, evidence, reported)
+    return part, reported, ours, verdict, evidence
 
 
 # ---- Readings

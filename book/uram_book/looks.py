@@ -173,7 +173,7 @@ def map_of_starts(groups: dict[str, np.ndarray]) -> Sequence[Axes]:
     _, axes = plt.subplots(1, len(groups), figsize=(7.2, 3.7), squeeze=False, sharex=True, sharey=True)
     for ax, (name, offsets) in zip(axes[0], groups.items(), strict=True):
         ax.hexbin(*offsets.T, gridsize=25, extent=(-90, 90, -90, 90), cmap="Blues", mincnt=1, linewidths=0)
-        square((0, 0), FRAME, ax, ec=VERMILION, lw=1.5)
+        square((0, 0), FRAME, ax, ec=VERMILION, lw=1.5, zorder=1)
         ax.set(title=name, xlabel="right of the digit (px)", aspect="equal", xlim=(-90, 90), ylim=(90, -90))
     axes[0][0].set_ylabel("below the digit (px)")
     return axes[0]

@@ -16,6 +16,7 @@ from uram_lib.config import Config
 from uram_lib.experiments import PRESETS, Experiment, experiment, label_of, readings_of, rows_of
 from uram_lib.models import build, count_parameters
 from uram_lib.paths import PUBLISHED, RESULTS, read_json, relative, write_atomically
+from uram_lib.progress import count
 from uram_lib.records import dataset_name, load_records, unpack
 from uram_lib.robustness import FACED_BY_ALL
 
@@ -102,10 +103,18 @@ def series_of(record: dict) -> dict[str, float]:
         numbers |= {f"{quantity}, glimpse {t}": value for t, value in enumerate(metrics.get(quantity, []), 1)}
     if "accuracy_under" in metrics:
         numbers |= series_of_attacks(record)
-    if "test_error_by_length" in metrics:
-        numbers |= series_of_lengths(record)
-    if "top_down" in metrics:
-        numbers |= series_of_choices(metrics)
+    if "test_error_by_length" in metrics:  # of a reader of numbers, with what a prediction costs
+        by_length, config = metrics["test_error_by_length"], Config.read(record["config"])
+        shape, classes = data.shape_of(config.dataset)
+        model = build(config, shape, classes)
+        numbers |= {f"test error, numbers of {count(int(n), 'digit')}": error for n, error in by_length.items()}
+        numbers |= {"parameters": count_parameters(model), "multiply-adds": multiply_adds(model, shape)}
+    if "top_down" in metrics:  # the region that it chose, where the start lies, and each region's share and value
+        found, start = metrics["top_down"], metrics["glimpse_distance_px"][0]
+        numbers |= {"in_region_percent": found["in_region_percent"], "start_distance_px": start}
+        for d, (shares, values) in enumerate(zip(found["action_histogram"], found["q_values"], strict=True)):
+            numbers |= {f"action_percent, decision {d}, region {a}": 100 * share for a, share in enumerate(shares)}
+            numbers |= {f"q_value, decision {d}, region {a}": value for a, value in enumerate(values)}
     return numbers
 
 
@@ -136,26 +145,6 @@ def standing(record: dict, attacks: Iterable[str]) -> np.ndarray:
     for outcome in (unpack(outcomes[name]) for name in attacks if name in outcomes):
         left[: len(outcome)] &= outcome  # some attacks are tried on the first images alone
     return left
-
-
-def series_of_choices(metrics: dict) -> dict[str, float]:
-    """What the top-down model did: how often the digit's centre lies in the region that it chose, how far the start
-    lies from it, how often each region is chosen, and the mean value of each."""
-    found, start = metrics["top_down"], metrics["glimpse_distance_px"][0]
-    numbers = {"in_region_percent": found["in_region_percent"], "start_distance_px": start}
-    for d, (shares, values) in enumerate(zip(found["action_histogram"], found["q_values"], strict=True)):
-        numbers |= {f"action_percent, decision {d}, region {a}": 100 * share for a, share in enumerate(shares)}
-        numbers |= {f"q_value, decision {d}, region {a}": value for a, value in enumerate(values)}
-    return numbers
-
-
-def series_of_lengths(record: dict) -> dict[str, float]:
-    """Of a reader of numbers: its error by their length, and what a prediction costs."""
-    config, by_length = Config.read(record["config"]), record["metrics"]["test_error_by_length"]
-    shape, classes = data.shape_of(config.dataset)
-    model = build(config, shape, classes)
-    errors = {f"test error, numbers of {n} digit{'' if n == '1' else 's'}": error for n, error in by_length.items()}
-    return errors | {"parameters": count_parameters(model), "multiply-adds": multiply_adds(model, shape)}
 
 
 @torch.no_grad()
