@@ -39,12 +39,9 @@ class Estimate:
         return format(self)
 
 
-def half_width(error: float, freedom: float) -> float:
-    """Half the width of the t interval of a mean with this standard error."""
-    return stats.t.ppf(0.5 + CONFIDENCE / 2, freedom) * error
-
-
-def around(mean: float, half: float, n: int) -> Estimate:
+def around(mean: float, error: float, n: int, freedom: float = math.inf) -> Estimate:
+    """A mean with its t interval from its standard error; the normal interval where no degrees of freedom are given."""
+    half = stats.t.ppf(0.5 + CONFIDENCE / 2, freedom) * error
     return Estimate(mean, mean - half, mean + half, n)
 
 
@@ -53,7 +50,7 @@ def t_interval(values: Sequence[float]) -> Estimate:
     fewer than two."""
     if len(values) < 2:
         raise ValueError("an interval over seeds needs at least two")
-    return around(np.mean(values), half_width(stats.sem(values), len(values) - 1), len(values))
+    return around(np.mean(values), stats.sem(values), len(values), len(values) - 1)
 
 
 def crossed(values: np.ndarray) -> Estimate:
@@ -65,8 +62,8 @@ def crossed(values: np.ndarray) -> Estimate:
     Satterthwaite cover it in 93 %, and a second source of chance can then make an interval narrower.
     """
     by_seed, by_image = t_interval(values.mean(1)), t_interval(values.mean(0))
-    half = math.hypot(by_seed.high - by_seed.mean, by_image.high - by_image.mean)
-    return around(values.mean(), half, len(values))
+    half, mean = math.hypot(by_seed.high - by_seed.mean, by_image.high - by_image.mean), values.mean()
+    return Estimate(mean, mean - half, mean + half, len(values))
 
 
 def estimate(wrong: np.ndarray) -> Estimate:
@@ -89,7 +86,7 @@ def paired_difference(better: np.ndarray, worse: np.ndarray) -> Estimate:
     difference = 100 * (better - worse)
     if len(difference) > 1:
         return crossed(difference)
-    return around(difference.mean(), Z * stats.sem(difference[0]), 1)
+    return around(difference.mean(), stats.sem(difference[0]), 1)
 
 
 def spread_change(better: Sequence[float], worse: Sequence[float]) -> Estimate:
@@ -116,7 +113,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> Estimate:
     slope = x @ y / (x @ x)
     # By hand: scipy's linregress gives no interval where all costs are equal.
     error = np.linalg.norm(y - slope * x) / math.sqrt(freedom * (x @ x))
-    return around(slope, half_width(error, freedom), len(sizes))
+    return around(slope, error, len(sizes), freedom)
 
 
 def pooled_spread(groups: Sequence[Sequence[float]]) -> tuple[float, int, float]:
@@ -140,7 +137,7 @@ def pooled_spread(groups: Sequence[Sequence[float]]) -> tuple[float, int, float]
 
 def pooled_interval(values: Sequence[float], spread: float, freedom: int) -> Estimate:
     """The mean of one reading's differences with an interval from the pooled spread."""
-    return around(np.mean(values), half_width(spread / math.sqrt(len(values)), freedom), len(values))
+    return around(np.mean(values), spread / math.sqrt(len(values)), len(values), freedom)
 
 
 # ---- Verdicts
