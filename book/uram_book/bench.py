@@ -8,10 +8,10 @@ else `results/local/bench.json`.
 import argparse
 import functools
 import json
-import statistics
 import sys
 from collections.abc import Callable
 
+import pandas as pd
 import torch
 from torch import nn
 from torch.utils.benchmark import Timer
@@ -37,12 +37,11 @@ CANVASES = (60, 100, 200, 400, 1000)
 REPEATS = 9
 
 
-def in_turns(acts: dict[str, Callable[[], object]], at_least: float = 0.2) -> dict[str, list[float]]:
-    """Seconds per call of each of `acts`, REPEATS times, one after the other in every round."""
+def in_turns(acts: dict[str, Callable[[], object]], at_least: float = 0.2) -> pd.DataFrame:
+    """(REPEATS, acts): seconds per call of each of `acts`, one after the other in every round."""
     timers = {name: Timer("act()", globals={"act": act}) for name, act in acts.items()}
-    rounds = [{name: timer.blocked_autorange(min_run_time=at_least).mean for name, timer in timers.items()}
-              for _ in range(REPEATS)]  # fmt: skip
-    return {name: [one[name] for one in rounds] for name in acts}
+    return pd.DataFrame([{name: timer.blocked_autorange(min_run_time=at_least).mean for name, timer in timers.items()}
+                         for _ in range(REPEATS)])  # fmt: skip
 
 
 def matrix_products(model: nn.Module, config: Config) -> Callable[[], object]:
@@ -72,10 +71,9 @@ def measure_shape(name: str) -> dict:
 
     act = functools.partial(step, model, config.at(1), optimizer, dataset, index, streams)
     times = in_turns({"step": act, "products": matrix_products(model, config)})
-    speed = config.batch_size / statistics.median(times["step"])
-    ratios = sorted(round(b / a, 3) for a, b in zip(times["step"], times["products"], strict=True))
-    return {"shape": name, "images_per_second": round(speed), "ratio": statistics.median(ratios),
-            "ratio_range": [ratios[0], ratios[-1]]}  # fmt: skip
+    ratios = (times["products"] / times["step"]).round(3)
+    return {"shape": name, "images_per_second": round(config.batch_size / times["step"].median()),
+            "ratio": ratios.median(), "ratio_range": [ratios.min(), ratios.max()]}  # fmt: skip
 
 
 @torch.no_grad()
@@ -91,11 +89,10 @@ def measure_canvas(side: int) -> dict:
         "glimpse_ms": lambda: sensor(pyramid, places), "pyramid_ms": lambda: sensor.pyramid(images),
         "unified_ms": lambda: model.rollout(images, draws),
     }, 0.05)  # fmt: skip
-    return {"side_px": side} | {k: round(1e3 * statistics.median(v) / batch, 5) for k, v in times.items()}
+    return {"side_px": side} | (1e3 * times.median() / batch).round(5).to_dict()
 
 
 def measure(publish: bool) -> None:
-    """Measure everything, print it and write it."""
     prepare_process(threads=1)
     machine = {"processor": records.cpu_name(), "threads": 1, "torch": torch.__version__, **records.git_state()}
     found = {"machine": machine, "shapes": [measure_shape(name) for name in SHAPES],
@@ -109,7 +106,6 @@ def measure(publish: bool) -> None:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after one line that says what was wrong."""
     parser = argparse.ArgumentParser(prog="python -m uram_book.bench", description="Measure the speed of training.")
     parser.add_argument("--publish", action="store_true", help="write results/bench.json")
     options = parser.parse_args(words)

@@ -77,8 +77,6 @@ def compared(*groups: list[dict]) -> list[list[dict]]:
     return groups if differing(found) <= differing(meant) else [[] for _ in groups]
 
 
-# ---- Claims
-
 # What a contrast may be measured in: of the records of one row (seeds, images) where it is paired by image, too, in
 # percent of them, or a value per seed.
 MEASURES = {
@@ -161,9 +159,6 @@ def judged(contrast: paper.Contrast, preset: str, cells: dict) -> tuple | None:
     return part, reported, ours, verdict, evidence
 
 
-# ---- Readings
-
-
 def canvases_of(row: str, own: str) -> str:
     """The data set that a row is tested on: its reading's, or `own`."""
     reading = READINGS.get(row.partition("@")[2])
@@ -237,7 +232,7 @@ def factorial(records: list[dict], preset: str) -> pd.DataFrame:
     for levels in itertools.product((False, True), repeat=3):
         ideas = itertools.compress(factors[1:], levels[1:])
         row = names[levels] = "-".join(("ours-6" if levels[0] else "ram-6", *ideas))
-        error = str(statistics.estimate(outcomes(cells[row]))) if row in cells else "not measured"
+        error = f"{statistics.estimate(outcomes(cells[row]))}" if row in cells else "not measured"
         lines.append((row, *("yes" if on else "–" for on in levels), error))
     for i, factor in enumerate(factors):
         pairs = [(row, names[*levels[:i], False, *levels[i + 1 :]]) for levels, row in names.items() if levels[i]]

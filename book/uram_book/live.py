@@ -39,17 +39,16 @@ def export(model: nn.Module, config: Config) -> dict:
 
     Half precision would be half as long, but a rollout enlarges small differences: some paths would become others.
     """
-    places, parts, at = {}, [], 0
-    for name, value in model.state_dict().items():
-        if predicts(name):
-            parts.append(value.detach().float().flatten())
-            places[name] = {"at": at, "size": value.numel()}
-            at += value.numel()
+    parts = {name: value.float().flatten() for name, value in model.state_dict().items() if predicts(name)}
+    places, at = {}, 0
+    for name, part in parts.items():
+        places[name] = {"at": at, "size": len(part)}
+        at += len(part)
     ram = model.ram if isinstance(model, Unified) else model
     kept = ("glimpses", "patch_size", "scales", "core", "region_start", "regions", "bounded_mean")
     settings = {name: getattr(config, name) for name in kept}
     settings |= {"kind": config.model, "side": data.shape_of(config.dataset)[0][-1], "hidden": ram.core.hidden_size}
-    return {"config": settings, "weights": places, "data": encode(torch.cat(parts))}
+    return {"config": settings, "weights": places, "data": encode(torch.cat([*parts.values()]))}
 
 
 def encode(values: Tensor) -> str:

@@ -116,9 +116,6 @@ def write_looks() -> None:
     write(TABLES / "looks.csv", pd.DataFrame(lines).to_csv(index=False, lineterminator="\n"))
 
 
-# ---- Charts
-
-
 def region_choices(groups: dict[str, list[dict]], axes: Sequence[Axes]) -> Sequence[Axes]:
     """Draw the first top-down decision of every run, a line a run from the top: on the first axes how often each region
     is chosen, on the second the mean Q of each. groups: label -> run records of models that choose their start."""

@@ -72,7 +72,6 @@ def retest(table: str) -> Iterator[tuple]:
 
 
 def show_retest(table: str) -> None:
-    """Print what `retest` found."""
     print(f"Published models, tested again on this machine (first {RETESTED:,} test images):")
     print(f"{'':62}{'paper':>7}{'published':>11}{'here':>8}{'answers that differ':>21}", flush=True)
     differ = asked = 0
@@ -224,7 +223,6 @@ def write_page(notebook: nbformat.NotebookNode, name: str) -> Path:
 
 
 def reproduce(options: argparse.Namespace) -> None:
-    """Everything that one `make` target does."""
     asked = vars(options)
     what, keep, train = (asked.pop(key) for key in ("what", "store", "train"))
     name, quick, values = CHAPTERS_OF[what], asked["preset"] == "quick", {}
@@ -247,7 +245,6 @@ def reproduce(options: argparse.Namespace) -> None:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after one line that says what was wrong."""
     parser = argparse.ArgumentParser(prog="python -m uram_book.notebook", description="Run a chapter with its runs.")
     parser.add_argument("what", choices=CHAPTERS_OF)
     for option, default in {"preset": "quick", "rows": "", "seeds": "1", "device": "auto", "dataset": "",

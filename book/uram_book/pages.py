@@ -74,8 +74,6 @@ class Pages:
         if self.problems:
             raise UramError("\n".join(self.problems))
 
-    # ---- Numbers and sentences
-
     def printed(self, kind: str, *names: str) -> str:
         """A number with a mark that says which it is; the tests of the built pages read the marks."""
         text = self.facts.text(kind, *names)
@@ -103,8 +101,6 @@ class Pages:
 
     def badge(self, verdict: str) -> str:
         return f'<span class="verdict {verdict.replace(" ", "-")}">{verdict}</span>' if self.marked else verdict
-
-    # ---- Claims
 
     def scoreboard(self, scores: list[tuple[str, str, str, str]], title: str = "The paper says") -> str:
         """The effect found as a share of the effect claimed, a line for each of `scores`: claim, part, table, words."""
@@ -167,8 +163,6 @@ class Pages:
                 lines.append(f"- {anchor}{claim.claim} {claim.statement}: {part}")
         return "## Not measured yet\n\n" + "\n".join(lines) if lines else ""
 
-    # ---- Tables
-
     def rows(self, table: str) -> str:
         """One table of the paper beside ours, a line per row and a column per preset."""
         frame, home, lines = self.facts.frame(f"tables/{table}"), self.facts.home(table), []
@@ -192,8 +186,6 @@ class Pages:
         columns = ("Model", "Paper", *map(str.capitalize, SETTINGS.values()))
         return table_of(columns, lines, f"The paper's Table {table[-1]}, {caption}", "numbers") + stamp
 
-    # ---- The ledger
-
     def measured(self, code: str, where: str = "") -> str:
         """The measured sensitivity of one decision, or where it is tested, for a cell of the ledger."""
         mine = [f"{words}: {with_interval(found)}, {count(found.n, 'pair')}"
@@ -201,13 +193,10 @@ class Pages:
         return "<br>".join([*mine, where] if where else mine) or NOT_YET
 
     def ledger_summary(self) -> str:
-        """How many decisions are measured."""
         text = (CHAPTERS / "not-said.md").read_text(encoding="utf-8")
         codes = re.findall(r"^\(\"([A-Z]\d+'?)\"", text, re.MULTILINE)
         open_ones = sum(self.measured(code) == NOT_YET for code in codes)
         return f"{len(codes)} are listed here; {len(codes) - open_ones} of them have a measured alternative."
-
-    # ---- Other people's numbers, bugs, figures
 
     def alike(self, table: str, row: str, way: str) -> str:
         """Our error in percent under a rival's conditions, at strong settings: `way` is a metric of the records."""
@@ -243,9 +232,6 @@ def draw(name: str, facts: Facts, path: Path) -> None:
         made = plotting.effects(facts.frame("claims").query("claim in ('C3', 'C4')"))
     write_atomically(path, lambda temporary: made.figure.savefig(temporary, format="svg", metadata={"Date": None}))
     plt.close(made.figure)
-
-
-# ---- Pieces of a page
 
 
 def table_of(columns: Iterable[str], lines: list[dict[str, str]], caption: str, look: str, options: str = "") -> str:
@@ -292,9 +278,6 @@ AXIS = svg("".join(f'<text x="{along(at)}" y="13" text-anchor="middle">{text}</t
            "shares of the claimed effect", LINE)  # fmt: skip
 
 
-# ---- What notebooks and `make` call
-
-
 def say(name: str, **values):
     """The text of `book/chapters/parts/<name>.md` for a notebook, its findings checked against the records."""
     pages = Pages()
@@ -336,7 +319,6 @@ def write_readme() -> None:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after lines that say what was wrong."""
     parser = argparse.ArgumentParser(prog="python -m uram_book.pages", description="Fill the book's templates.")
     parser.add_argument("--readme", action="store_true", help="renew the README's table instead")
     options = parser.parse_args(words)

@@ -95,9 +95,6 @@ def grid(number: int, columns: int = 4, size: float = 2.2) -> Sequence[Axes]:
     return axes.flat[:number]
 
 
-# ---- By epoch and by glimpse
-
-
 def _curves(records: list[dict], quantity: str = "val_error") -> pd.DataFrame:
     """(epochs, seeds), with gaps where a run was shorter. records: anything with `seed` and `curves`."""
     return pd.DataFrame({record["seed"]: pd.Series(record["curves"][quantity]) for record in records})
@@ -148,9 +145,6 @@ def by_glimpse(details: pd.DataFrame, quantity: str, rows: Sequence[str], ax: Ax
     ax.set(xlabel="glimpse t", ylabel=QUANTITIES[quantity])
     ax.xaxis.get_major_locator().set_params(integer=True)
     return ax
-
-
-# ---- Rows and effects
 
 
 def comparison(table: pd.DataFrame, title: str = "") -> Axes:
@@ -251,9 +245,6 @@ def specification_curve(lines: pd.DataFrame) -> str:
     said = f"effects from {ends.min():.1f} to {ends.max():.1f} points; paper: {reported:.1f}"
     size = f'width="100%" role="img" aria-label="{lines["reading"].nunique()} readings, {said}"'
     return re.sub(r'width="[^"]*pt" height="[^"]*pt"', size, svg[svg.index("<svg") :], count=1)
-
-
-# ---- Single findings
 
 
 def ladder(frame: pd.DataFrame) -> Axes:

@@ -35,9 +35,6 @@ class Estimate:
         mean, low, high = (f"{value:{sign}.2f}" for value in (self.mean, self.low, self.high))
         return f"{mean} [{low}, {high}], {self.n} seed{'' if self.n == 1 else 's'}".replace("-", "−")
 
-    def __str__(self) -> str:
-        return format(self)
-
 
 def around(mean: float, error: float, n: int, freedom: float = math.inf) -> Estimate:
     """A mean with its t interval from its standard error; the normal interval where no degrees of freedom are given."""
@@ -138,9 +135,6 @@ def pooled_spread(groups: Sequence[Sequence[float]]) -> tuple[float, int, float]
 def pooled_interval(values: Sequence[float], spread: float, freedom: int) -> Estimate:
     """The mean of one reading's differences with an interval from the pooled spread."""
     return around(np.mean(values), spread / math.sqrt(len(values)), len(values), freedom)
-
-
-# ---- Verdicts
 
 
 def row_verdict(ours: Estimate, paper: float, test_size: int, higher_is_better: bool = False) -> str:

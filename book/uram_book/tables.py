@@ -206,9 +206,6 @@ def compare(experiments: list[Experiment], published: list[dict], local: list[di
     return with_header(pd.DataFrame(lines, columns=["row", "model", "paper", "published", "this machine"]), "row")
 
 
-# ---- Files
-
-
 def write(path: Path, text: str) -> None:
     """Write a file, whole or not at all. What is unchanged keeps its date, so that its page is not built again."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
