@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import pandas as pd
 import torch
-from torch import nn
 from torch.utils.benchmark import Timer
 
 from uram_lib import data, records
@@ -44,7 +43,7 @@ def in_turns(acts: dict[str, Callable[[], object]], at_least: float = 0.2) -> pd
                          for _ in range(REPEATS)])  # fmt: skip
 
 
-def matrix_products(model: nn.Module, config: Config) -> Callable[[], object]:
+def matrix_products(model: torch.nn.Module, config: Config) -> Callable[[], object]:
     """The matrix products of a training step alone: for each weight matrix and each of its uses the forward product and
     the gradients of its input and of the weight."""
     parts = []

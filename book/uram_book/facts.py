@@ -211,14 +211,14 @@ class Facts:
         made = [(r["provenance"], attack_seconds(r)) for r in self.records]
         return sum(p["threads"] * (p["wall_seconds"] + attacks) for p, attacks in made) / 3600
 
-    def value(self, kind: str, *names: str) -> Estimate:
-        """The number behind a text of KINDS."""
-        return KINDS[kind][0](self, *names)
+    def value(self, kind: str, *names: str) -> float:
+        """A number of KINDS, for a condition."""
+        return KINDS[kind][0](self, *names).mean
 
     def text(self, kind: str, *names: str) -> str:
         """One number as every page prints it."""
-        found = self.value(kind, *names)
-        return NAMED[names[0]][1](found.mean) if kind == "fact" else KINDS[kind][1](found)
+        read, form = KINDS[kind]
+        return NAMED[names[0]][1](self.value(kind, *names)) if kind == "fact" else form(read(self, *names))
 
 
 def mean_of(values: list[float], what: str) -> float:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from uram_lib import checkpoints, data, paper
 from uram_lib.config import Config
@@ -34,7 +34,7 @@ def find(root: Path = CHECKPOINTS) -> tuple[str, list[Path]] | None:
     return None
 
 
-def export(model: nn.Module, config: Config) -> dict:
+def export(model: torch.nn.Module, config: Config) -> dict:
     """A model as `Uram.load` reads it: settings, and weights in single precision.
 
     Half precision would be half as long, but a rollout enlarges small differences: some paths would become others.

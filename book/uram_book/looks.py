@@ -13,11 +13,9 @@ from torch import Tensor
 from uram_lib import checkpoints, data, evaluation, records
 from uram_lib.config import Config
 from uram_lib.data.base import Split
-from uram_lib.evaluation import rollouts
 from uram_lib.experiments import READINGS, experiment
 from uram_lib.glimpse import location_to_pixel, pixel_to_location
-from uram_lib.models import Unified
-from uram_lib.models.layers import Trajectory
+from uram_lib.models import Trajectory, Unified
 from uram_lib.models.ram import start_location
 from uram_lib.models.topdown import actions_to
 from uram_lib.paths import TABLES
@@ -43,7 +41,7 @@ def offsets(trajectory: Trajectory, split: Split) -> Tensor:
 
 def starts(model, split: Split) -> np.ndarray:
     """(N, 2) pixels: where the first glimpse lies, seen from the digit's centre."""
-    return offsets(rollouts(model, split.floats(), centres=split.centres), split)[:, 0].numpy()
+    return offsets(evaluation.rollouts(model, split.floats(), centres=split.centres), split)[:, 0].numpy()
 
 
 def frames(trajectory: Trajectory, split: Split, config: Config) -> pd.DataFrame:
@@ -74,7 +72,7 @@ def by_quadrant(model: Unified, split: Split) -> pd.DataFrame:
     percent = lambda true: 100 * true.float().mean().item()  # noqa: E731
     for name, other in QUADRANTS.items():
         quadrant = own ^ other
-        seen = rollouts(model, images, centres=middle[quadrant], start="true-quadrant")
+        seen = evaluation.rollouts(model, images, centres=middle[quadrant], start="true-quadrant")
         lines.append({"start in the quarter": name, "chosen (%)": percent(values.argmax(1) == quadrant),
                       "mean Q": values.gather(1, quadrant[:, None]).mean().item(),
                       "error (%)": percent(seen.class_logits[:, -1].argmax(-1) != split.labels)})  # fmt: skip

@@ -57,7 +57,7 @@ class Pages:
                  for name, own in vars(type(of)).items() if callable(own) and name[0] != "_"}  # fmt: skip
         tools |= {kind: functools.partial(self.printed, kind) for kind in KINDS}
         self.environment.globals.update(
-            tools, facts=self.facts, value=lambda *of: self.facts.value(*of).mean, paper=paper, count=count,
+            tools, facts=self.facts, paper=paper, count=count,
             settings=SETTINGS, commit_of=commit_of, label_of=label_of, explorer=live.find,
         )  # fmt: skip
 

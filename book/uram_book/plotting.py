@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 from IPython import get_ipython
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from uram_lib import paper
@@ -77,7 +76,7 @@ def use_style() -> None:
         set_matplotlib_formats("svg")
 
 
-def legend_below(figure: Figure, columns: int = 4) -> None:
+def legend_below(figure: plt.Figure, columns: int = 4) -> None:
     """One legend under a figure for all of its axes, one entry per label."""
     entries = {}
     for ax in figure.axes:

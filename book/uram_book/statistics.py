@@ -54,9 +54,8 @@ def crossed(values: np.ndarray) -> Estimate:
     """Mean and interval of values (seeds, images), in their own unit, both seen as samples. Raises ValueError for fewer
     than two seeds.
 
-    The half-width is the root of the sum of the squares of two: of the t intervals over the seeds' means and over the
-    images' means. It covers the truth in 95 to 98 % of simulations with three seeds. Degrees of freedom combined after
-    Satterthwaite cover it in 93 %, and a second source of chance can then make an interval narrower.
+    It covers the truth in 95 to 98 % of simulations with three seeds. Degrees of freedom combined after Satterthwaite
+    cover it in 93 %, and a second source of chance can then make an interval narrower.
     """
     by_seed, by_image = t_interval(values.mean(1)), t_interval(values.mean(0))
     half, mean = math.hypot(by_seed.high - by_seed.mean, by_image.high - by_image.mean), values.mean()

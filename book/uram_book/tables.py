@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from uram_lib import data, paper
@@ -148,7 +147,7 @@ def standing(record: dict, attacks: Iterable[str]) -> np.ndarray:
 
 
 @torch.no_grad()
-def multiply_adds(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+def multiply_adds(model: torch.nn.Module, image_shape: tuple[int, int, int]) -> int:
     """Multiply-adds of the matrix products and convolutions in one forward pass for one image of (C, H, W), for models
     that take images alone. Of a reader of numbers these are all its glimpses, as many as the longest takes."""
     with FlopCounterMode(display=False) as counter:
