@@ -21,7 +21,6 @@ from .comparisons import by_cell, canvases_of, in_common, published_on
 from .statistics import Estimate
 
 SETTINGS = {"paper": "paper settings", "strong": "strong settings", "bench": "benchmark"}
-PUBLISHED_PRESETS = ("paper", "strong")
 SPACE, MINUS, NOT_YET = "\u00a0", "−", "not measured"
 
 

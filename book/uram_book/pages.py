@@ -27,7 +27,7 @@ from uram_lib.experiments import label_of
 from uram_lib.paths import FIGURES, ROOT, read_json, write_atomically
 
 from . import live, looks, plotting
-from .facts import KINDS, NOT_YET, PUBLISHED_PRESETS, SETTINGS, Facts, Missing, commit_of, count, plain, with_interval
+from .facts import KINDS, NOT_YET, SETTINGS, Facts, Missing, commit_of, count, plain, with_interval
 from .statistics import Estimate
 from .tables import write
 
@@ -36,7 +36,7 @@ CHAPTERS, GENERATED = BOOK / "chapters", BOOK / "_generated"
 BEGIN, END = "<!-- headline: begin (made by `make tables`) -->", "<!-- headline: end -->"
 CHAPTERS_OF = {"table1": "10_table1", "table2": "20_table2", "table3": "30_table3", "table4": "40_table4",
                "readings": "50_readings", "gallery": "60_gallery"}  # fmt: skip
-# The scoreboard: marks of presets, how many times the claimed effect it reaches to, and its pictures' size in pixels.
+# The scoreboard: marks of published presets, how many times the claimed effect it reaches to, and its pictures' pixels.
 SIGNS, SPAN, WIDTH, LINE = {"paper": "●", "strong": "■"}, 2.0, 300, 18
 
 
@@ -107,7 +107,7 @@ class Pages:
         lines = []
         for claim, part, table, words in scores:
             marks = {}
-            for preset in PUBLISHED_PRESETS:
+            for preset in SIGNS:
                 with contextlib.suppress(Missing):
                     marks[preset] = self.facts.claim(claim, part, preset)
             if marks:
