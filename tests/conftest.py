@@ -179,8 +179,8 @@ def made_record():
             test = dataclasses.replace(test, noted={"top_down": chosen | {"in_region_percent": 60.0 + seed}})
         name, _, variant = dataset.partition("-")
         described = {"name": name, "variant": variant, "sizes": {"test": correct.shape[1]}, "checksum": "md5:0"}
-        run = records.provenance([records.session("cpu", 1)], trained)
-        return records.make_record(experiment, seed, described, trained, dataclasses.replace(test, **measured), run)
+        test, sessions = dataclasses.replace(test, **measured), [records.session("cpu", 1)]
+        return records.make_record(experiment, seed, described, trained, test, sessions)
 
     return make
 

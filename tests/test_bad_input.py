@@ -63,9 +63,9 @@ WRONG = {
     f"{RUN} --seeds 100000000": ("cannot read seeds", "at most 1000"),
     f"{RUN} --device tpu": ("unknown device 'tpu'", "auto, cpu, cuda, mps"),
     f"{RUN} --dataset mnits": ("unknown data set 'mnits'", "digits", "mnist"),
-    f"{RUN} --dataset digits-composed": ("table1 reads single digits",),
+    f"{RUN} --dataset digits-composed": ("table1 reads grey digits, and digits-composed holds whole numbers",),
     "run table3 --preset smoke --dataset digits": ("table3 reads whole numbers",),
-    "run table4 --preset smoke --dataset digits": ("table4 reads colour pictures, and digits holds grey ones",),
+    "run table4 --preset smoke --dataset digits": ("table4 reads colour pictures, and digits holds grey digits",),
     f"{RUN} --jobs 0": ("jobs must be a whole number from 1", "0"),
     f"{RUN} --jobs 100000": ("jobs must be a whole number from 1 to 1000",),
     f"{RUN} --scheduler localhost": ("scheduler must be an address such as tcp://host:8786",),
@@ -101,7 +101,7 @@ def test_a_wrong_argument_is_one_line_with_what_is_allowed(existing, capsys, wor
 def test_help_and_mistakes_answer_without_loading_pytorch():
     """Those of `uram read` are in test_pictures."""
     commands = (["run", "table9"], ["run", "table2", "--rows", "ours-7"], ["data", "mnits"], ["--help"])
-    script = "import sys; from uram_lib import cli, data; data.shape_of('mnist'); data.holds_numbers('svhn')\n"
+    script = "import sys; from uram_lib import cli, data; data.shape_of('mnist'); data.kind_of('svhn')\n"
     script += f"try: [cli.main(words) for words in {commands}]\n"
     script += "finally: assert 'torch' not in sys.modules"
     began = time.perf_counter()

@@ -41,7 +41,7 @@ def check_split(split, size: int):
 # The registry
 
 
-@pytest.mark.parametrize("ask", [data.load, data.shape_of, data.available, data.holds_numbers, data.about])
+@pytest.mark.parametrize("ask", [data.load, data.shape_of, data.available, data.kind_of, data.about])
 def test_unknown_names_list_the_known_ones(ask):
     with pytest.raises(UramError, match="unknown data set 'cifar'; one of: .*digits.*mnist"):
         ask("cifar")
@@ -51,7 +51,7 @@ def test_every_name_has_its_classes_its_embedded_form_and_known_fallbacks():
     assert {"mnist", "svhn", "clutter100-4", "clutter100-10-fixed", "digits-clutter100-10-fixed"} <= set(data.NAMES)
     for name in data.NAMES:
         reads_numbers = name == "svhn" or "composed" in name  # ten digits and the class that ends a number
-        assert data.shape_of(name)[1] == 10 + reads_numbers and data.holds_numbers(name) == reads_numbers
+        assert data.shape_of(name)[1] == 10 + reads_numbers and (data.kind_of(name) == "whole numbers") == reads_numbers
         fallbacks = data.about(name).fallbacks
         assert data.is_embedded(name) == (not fallbacks)
         assert not fallbacks or data.is_embedded(fallbacks[-1])

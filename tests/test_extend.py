@@ -23,7 +23,7 @@ def test_a_row_a_reading_and_a_data_set_are_one_entry_each(copy_of_project):
     (copy_of_project / module.splitlines()[0].removeprefix("# ")).write_text(module, encoding="utf-8")
     row, reading, entry = [block for block in python if block.startswith(" ")]
     places = {
-        '        "ram-6": _ram(6),\n': ("experiments.py", row),
+        '        "ram-6": _looking("ram", 6, 8, 1),\n': ("experiments.py", row),
         "READINGS = {\n": ("experiments.py", reading),
         "REGISTRY = {\n": ("data/__init__.py", entry),
     }

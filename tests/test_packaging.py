@@ -157,7 +157,7 @@ def test_every_uram_command_of_readme_and_book_is_a_real_one(page, command):
         settings = cli.settings_of(options.set)
         assert experiments.experiments(options.table, options.preset, cli.words_of(options.rows), settings=settings)
     if options.command == "read":
-        assert options.model.split("/")[1] in experiments.rows_of(options.model.split("/")[0])
+        assert options.model.split("/")[1] in experiments.ROWS[options.model.split("/")[0]]
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def test_the_python_of_the_readme_names_what_exists():
     assert names and all(len(getattr(reading, name)) == 2 for name in names)
     assert callable(uram_lib.load) and callable(uram_lib.run)
     for table, row in re.findall(r'run\("(\w+)", rows=\["([\w-]+)"\]\)', code):
-        assert row in experiments.rows_of(table)
+        assert row in experiments.ROWS[table]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.name)

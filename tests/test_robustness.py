@@ -191,7 +191,7 @@ def test_the_worst_case_is_below_every_attack(kind):
         assert (found.outcomes[name] <= found.outcomes["clean"][:tried]).all()
     blindfold = [EOT, rb.EOT_MARGIN, TRANSFER, NOISE]  # those that do not know the draws
     assert torch.equal(found.secret, torch.stack([found.outcomes[name] for name in blindfold]).all(0))
-    assert (found.worst <= found.secret).all() and found.by_draws.keys() == {1, 2}
+    assert (found.worst <= found.secret).all() and found.by("draws").keys() == {1, 2}
     text = json.loads(json.dumps(found.metrics()))
     assert found.accuracy(text["decided_by"]) == min(found.accuracy(name) for name in found.names if name != SQUARE)
     assert text["robust_accuracy"] == pytest.approx(100 * found.worst.float().mean().item())

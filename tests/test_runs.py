@@ -50,7 +50,7 @@ def test_a_row_that_is_named_twice_is_run_once_and_readings_are_rows():
         readings, every = experiments.readings_of("table2", preset), experiments.readings_of("table2")
         assert set(every) - set(readings) >= {alike}  # the main reading there: it is not run a second time
         asked = plan.make_plan("table2", preset, ["all", "ram-6", "readings"]).experiments
-        assert [e.row for e in asked] == [*experiments.rows_of("table2"), *readings]
+        assert [e.row for e in asked] == [*experiments.ROWS["table2"], *readings]
 
 
 def test_two_processes_make_every_record_and_a_second_command_none(uram, local, capsys):
@@ -184,10 +184,10 @@ def test_a_published_model_is_loaded_and_reads():
 
 def test_what_cannot_be_published_or_read_is_refused(monkeypatch):
     for table, dataset, said in (
-        ("table1", "digits-composed", "table1 reads single digits, and digits-composed holds whole numbers"),
-        ("table3", "digits", "table3 reads whole numbers, and digits holds single digits"),
-        ("table4", "digits", "table4 reads colour pictures, and digits holds grey ones"),
-        ("table1", "digits-colour", "table1 reads grey pictures, and digits-colour holds colour ones"),
+        ("table1", "digits-composed", "table1 reads grey digits, and digits-composed holds whole numbers"),
+        ("table3", "digits", "table3 reads whole numbers, and digits holds grey digits"),
+        ("table4", "digits", "table4 reads colour pictures, and digits holds grey digits"),
+        ("table1", "digits-colour", "table1 reads grey digits, and digits-colour holds colour pictures"),
     ):
         with pytest.raises(UramError, match=said):
             plan.make_plan(table, "smoke", dataset=dataset)
@@ -201,7 +201,7 @@ def test_progress_counts_steps_and_says_from_where_a_run_goes_on(local):
     made = plan.make_plan("table1", "smoke", ["fc"], 2, device="cpu").runs
     made[0].lock.parent.mkdir(parents=True)
     for run in made:
-        run.lock.write_text("50 100 12.5", encoding="utf-8")
+        run.lock.write_text("[50, 100, 12.5]", encoding="utf-8")
     made[0].state.touch()  # of the second no epoch was kept: it starts afresh
     out = io.StringIO()
     with Progress(made, out) as progress:
@@ -224,6 +224,6 @@ def test_announced_seconds_count_rounds_of_runs_and_the_test(local, monkeypatch)
         e = made[0].experiment
         images = e.config.epochs * len(digits.train)
         if row == "ram-6":
-            images += digits.test_size * (e.start_seeds + evaluation.AVERAGED) / progress.FORWARD
+            images += digits.test_size * (experiments.START_SEEDS + evaluation.AVERAGED) / progress.FORWARD
         assert progress.seconds_of(made, "cpu", 2) == pytest.approx(2 * progress.SLACK * 1e-3 * images)
         assert progress.seconds_of(made, "cpu", 3) == pytest.approx(progress.SLACK * 1e-3 * images)

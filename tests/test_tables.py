@@ -311,7 +311,7 @@ def test_every_contrast_names_rows_of_the_paper_and_who_asks():
 
 def test_a_rival_is_compared_with_rows_made_under_its_conditions():
     """Its pieces and its way of testing, as the reader sees them."""
-    assert len(paper.RIVALS) == 15 and {r.kind for r in paper.RIVALS} == {"clutter", "mnist", "numbers"}
+    assert len(paper.RIVALS) == 15 and {r.table for r in paper.RIVALS} == {"table1", "table2", "table3"}
     found = {r: r.ours(lambda table, row, metric: f"{label_of(table, row)}, {metric}") for r in paper.RIVALS}
     compared = {rival: ours for rival, ours in found.items() if ours != "–"}
     assert len(compared) >= 5

@@ -15,14 +15,16 @@ class UramError(Exception):
 
 
 def load(table: str, row: str, preset: str = "strong", seed: int = 0, dataset: str | None = None):
-    """A published model in evaluation mode, as `runs.load`. Raises UramError where no weights are published."""
-    from .runs import load
+    """A published model, in evaluation mode: `load("table2", "ours-8").read(images)`. Raises UramError for an unknown
+    name, and where no weights are published, listing the rows that have some."""
+    from . import checkpoints, experiments, paths
 
-    return load(table, row, preset, seed, dataset)
+    experiments.experiment(table, row, preset, dataset)
+    return checkpoints.load(paths.published_weights(table, row, preset, seed, dataset))[0]
 
 
 def run(table: str, preset: str = "quick", rows: list[str] | None = None, seeds=1, **options) -> list[dict]:
-    """Train rows of a table and return their records, as `plan.run`. Raises UramError in one line."""
-    from .plan import run
+    """Train rows of a table and return their records; options: of `plan.make_plan`. Raises UramError in one line."""
+    from . import plan, records
 
-    return run(table, preset, rows, seeds, **options)
+    return [records.read_record(path) for path in plan.make_plan(table, preset, rows, seeds, **options).run()]

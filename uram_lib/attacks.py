@@ -60,17 +60,17 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 @contextlib.contextmanager
 def frozen(model: Classifier) -> Iterator[None]:
     """Evaluation mode and no gradients for parameters, if `model` is a module; afterwards all is as it was."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    flags = [(module, "training") for module in modules]
-    flags += [(p, "requires_grad") for module in modules for p in module.parameters(recurse=False)]
-    before = [getattr(*flag) for flag in flags]
+    before = []
+    if isinstance(model, nn.Module):
+        before = [(module, "training", module.training) for module in model.modules()]
+        before += [(parameter, "requires_grad", parameter.requires_grad) for parameter in model.parameters()]
     try:
-        for owner, name in flags:
+        for owner, name, _ in before:
             setattr(owner, name, False)
         yield
     finally:
-        for (owner, name), was in zip(flags, before, strict=True):
-            setattr(owner, name, was)
+        for flag in before:
+            setattr(*flag)
 
 
 def at_least_one(**counts: int) -> None:
@@ -131,12 +131,9 @@ def fgsm(
 def literal_pgd(
     model: Classifier, images: Tensor, labels: Tensor, epsilon: float, steps: int = PGD_STEPS, gradient_at: str = "x"
 ) -> Tensor:
-    """Paper Eq. 15 with its own step size: x^{t+1} = Pi_{x+S}(x^t + epsilon sign(grad l)), the last x (ledger H1).
-
-    gradient_at: "x", as printed, where all steps have one direction and the result is FGSM's; or "x^t", as Madry et al.
-    (2018) mean the same shorthand, where a step crosses half the ball. Of Eq. 14, the paper's l, the loss is the first
-    term.
-    """
+    """Paper Eq. 15 with its own step size: x^{t+1} = Pi_{x+S}(x^t + epsilon sign(grad l)), the last x (ledger H1). Of
+    Eq. 14, the paper's l, the loss is the first term. gradient_at: "x", as printed, where all steps have one direction
+    and the result is FGSM's; or "x^t", as Madry et al. (2018) mean it, where a step crosses half the ball."""
     if gradient_at not in ("x", "x^t"):
         raise ValueError(f"unknown place of the gradient {gradient_at!r}; one of: x, x^t")
     at_least_one(steps=steps)
@@ -159,12 +156,10 @@ def pgd(
     step_size: float | None = None,
     loss: Callable = cross_entropy,
 ) -> Tensor:
-    """Projected gradient ascent (Madry et al., 2018), what Eq. 15 intends: gradient at x^t, small steps (ledger H1).
-
-    It begins at the clean images, or with a generator at a uniform place of the ball. step_size: default
+    """Projected gradient ascent (Madry et al., 2018), what Eq. 15 intends: gradient at x^t, small steps (ledger H1). It
+    begins at the clean images, or with a generator at a uniform place of the ball. step_size: default
     2.5 epsilon / steps; loss: `cross_entropy` or `margin`. Returns for each image the point of the largest margin among
-    the steps + 1: an image is broken if any point breaks it.
-    """
+    the steps + 1: an image is broken if any point breaks it."""
     at_least_one(steps=steps)
     low, high = ball(images, epsilon)
     step_size = 2.5 * epsilon / steps if step_size is None else step_size
@@ -238,12 +233,9 @@ def augmented(images: Tensor, generator: Generator) -> Tensor:
 
 
 def prepared(model: Model, config: Config, images: Tensor, labels: Tensor, draws: Draws, streams: Streams) -> Tensor:
-    """Training images (B, C, H, W), augmented and attacked as `config`, that of the epoch, says.
-
-    The streams `augment` and `attack` do not depend on the model, so rows of one seed share shifts and starts. draws:
-    those of the training step: the attack goes through what the step will see. The model is `frozen`: running
-    statistics stay, and an image's perturbation does not depend on its neighbours.
-    """
+    """Training images (B, C, H, W), augmented and attacked as `config`, that of the epoch, says. draws: those of the
+    training step: the attack goes through what the step will see. Streams do not depend on the model, so rows of one
+    seed share shifts and starts; an image's perturbation does not depend on its neighbours."""
     if config.augment:
         images = augmented(images, streams["augment"])
     if config.attack == "none":

@@ -30,8 +30,8 @@ def command_run(options: argparse.Namespace) -> None:
     from . import data, plan, runs
 
     found = plan.make_plan(
-        options.table, options.preset, words_of(options.rows) or None, options.seeds, options.device, options.jobs,
-        options.dataset, options.publish, options.scheduler, settings_of(options.set),
+        options.table, options.preset, words_of(options.rows), options.seeds, options.dataset, settings_of(options.set),
+        device=options.device, jobs=options.jobs, publish=options.publish, scheduler=options.scheduler,
     )  # fmt: skip
     print(found.announce(), flush=True)
     found.run()
@@ -60,10 +60,7 @@ def command_data(options: argparse.Namespace) -> None:
 
         for part in svhn.ARCHIVES:
             svhn.prepare(part, skip_missing=True)
-    if options.name is None:
-        print(*data.overview(), sep="\n")
-        return
-    print(data.load(options.name).summary)
+    print(*([data.load(options.name).summary] if options.name else data.overview()), sep="\n")
 
 
 def command_doctor(options: argparse.Namespace) -> None:
@@ -130,10 +127,8 @@ def main(words: list[str] | None = None) -> int:
 
 
 def exit_status(act: Callable[[], object]) -> int:
-    """Call `act` as a command does: warnings are notes, a mistake is one line and status 1, a stop by hand is 130.
-
-    A terminal that lacks a character shows a question mark in its place.
-    """
+    """Call `act` as a command does: warnings are notes, a mistake is one line and status 1, a stop by hand is 130. A
+    terminal that lacks a character shows a question mark in its place."""
     for shown in (sys.stdout, sys.stderr):
         if isinstance(shown, io.TextIOWrapper):
             shown.reconfigure(errors="replace")

@@ -1,152 +1,93 @@
 """What a run is: `Config` holds everything but the seed that can change its weights, `Protocol` how Table 4 tests them.
-
-PyTorch is not imported here, so a wrong setting is refused at once.
-"""
+PyTorch is not imported here, so a wrong setting is refused at once."""
 
 import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Annotated, Literal, get_args, get_origin
 
 from . import UramError, paper
 
+#: Goes into every configuration's hash. Raise it when a change of the code changes the weights that a seed gives.
 ENGINE = 1
-"""Goes into every configuration's hash. Raise it when a change of the code changes the weights that a seed gives."""
-
 FIRST_SPREAD = 0.3  # where a curriculum begins: the central 30 % of the range of translations
 LAST_EPSILON = 0.05  # where the chooser's exploration ends (ledger A5)
 ATTACK_RADIUS = 8 / 255  # of adversarial training, in units of [0, 1] (ledger H2)
 
-CHOICES = {
-    "model": (
-        "fc", "cnn2", "cnn5", "ram", "unified", "cnn10", "cnn11", "dram",
-        "vgg16", "vgg16-attention", "vgg16-random-glimpses", "vgg16-mlp",
-    ),
-    "schedule": ("cosine", "constant"),
-    "core": ("relu", "lstm"),
-    "entropy": ("none", "literal", "intent", "constant"),
-    "entropy_patch": ("after", "before"),
-    "entropy_scales": ("finest", "all"),
-    "context": ("none", "attended", "detached", "confidence", "normalised", "uniform", "each-step"),
-    "reward": ("outcome", "probability", "cumulative", "whole"),
-    "initial_hidden": ("zeros", "noise"),
-    "start": (
-        "uniform", "image-centre", "quadrant-centre", "true-quadrant", "true-quadrant-centre", "true-centre",
-        "farthest-quadrant",
-    ),
-    "levels": (1, 2),
-    "regions": (2, 3),
-    "region_start": ("uniform", "centre"),
-    "behaviour": ("epsilon", "softmax", "greedy"),
-    "chooser_reward": ("outcome", "signed", "early"),
-    "attack": ("none", "fast", "pgd"),
-    "precision": ("float32", "bfloat16"),
-}  # fmt: skip
 LOOKING = ("ram", "unified", "vgg16-attention", "vgg16-random-glimpses", "vgg16-mlp")  # need glimpses
 WITHOUT_EFFECT = ("entropy_patch", "bounded_mean", "initial_hidden", "start")  # on the reader of numbers
-# Least and greatest value of the fields that are numbers. All are shares, counts, weights or step sizes.
-LIMITS = {
-    "epochs": (1, 10_000), "batch_size": (1, 100_000), "learning_rate": (1e-9, 10), "clip_norm": (0, 1e6),
-    "glimpses": (0, 100), "patch_size": (0, 1_000), "scales": (0, 8), "sigma": (1e-6, 10), "last_sigma": (0, 10),
-    "beta2": (-100, 100), "entropy_threshold": (0, 1), "each_step": (0, 100), "forget_bias": (-10, 10),
-    "location_scale": (0, 10), "curriculum_epochs": (0, 10_000), "explore_epochs": (0, 10_000),
-    "chooser_alone_epochs": (0, 10_000), "adam_epsilon": (1e-12, 1), "width": (1e-3, 4), "attack_steps": (0, 1_000),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that can change a run's weights, but its seed.
+    """Everything that can change a run's weights, but its seed. Raises UramError where a field is none of its choices
+    or outside its limits, the least and greatest value allowed, and for fields that do not go together."""
 
-    Raises UramError where a field is none of `CHOICES` or outside `LIMITS`.
-    """
-
-    dataset: str
-    """Data set and variant, as `uram_lib.data.load` knows it."""
-    model: str
-    """`unified` is RAM that starts where the top-down model says; `dram` reads whole numbers."""
-    epochs: int
-    """Passes over the training split."""
-    learning_rate: float = 1e-3
-    """Adam's first step size."""
-    schedule: str = "cosine"
-    """`cosine` (falls to 0, step by step) or `constant`."""
-    clip_norm: float = 0.0
-    """Largest norm of the gradient over all parameters; 0 leaves it alone."""
-    batch_size: int = paper.BATCH_SIZE
-    """Images per step."""
-    glimpses: int = 0
-    """T, crops per image, the one at the start included (ledger B2)."""
-    patch_size: int = 0
-    """g: a patch has g x g values per scale."""
-    scales: int = 0
-    """Concentric patches per glimpse; scale k covers g * 2**k pixels."""
-    core: str = "relu"
-    """The recurrent network: `relu` (appendix) or `lstm`."""
-    forget_bias: float = 0.0
-    """Added to the bias of an LSTM's forget gate at the start."""
-    sigma: float = paper.SIGMA
-    """Standard deviation of the location policy, in location units (ledger B4)."""
-    last_sigma: float = 0.0
-    """That of the last epoch, to which it falls linearly; 0: it stays."""
-    location_scale: float = 1.0
-    """What the location network's first weights are multiplied by."""
-    bounded_mean: bool = True
-    """Whether the mean location passes through tanh (ledger B5)."""
-    initial_hidden: str = "zeros"
-    """H_0: `zeros` or standard normal `noise` (ledger B3)."""
-    standardise: bool = True
-    """Whether each scale of a patch is brought to comparable magnitude (ledger B9)."""
-    start: str = "uniform"
-    """Where plain RAM starts; the true places bound what top-down attention can gain (ledger A8)."""
-    entropy: str = "none"
-    """Form of the entropy constraint (Eq. 12; ledger D3, D4)."""
-    entropy_patch: str = "after"
-    """Whose entropy weighs an action: that of the patch it leads to, or of the one seen `before` (ledger D2)."""
-    entropy_threshold: float = 0.5
-    """Grey value above which a pixel counts as lit (ledger D5)."""
-    entropy_scales: str = "finest"
-    """Entropy of the `finest` scale, or the mean over `all` (ledger D5)."""
-    context: str = "none"
-    """Form of the context constraint (Eq. 11; ledger K2, K3)."""
-    beta2: float = paper.BETA2
-    """Weight of the policy term in Eq. 14. Negative: the sign as printed (ledger D8)."""
-    reward: str = "outcome"
-    """What the policy is paid: the `outcome` (1 or 0 at the end), or after every glimpse the `probability` of the right
-    class. Of numbers: `cumulative` (a digit counts while all before it are right), `whole`, or `probability`."""
-    each_step: float = 0.0
-    """Weight of the mean cross entropy of all predictions but the last."""
-    reinforce_into_core: bool = True
-    """Whether REINFORCE's gradient reaches the core (ledger B6)."""
-    curriculum_epochs: int = 0
-    """Epochs over which the range of translations, or of lengths of numbers, widens to all of it; 0: all at once."""
-    explore_epochs: int = 0
-    """Epochs before the policy is trained."""
-    levels: int = 1
-    """L, decisions of the top-down model (ledger A1)."""
-    regions: int = 2
-    """Regions per side among which it decides: 2 makes quadrants."""
-    region_start: str = "uniform"
-    """Where in the chosen region RAM starts: `uniform` or `centre` (ledger A7)."""
-    behaviour: str = "epsilon"
-    """How the chooser explores in training: `epsilon`-greedy, `softmax` over Q, or not at all, `greedy` (ledger A5)."""
-    chooser_reward: str = "outcome"
-    """What it is paid: the `outcome` (1 or 0), the same `signed` (1 or -1, ledger A4), or the probability of the right
-    class after the second glimpse, `early` (ledger A4')."""
-    chooser_alone_epochs: int = 0
-    """First epochs in which the chooser alone is trained."""
-    adam_epsilon: float = 1e-8
-    """A large one slows the parameters whose gradient is small."""
-    width: float = 1.0
-    """Share of the filters and units in every layer of the networks of Tables 3 and 4."""
-    augment: bool = False
-    """Whether training images are shifted by up to 4 pixels and mirrored at random."""
-    attack: str = "none"
-    """What perturbs training images: `none`, `fast` (FGSM with a random start) or `pgd` (ledger H3)."""
-    attack_steps: int = 0
-    """Steps of `pgd`."""
-    precision: str = "float32"
-    """Of products in training: `float32` or `bfloat16`. Whatever is reported is computed in float32."""
+    dataset: str  #: Data set and variant, as `uram_lib.data.load` knows it.
+    #: `unified` is RAM that starts where the top-down model says; `dram` reads whole numbers.
+    model: Literal[
+        "fc", "cnn2", "cnn5", "ram", "unified", "cnn10", "cnn11", "dram",
+        "vgg16", "vgg16-attention", "vgg16-random-glimpses", "vgg16-mlp",
+    ]  # fmt: skip
+    epochs: Annotated[int, 1, 10_000]  #: Passes over the training split.
+    learning_rate: Annotated[float, 1e-9, 10] = 1e-3  #: Adam's first step size.
+    schedule: Literal["cosine", "constant"] = "cosine"  #: Of the step size: `cosine` falls to 0, step by step.
+    clip_norm: Annotated[float, 0, 1e6] = 0.0  #: Largest norm of the gradient over all parameters; 0 leaves it alone.
+    batch_size: Annotated[int, 1, 100_000] = paper.BATCH_SIZE  #: Images per step.
+    glimpses: Annotated[int, 0, 100] = 0  #: T, crops per image, the one at the start included (ledger B2).
+    patch_size: Annotated[int, 0, 1_000] = 0  #: g: a patch has g x g values per scale.
+    scales: Annotated[int, 0, 8] = 0  #: Concentric patches per glimpse; scale k covers g * 2**k pixels.
+    core: Literal["relu", "lstm"] = "relu"  #: The recurrent network: `relu` (appendix) or `lstm`.
+    forget_bias: Annotated[float, -10, 10] = 0.0  #: Added to the bias of an LSTM's forget gate at the start.
+    #: Standard deviation of the location policy, in location units (ledger B4).
+    sigma: Annotated[float, 1e-6, 10] = paper.SIGMA
+    last_sigma: Annotated[float, 0, 10] = 0.0  #: That of the last epoch, to which it falls linearly; 0: it stays.
+    location_scale: Annotated[float, 0, 10] = 1.0  #: What the location network's first weights are multiplied by.
+    bounded_mean: bool = True  #: Whether the mean location passes through tanh (ledger B5).
+    initial_hidden: Literal["zeros", "noise"] = "zeros"  #: H_0: `zeros` or standard normal `noise` (ledger B3).
+    standardise: bool = True  #: Whether each scale of a patch is brought to comparable magnitude (ledger B9).
+    #: Where plain RAM starts; the true places bound what top-down attention can gain (ledger A8).
+    start: Literal[
+        "uniform", "image-centre", "quadrant-centre", "true-quadrant", "true-quadrant-centre", "true-centre",
+        "farthest-quadrant",
+    ] = "uniform"  # fmt: skip
+    #: Form of the entropy constraint (Eq. 12; ledger D3, D4).
+    entropy: Literal["none", "literal", "intent", "constant"] = "none"
+    #: Whose entropy weighs an action: that of the patch it leads to, or of the one seen `before` (ledger D2).
+    entropy_patch: Literal["after", "before"] = "after"
+    entropy_threshold: Annotated[float, 0, 1] = 0.5  #: Grey value above which a pixel counts as lit (ledger D5).
+    #: Entropy of the `finest` scale, or the mean over `all` (ledger D5).
+    entropy_scales: Literal["finest", "all"] = "finest"
+    #: Form of the context constraint (Eq. 11; ledger K2, K3).
+    context: Literal["none", "attended", "detached", "confidence", "normalised", "uniform", "each-step"] = "none"
+    #: Weight of the policy term in Eq. 14. Negative: the sign as printed (ledger D8).
+    beta2: Annotated[float, -100, 100] = paper.BETA2
+    #: What the policy is paid: the `outcome` (1 or 0 at the end), or after every glimpse the `probability` of the right
+    #: class. Of numbers: `cumulative` (a digit counts while all before it are right), `whole`, or `probability`.
+    reward: Literal["outcome", "probability", "cumulative", "whole"] = "outcome"
+    each_step: Annotated[float, 0, 100] = 0.0  #: Weight of the mean cross entropy of all predictions but the last.
+    reinforce_into_core: bool = True  #: Whether REINFORCE's gradient reaches the core (ledger B6).
+    #: Epochs over which the range of translations, or of lengths of numbers, widens to all of it; 0: all at once.
+    curriculum_epochs: Annotated[int, 0, 10_000] = 0
+    explore_epochs: Annotated[int, 0, 10_000] = 0  #: Epochs before the policy is trained.
+    levels: Literal[1, 2] = 1  #: L, decisions of the top-down model (ledger A1).
+    regions: Literal[2, 3] = 2  #: Regions per side among which it decides: 2 makes quadrants.
+    region_start: Literal["uniform", "centre"] = "uniform"  #: Where in the chosen region RAM starts (ledger A7).
+    #: How the chooser explores in training: `epsilon`-greedy, `softmax` over Q, or not at all, `greedy` (ledger A5).
+    behaviour: Literal["epsilon", "softmax", "greedy"] = "epsilon"
+    #: What it is paid: the `outcome` (1 or 0), the same `signed` (1 or -1, ledger A4), or the probability of the right
+    #: class after the second glimpse, `early` (ledger A4').
+    chooser_reward: Literal["outcome", "signed", "early"] = "outcome"
+    chooser_alone_epochs: Annotated[int, 0, 10_000] = 0  #: First epochs in which the chooser alone is trained.
+    adam_epsilon: Annotated[float, 1e-12, 1] = 1e-8  #: A large one slows the parameters whose gradient is small.
+    #: Share of the filters and units in every layer of the networks of Tables 3 and 4.
+    width: Annotated[float, 1e-3, 4] = 1.0
+    augment: bool = False  #: Whether training images are shifted by up to 4 pixels and mirrored at random.
+    #: What perturbs training images: `none`, `fast` (FGSM with a random start) or `pgd` (ledger H3).
+    attack: Literal["none", "fast", "pgd"] = "none"
+    attack_steps: Annotated[int, 0, 1_000] = 0  #: Of `pgd`.
+    precision: Literal["float32", "bfloat16"] = "float32"  #: Of products in training; what is reported is in float32.
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -209,11 +150,9 @@ class Config:
 
     @classmethod
     def read(cls, settings: dict) -> "Config":
-        """The configuration that a record or checkpoint holds, also one of the first version. Raises UramError for
-        fields without meaning here."""
+        """What a record or checkpoint holds, also one of the first version. Raises UramError for fields without meaning
+        here."""
         settings = dict(settings)
-        if settings.get("model") == "dram":
-            settings.setdefault("reward", "cumulative")  # of old: the only reward there was
         if isinstance(settings.get("context"), bool):  # of old: a switch and a form
             form = settings.pop("context_form", "attended")
             settings["context"] = form if settings["context"] else "none"
@@ -241,6 +180,8 @@ class Config:
         return dataclasses.replace(self, **values)
 
 
+CHOICES = {f.name: get_args(f.type) for f in dataclasses.fields(Config) if get_origin(f.type) is Literal}
+LIMITS = {f.name: get_args(f.type)[1:] for f in dataclasses.fields(Config) if get_origin(f.type) is Annotated}
 # Fields of old records that had one value in all of them; it is now the only one.
 DROPPED = {
     "entropy_offset": paper.ENTROPY_OFFSET, "beta1": paper.BETA1, "q_hidden": 0, "gamma": 0.99,
@@ -252,23 +193,15 @@ DROPPED = {
 class Protocol:
     """How a row of Table 4 is tested (ledger H)."""
 
-    images: int = 1_000
-    """Test images: a fixed choice that holds all classes alike; 0: all of them."""
+    images: int = 1_000  #: Test images: a fixed choice that holds all classes alike; 0: all of them.
+    #: Of these, the first so many for what costs much: the gradient-free attack and the studies of convergence.
     fewer: int = 200
-    """Of these, the first so many for what costs much: the gradient-free attack and the studies of convergence."""
-    epsilon: float = 8 / 255
-    """The budget of every attack, in units of [0, 1] (ledger H2)."""
-    steps: int = paper.PGD_STEPS
-    """Of PGD."""
-    restarts: int = 5
-    """Runs of PGD per image and loss, each from a random place of the ball."""
-    draws: int = 20
-    """Rollouts that a step of EOT averages over."""
-    queries: int = 1_000
-    """Of the gradient-free attack."""
-    draws_studied: tuple[int, ...] = (1, 5, 10, 20, 40)
-    """Numbers of rollouts at which the convergence of EOT is looked at."""
-    steps_studied: tuple[int, ...] = (10, 30, 100)
-    """Numbers of steps at which that of PGD is."""
+    epsilon: float = 8 / 255  #: The budget of every attack, in units of [0, 1] (ledger H2).
+    steps: int = paper.PGD_STEPS  #: Of PGD.
+    restarts: int = 5  #: Runs of PGD per image and loss, each from a random place of the ball.
+    draws: int = 20  #: Rollouts that a step of EOT averages over.
+    queries: int = 1_000  #: Of the gradient-free attack.
+    draws_studied: tuple[int, ...] = (1, 5, 10, 20, 40)  #: Rollouts at which the convergence of EOT is looked at.
+    steps_studied: tuple[int, ...] = (10, 30, 100)  #: Steps at which that of PGD is.
+    #: Budgets of the curve over epsilon; `PGD_EPSILON` in normalised units joins them.
     epsilons: tuple[float, ...] = (0, 1 / 255, 2 / 255, 4 / 255, 8 / 255, 16 / 255, 32 / 255, paper.PGD_EPSILON, 1)
-    """Budgets of the curve over epsilon; `PGD_EPSILON` in normalised units joins them."""

@@ -4,7 +4,7 @@ A reading takes one decision of the paper otherwise. It is a row named `row@read
 PyTorch is not imported here, so a wrong name is refused at once.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import UramError, paper
 from .config import Config, Protocol
@@ -17,20 +17,8 @@ PRESETS = {
 }
 
 
-def _ram(glimpses: int, patch_size: int = 8, scales: int = 1, **others) -> dict:
-    return {"model": "ram", "glimpses": glimpses, "patch_size": patch_size, "scales": scales, **others}
-
-
-def _ours(glimpses: int, **others) -> dict:
-    return _ram(glimpses, 12, 4, **others) | {"model": "unified"}
-
-
-def _reader(**others) -> dict:
-    return _ram(18, 12, 2, **others) | {"model": "dram"}
-
-
-def _vgg(kind: str, **others) -> dict:
-    return _ram(paper.GLIMPSES, paper.PATCH_SIZE, **others) | {"model": f"vgg16-{kind}"}
+def _looking(model: str, glimpses: int, patch_size: int, scales: int, **others) -> dict:
+    return {"model": model, "glimpses": glimpses, "patch_size": patch_size, "scales": scales, **others}
 
 
 BOTH = {"entropy": "literal", "context": "attended"}
@@ -39,44 +27,44 @@ ROWS = {
     "table1": {
         "fc": {"model": "fc"},
         "cnn2": {"model": "cnn2"},
-        "ram-6": _ram(6),
-        "ram-7": _ram(7),
-        "entropy-6": _ram(6, entropy="literal"),
-        "entropy-context-6": _ram(6, **BOTH),
+        "ram-6": _looking("ram", 6, 8, 1),
+        "ram-7": _looking("ram", 7, 8, 1),
+        "entropy-6": _looking("ram", 6, 8, 1, entropy="literal"),
+        "entropy-context-6": _looking("ram", 6, 8, 1, **BOTH),
     },
     "table2": {
         "fc": {"model": "fc"},
         "cnn5": {"model": "cnn5"},
-        "ram-1-8x8": _ram(1),
-        "ram-1-12x12": _ram(1, 12),
-        "ram-6-8x8": _ram(6),
-        "ram-6": _ram(6, 12, 4),
-        "ram-8": _ram(8, 12, 4),
-        "ours-6": _ours(6),
-        "ours-6-entropy": _ours(6, entropy="literal"),
-        "ours-6-entropy-context": _ours(6, **BOTH),
-        "ours-8": _ours(8),
-        "ours-8-entropy-context": _ours(8, **BOTH),
+        "ram-1-8x8": _looking("ram", 1, 8, 1),
+        "ram-1-12x12": _looking("ram", 1, 12, 1),
+        "ram-6-8x8": _looking("ram", 6, 8, 1),
+        "ram-6": _looking("ram", 6, 12, 4),
+        "ram-8": _looking("ram", 8, 12, 4),
+        "ours-6": _looking("unified", 6, 12, 4),
+        "ours-6-entropy": _looking("unified", 6, 12, 4, entropy="literal"),
+        "ours-6-entropy-context": _looking("unified", 6, 12, 4, **BOTH),
+        "ours-8": _looking("unified", 8, 12, 4),
+        "ours-8-entropy-context": _looking("unified", 8, 12, 4, **BOTH),
         # The cells of top-down x entropy x context that the paper leaves out (ledger G).
-        "ram-6-entropy": _ram(6, 12, 4, entropy="literal"),
-        "ram-6-context": _ram(6, 12, 4, context="attended"),
-        "ram-6-entropy-context": _ram(6, 12, 4, **BOTH),
-        "ours-6-context": _ours(6, context="attended"),
+        "ram-6-entropy": _looking("ram", 6, 12, 4, entropy="literal"),
+        "ram-6-context": _looking("ram", 6, 12, 4, context="attended"),
+        "ram-6-entropy-context": _looking("ram", 6, 12, 4, **BOTH),
+        "ours-6-context": _looking("unified", 6, 12, 4, context="attended"),
     },
     "table3": {
         "cnn11": {"model": "cnn11"},
         "cnn10": {"model": "cnn10"},
-        "dram": _reader(),
-        "entropy": _reader(entropy="literal"),
-        "entropy-context": _reader(**BOTH),
+        "dram": _looking("dram", 18, 12, 2),
+        "entropy": _looking("dram", 18, 12, 2, entropy="literal"),
+        "entropy-context": _looking("dram", 18, 12, 2, **BOTH),
     },
     "table4": {
         "vgg16-pgd": {"model": "vgg16"},
-        "ours-vgg16-pgd": _vgg("attention", **BOTH),
+        "ours-vgg16-pgd": _looking("vgg16-attention", paper.GLIMPSES, paper.PATCH_SIZE, 1, **BOTH),
         "vgg16-undefended": {"model": "vgg16"},
-        "ours-vgg16-undefended": _vgg("attention", **BOTH),
-        "vgg16-random-glimpses": _vgg("random-glimpses", **BOTH),
-        "vgg16-mlp": _vgg("mlp"),  # as many parameters as the model with attention
+        "ours-vgg16-undefended": _looking("vgg16-attention", paper.GLIMPSES, paper.PATCH_SIZE, 1, **BOTH),
+        "vgg16-random-glimpses": _looking("vgg16-random-glimpses", paper.GLIMPSES, paper.PATCH_SIZE, 1, **BOTH),
+        "vgg16-mlp": _looking("vgg16-mlp", paper.GLIMPSES, paper.PATCH_SIZE, 1),
     },
 }
 
@@ -89,8 +77,9 @@ CONTROLS = {
     "vgg16-undefended": "VGG16, trained on clean images",
     "ours-vgg16-undefended": "URAM + VGG16, trained on clean images",
     "vgg16-random-glimpses": "Random glimpses + VGG16 + PGD",
-    "vgg16-mlp": "Perceptron + VGG16 + PGD",
+    "vgg16-mlp": "Perceptron + VGG16 + PGD",  # as many parameters as the model with attention
 }
+START_SEEDS = 5  # start locations per test image (ledger B7)
 # Rows of Table 4 from whose networks the transfer attacks on the others start, each of the same seed.
 TRANSFER_FROM = ("vgg16-undefended", "vgg16-pgd")
 
@@ -109,6 +98,7 @@ class Reading:
 _START, _TOP_DOWN, _FOUR = ("ram-6",), ("ours-6",), ("ram-6", "ours-6", "ours-6-entropy", "ours-6-entropy-context")
 _ENTROPY, _CONTEXT = ("ours-6-entropy",), ("ours-6-entropy-context",)
 _PAIR = ("ram-6", "ours-6")
+_FEW = {2: "two", 3: "three", 4: "four"}
 
 READINGS = {
     # Top-down: how the chooser decides and what it is paid.
@@ -122,15 +112,9 @@ READINGS = {
     "region-centre": Reading("start at the chosen quarter's centre", "A7", _TOP_DOWN, {"region_start": "centre"}),
     "nine-regions": Reading("nine regions instead of four quarters", "A6", _TOP_DOWN, {"regions": 3}),
     "chooser-first": Reading("the chooser is trained alone first", "A10", _TOP_DOWN, {"chooser_alone_epochs": 3}),
-    "2-glimpses": Reading("two glimpses", "A4'", _PAIR, {"glimpses": 2}),
-    "3-glimpses": Reading("three glimpses", "A4'", _PAIR, {"glimpses": 3}),
-    "4-glimpses": Reading("four glimpses", "A4'", _PAIR, {"glimpses": 4}),
-    "2-glimpses-early": Reading("two glimpses, paid for the second", "A4'", _TOP_DOWN,
-                                {"glimpses": 2, "chooser_reward": "early"}),
-    "3-glimpses-early": Reading("three glimpses, paid for the second", "A4'", _TOP_DOWN,
-                                {"glimpses": 3, "chooser_reward": "early"}),
-    "4-glimpses-early": Reading("four glimpses, paid for the second", "A4'", _TOP_DOWN,
-                                {"glimpses": 4, "chooser_reward": "early"}),
+    **{f"{n}-glimpses": Reading(f"{word} glimpses", "A4'", _PAIR, {"glimpses": n}) for n, word in _FEW.items()},
+    **{f"{n}-glimpses-early": Reading(f"{word} glimpses, paid for the second", "A4'", _TOP_DOWN,
+                                      {"glimpses": n, "chooser_reward": "early"}) for n, word in _FEW.items()},
     # Bounds of what a start can gain.
     "image-centre": Reading("start at the image's centre", "A8", _START, {"start": "image-centre"}),
     "quadrant-centre": Reading("start at the centre of a random quarter", "A8", _START, {"start": "quadrant-centre"}),
@@ -168,13 +152,9 @@ READINGS = {
     "linear-mean": Reading("a linear mean of the policy", "B5", _PAIR, {"bounded_mean": False}),
     "noise-h0": Reading("H₀ drawn at random", "B3", _PAIR, {"initial_hidden": "noise"}),
     "printed-sign": Reading("Eq. 14's sign as printed", "D8", _PAIR, {"beta2": -paper.BETA2}),
-    # Of MNIST.
-    "mnist-each-step": Reading("each step's cross entropy instead of context", "K3", ("entropy-context-6",),
-                               {"context": "each-step"}, "table1"),
-    "mnist-detached-weights": Reading("no gradient through the weights", "K3", ("entropy-context-6",),
-                                      {"context": "detached"}, "table1"),
-    "mnist-equal-weights": Reading("equal weights", "K3", ("entropy-context-6",), {"context": "uniform"}, "table1"),
 }  # fmt: skip
+for _name in ("each-step", "detached-weights", "equal-weights"):  # of MNIST
+    READINGS[f"mnist-{_name}"] = replace(READINGS[_name], rows=("entropy-context-6",), table="table1")
 
 # How each preset trains a table's rows. The book's section "What made RAM learn" shows how `strong` was found.
 _LEARNING = {"reward": "probability", "each_step": 0.3, "location_scale": 0.1, "beta2": 0.3}
@@ -208,13 +188,7 @@ RECIPES = {
 # What the rows with glimpses have beside that.
 _LOOKING_1 = _LEARNING | {"last_sigma": 0.03}
 _LOOKING_2 = _LEARNING | _SEEKING
-_LOOKING_3 = _LEARNING | {
-    "beta2": 0.1,
-    "forget_bias": 1.0,
-    "last_sigma": 0.03,
-    "explore_epochs": 1,
-    "adam_epsilon": 1e-3,
-}
+_LOOKING_3 = _LOOKING_1 | {"beta2": 0.1, "forget_bias": 1.0, "explore_epochs": 1, "adam_epsilon": 1e-3}
 GLIMPSE_RECIPES = {
     ("table1", "strong"): _LOOKING_1,
     ("table1", "quick"): _LOOKING_1,
@@ -227,9 +201,6 @@ GLIMPSE_RECIPES = {
     ("table3", "quick"): _LOOKING_3 | {"curriculum_epochs": 4},
     ("table3", "smoke"): _LOOKING_3 | {"explore_epochs": 0, "curriculum_epochs": 1},
 }
-# In all presets but `paper` the context constraint takes the form that does not tell the label, and the chooser is paid
-# by what makes it find the digit. Both are chosen for their mechanism, not for the error they give.
-LABEL_FREE = {"attended": "confidence"}
 # Exceptions of single rows, each for the time that an epoch takes.
 ROW_RECIPES = {
     ("table1", "strong", "fc"): {"epochs": 50},
@@ -256,29 +227,21 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Experiment:
-    """A configuration with its place in the book. start_seeds: start locations per test image (ledger B7); protocol:
-    how it is attacked, in Table 4."""
+    """A configuration with its place in the book; protocol: how it is attacked, in Table 4."""
 
     table: str
     row: str
     preset: str
     config: Config
-    start_seeds: int = 5
     protocol: Protocol | None = None
-
-    @property
-    def label(self) -> str:
-        return label_of(self.table, self.row)
 
 
 def experiment(
     table: str, row: str, preset: str, dataset: str | None = None, settings: dict[str, str] | None = None
 ) -> Experiment:
     """The experiment of a row, or of a reading of it. dataset: in place of the recipe's own; settings: fields of the
-    configuration changed by hand, as text, which also go into the row's name.
-
-    Raises UramError for an unknown table, row, reading or preset, listing what is allowed.
-    """
+    configuration changed by hand, as text, which also go into the row's name. Raises UramError for an unknown table,
+    row, reading or preset, listing what is allowed."""
     check("table", table, ROWS)
     base, _, reading = row.partition("@")
     check("row", base, ROWS[table], f" of {table}")
@@ -290,40 +253,28 @@ def experiment(
     if ROWS[table][base].get("glimpses"):
         found |= GLIMPSE_RECIPES.get((table, preset), {})
     found |= ROWS[table][base]
-    if preset != "paper":
-        found["context"] = LABEL_FREE.get(found.get("context"), found.get("context", "none"))
-        if found["model"] == "unified":
-            found["chooser_reward"] = "early"
+    # In all presets but `paper` the context constraint takes the form that does not tell the label, and the chooser is
+    # paid by what makes it find the digit. Both are chosen for their mechanism, not for the error they give.
+    if preset != "paper" and found.get("context") == "attended":
+        found["context"] = "confidence"
+    if preset != "paper" and found["model"] == "unified":
+        found["chooser_reward"] = "early"
     if base.endswith("undefended"):  # trained on clean images, all else alike
         found |= {"attack": "none", "attack_steps": 0}
     found |= ROW_RECIPES.get((table, preset, base), {})
     if reading:
         check("reading", row, readings_of(table), f" of {table}")
         found |= READINGS[reading].changes
-    if dataset:
-        found["dataset"] = dataset
-    config = Config(**found)
+    config = Config(**found | ({"dataset": dataset} if dataset else {})).with_settings(settings or {})
     if settings:
-        config = config.with_settings(settings)
         row += "+" + ",".join(f"{name}={value}" for name, value in settings.items())
     return Experiment(table, row, preset, config, protocol=PROTOCOLS[preset] if table == "table4" else None)
 
 
-def experiments(
-    table: str,
-    preset: str,
-    rows: list[str] | None = None,
-    dataset: str | None = None,
-    settings: dict[str, str] | None = None,
-) -> list[Experiment]:
-    """The experiments of `rows`, each once; when None, of all rows of the table."""
+def experiments(table: str, preset: str, rows: list[str] | None = None, **options) -> list[Experiment]:
+    """The experiments of `rows`, each once; when None, of all rows of the table. options: of `experiment`."""
     check("table", table, ROWS)
-    return [experiment(table, row, preset, dataset, settings) for row in dict.fromkeys(rows or ROWS[table])]
-
-
-def rows_of(table: str) -> list[str]:
-    """The names of a table's rows, in its order; its readings are `readings_of` it."""
-    return list(ROWS[table])
+    return [experiment(table, row, preset, **options) for row in dict.fromkeys(rows or ROWS[table])]
 
 
 def readings_of(table: str, preset: str | None = None) -> list[str]:
@@ -339,9 +290,8 @@ def label_of(table: str, row: str) -> str:
     row, _, by_hand = row.partition("+")
     base, _, reading = row.partition("@")
     known = paper.row(table, base)
-    label = known.label if known else CONTROLS.get(base, base)
-    parts = [READINGS[reading].label] if reading in READINGS else []
-    return "; ".join([label, *parts, *([by_hand] if by_hand else [])])
+    read = READINGS[reading].label if reading in READINGS else ""
+    return "; ".join(filter(None, [known.label if known else CONTROLS.get(base, base), read, by_hand]))
 
 
 def check(kind: str, name: str, known, where: str = "") -> None:

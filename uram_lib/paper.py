@@ -23,7 +23,6 @@ class Row:
     row: str
     label: str
     value: float
-    metric: str = "error"
 
 
 ROWS = (
@@ -50,8 +49,8 @@ ROWS = (
     Row("table3", "dram", "Single DRAM (Ba et al., 2015), 18 glimpses, 12×12, 2 scales", 5.1),
     Row("table3", "entropy", "URAM (Entropy), 18 glimpses, 12×12, 2 scales", 4.58),
     Row("table3", "entropy-context", "URAM (Entropy+Context), 18 glimpses, 12×12, 2 scales", 4.03),
-    Row("table4", "vgg16-pgd", "VGG16 + PGD", 47.76, "robust_accuracy"),
-    Row("table4", "ours-vgg16-pgd", "URAM + VGG16 + PGD", 54.3, "robust_accuracy"),
+    Row("table4", "vgg16-pgd", "VGG16 + PGD", 47.76),
+    Row("table4", "ours-vgg16-pgd", "URAM + VGG16 + PGD", 54.3),
 )
 
 CAPTIONS = {
@@ -64,57 +63,53 @@ CAPTIONS = {
 
 @dataclass(frozen=True)
 class Rival:
-    """A number that others report, with the conditions it was made under. kind: `mnist`, `clutter` or `numbers`; error:
-    percent; ours: our rows and ways of testing, (table, row, metric), that are made alike, none where we have none."""
+    """A number that others report, with the conditions it was made under, and our rows of `table` that are made alike
+    and tested alike, in `metric`: none where we have none."""
 
-    kind: str
+    table: str
     whose: str
     data: str
-    error: str
+    error: str  # percent
     tested: str
     training: str
-    like: tuple[tuple[str, str, str], ...] = ()
+    metric: str = ""
+    rows: tuple[str, ...] = ()
 
     def ours(self, alike) -> str:
         """What we have under these conditions; alike: (table, row, metric) -> text."""
-        return " / ".join(alike(*one) for one in self.like) or "–"
-
-
-def _rows(table: str, metric: str, *rows: str) -> tuple[tuple[str, str, str], ...]:
-    return tuple((table, row, metric) for row in rows)
+        return " / ".join(alike(self.table, row, self.metric) for row in self.rows) or "–"
 
 
 _ONE, _SAMPLED, _AVERAGED = "test_error", "test_error_sampled", "test_error_averaged"
 _MNIST, _EIGHT, _FOUR = "28 × 28", "100 × 100, 8 pieces", "100 × 100, 4 pieces"
 _PRINCIPAL = "19 million rollouts, 3 scales, centre start, σ 0.11, forget bias 1"
 RIVALS = (
-    Rival("mnist", "Mnih et al. 2014, RAM-6 / RAM-7", _MNIST, "1.12 / 1.07", "not stated", "not stated"),
-    Rival("mnist", "kevinzakka/recurrent-visual-attention, 6 glimpses", _MNIST, "1.21", "10 passes averaged",
+    Rival("table1", "Mnih et al. 2014, RAM-6 / RAM-7", _MNIST, "1.12 / 1.07", "not stated", "not stated"),
+    Rival("table1", "kevinzakka/recurrent-visual-attention, 6 glimpses", _MNIST, "1.21", "10 passes averaged",
           "up to 200 epochs, Adam 3e-4, plateau, σ 0.05, hidden state detached, REINFORCE × 0.01",
-          _rows("table1", _AVERAGED, "ram-6")),
-    Rival("mnist", "amasky/ram, 6 glimpses", _MNIST, "1.11 to 1.13", "one pass",
-          "800 to 1,000 epochs, Nesterov, identity recurrent start", _rows("table1", _ONE, "ram-6")),
-    Rival("mnist", "Torch blog (dp library), 7 glimpses", _MNIST, "0.85", "one pass", "853 epochs of SGD",
-          _rows("table1", _ONE, "ram-7")),
-    Rival("mnist", "bentrevett/recurrent-attention", _MNIST, "1.08", "epoch chosen on the test set",
+          _AVERAGED, ("ram-6",)),
+    Rival("table1", "amasky/ram, 6 glimpses", _MNIST, "1.11 to 1.13", "one pass",
+          "800 to 1,000 epochs, Nesterov, identity recurrent start", _ONE, ("ram-6",)),
+    Rival("table1", "Torch blog (dp library), 7 glimpses", _MNIST, "0.85", "one pass", "853 epochs of SGD",
+          _ONE, ("ram-7",)),
+    Rival("table1", "bentrevett/recurrent-attention", _MNIST, "1.08", "epoch chosen on the test set",
           "10 rollouts per image"),
-    Rival("clutter", "Mnih et al. 2014, arXiv v1, RAM-6 / RAM-8", _EIGHT, "11.58 / 10.83", "not stated", "not stated"),
-    Rival("clutter", "Mnih et al. 2014, proceedings, RAM-6 / RAM-8", _EIGHT, "8.31 / 8.11", "not stated", "not stated"),
-    Rival("clutter", "tfRAM, RAM-6 / RAM-8, LSTM", _EIGHT, "8.3 / 5.9", "single sampled passes",
-          "160 million rollouts, 4 scales, σ 0.1, uniform start",
-          _rows("table2", _SAMPLED, "ram-6@8-pieces", "ram-8@8-pieces")),
-    Rival("clutter", "PrincipalComponent/ram, RAM-6 / RAM-8, LSTM", _FOUR, "4.62 / 2.68", "10 passes averaged",
-          _PRINCIPAL, _rows("table2", _AVERAGED, "ram-6@4-pieces", "ram-8@4-pieces")),
-    Rival("clutter", "PrincipalComponent/ram, DRAM-like, 6 / 8 glimpses (a whole-image network chooses the start)",
+    Rival("table2", "Mnih et al. 2014, arXiv v1, RAM-6 / RAM-8", _EIGHT, "11.58 / 10.83", "not stated", "not stated"),
+    Rival("table2", "Mnih et al. 2014, proceedings, RAM-6 / RAM-8", _EIGHT, "8.31 / 8.11", "not stated", "not stated"),
+    Rival("table2", "tfRAM, RAM-6 / RAM-8, LSTM", _EIGHT, "8.3 / 5.9", "single sampled passes",
+          "160 million rollouts, 4 scales, σ 0.1, uniform start", _SAMPLED, ("ram-6@8-pieces", "ram-8@8-pieces")),
+    Rival("table2", "PrincipalComponent/ram, RAM-6 / RAM-8, LSTM", _FOUR, "4.62 / 2.68", "10 passes averaged",
+          _PRINCIPAL, _AVERAGED, ("ram-6@4-pieces", "ram-8@4-pieces")),
+    Rival("table2", "PrincipalComponent/ram, DRAM-like, 6 / 8 glimpses (a whole-image network chooses the start)",
           _FOUR, "2.00 / 1.71", "10 passes averaged", _PRINCIPAL),
-    Rival("clutter", "bentrevett/recurrent-attention, 8 glimpses", "100 × 100, 4 pieces drawn under the digit", "6.74",
+    Rival("table2", "bentrevett/recurrent-attention, 8 glimpses", "100 × 100, 4 pieces drawn under the digit", "6.74",
           "epoch chosen on the test set", "10 rollouts per image"),
-    Rival("clutter", "dHonerkamp/ram, RAM-6", "100 × 100, pieces as in its configuration", "10.1", "one pass",
+    Rival("table2", "dHonerkamp/ram, RAM-6", "100 × 100, pieces as in its configuration", "10.1", "one pass",
           "Adam 1e-3, decaying"),
-    Rival("clutter", "amasky/ram", "60 × 60, 4 pieces", "5.1", "one pass",
+    Rival("table2", "amasky/ram", "60 × 60, 4 pieces", "5.1", "one pass",
           "800 to 1,000 epochs, Nesterov, identity recurrent start"),
-    Rival("clutter", "plain CNNs, 3 / 6 convolutions", _EIGHT, "1.69 / 0.92", "one pass", "fresh canvases, 100 epochs"),
-    Rival("numbers", "Ba et al. 2015, DRAM", "SVHN sequences", "5.1; 4.4; 3.9",
+    Rival("table2", "plain CNNs, 3 / 6 convolutions", _EIGHT, "1.69 / 0.92", "one pass", "fresh canvases, 100 epochs"),
+    Rival("table3", "Ba et al. 2015, DRAM", "SVHN sequences", "5.1; 4.4; 3.9",
           "one pass; Monte Carlo; both directions", "not stated"),
 )  # fmt: skip
 
@@ -203,13 +198,7 @@ CLAIMS = (
 
 def metric(table: str) -> str:
     """What a table's numbers are, in percent: `error`, or `robust_accuracy`, of which more is better."""
-    return next((row.metric for row in ROWS if row.table == table), "error")
-
-
-def place(table: str, name: str) -> int:
-    """Where a row stands among all of the paper's; rows that the paper does not have come last."""
-    order = [(r.table, r.row) for r in ROWS]
-    return order.index((table, name)) if (table, name) in order else len(order)
+    return "robust_accuracy" if table == "table4" else "error"
 
 
 def row(table: str, name: str) -> Row | None:

@@ -4,19 +4,22 @@ A plan can be stopped at any time and started again, and a worker that dies take
 """
 
 import contextlib
+import itertools
 import math
 import multiprocessing
 import os
+import re
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import UramError, data, records
-from .experiments import ROWS, TRANSFER_FROM, Experiment, check, experiments, readings_of, rows_of
+from . import UramError, data, paper, records
+from .experiments import ROWS, TRANSFER_FROM, Experiment, check, experiments, readings_of
 from .paths import relative
 from .progress import Progress, count, seconds_of
 from .runs import Run, do
@@ -30,14 +33,22 @@ KILLED = (
 
 @dataclass(frozen=True)
 class Plan:
-    """Rows x seeds and how to run them. Made by `make_plan`, which checks everything."""
+    """Rows x seeds and how to run them, as `make_plan` gives it. scheduler: address of a Dask cluster, or empty. Raises
+    UramError for a device, a number of jobs or an address that cannot be."""
 
     experiments: tuple[Experiment, ...]
     seeds: tuple[int, ...]
-    device: str
-    jobs: int
-    publish: bool
-    scheduler: str
+    device: str = "auto"
+    jobs: int = 1
+    publish: bool = False
+    scheduler: str = ""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.jobs, bool) or not isinstance(self.jobs, int) or not 1 <= self.jobs <= 1_000:
+            raise UramError(f"jobs must be a whole number from 1 to 1000, got {self.jobs!r}")
+        if self.scheduler and "://" not in str(self.scheduler):
+            raise UramError(f"scheduler must be an address such as tcp://host:8786, got {self.scheduler!r}")
+        check("device", self.device, ("auto", "cpu", "cuda", "mps"))
 
     @property
     def embedded(self) -> bool:
@@ -76,38 +87,31 @@ class Plan:
 
     def run(self) -> list[Path]:
         """Do what is left to do, showing progress; returns the paths of all records, in the order of rows and seeds.
-
-        Raises UramError, after everything else has been run, if a run failed, naming each.
-        """
+        Raises UramError, after everything else has been run, if a run failed, naming each."""
         if waiting := self.waiting:
             with Progress(waiting) as progress:
                 failed = run_all(self, waiting, progress)
             if failed:
-                alone = len(self.runs) == 1
-                raise UramError("; ".join(said if alone else f"{run.name}: {said}" for run, said in failed.items()))
+                raise UramError("; ".join(f"{run.name}: {said}" for run, said in failed.items()))
         return [Run(e, seed, self.publish).record for e in self.experiments for seed in self.seeds]
 
 
 def run_all(plan: Plan, waiting: list[Run], progress: Progress) -> dict[Run, str]:
-    """Do the runs; returns those that failed, with what they said.
-
-    When a process is killed, its pool breaks with all runs in it, and nothing says whose process it was. So they are
-    tried again, where they go on from their last epochs, first together and then each alone.
-    """
-    failed, killed = execute(plan, waiting, progress)
-    if killed:
-        more, killed = execute(plan, killed, progress)
-        failed |= more
-    for run in killed:
-        more, still = execute(plan, [run], progress)
-        failed |= more | dict.fromkeys(still, KILLED)
+    """Do the runs; returns those that failed, with what they said. When a process is killed, its pool breaks with all
+    runs in it, and nothing says whose process it was. So they are tried again, where they go on from their last epochs,
+    first together and then each alone."""
+    failed: dict[Run, str] = {}
+    killed = execute(plan, waiting, progress, failed)
+    for run in killed and execute(plan, killed, progress, failed):
+        failed |= dict.fromkeys(execute(plan, [run], progress, failed), KILLED)
     return failed
 
 
-def execute(plan: Plan, waiting: list[Run], progress: Progress) -> tuple[dict[Run, str], list[Run]]:
-    """Hand the runs to an executor and wait for them; returns those that failed, and those whose pool broke."""
+def execute(plan: Plan, waiting: list[Run], progress: Progress, failed: dict[Run, str]) -> list[Run]:
+    """Hand the runs to an executor and wait for them; puts into `failed` what those said that did, and returns those
+    whose pool broke."""
     threads = 0 if plan.scheduler else max(1, multiprocessing.cpu_count() // plan.jobs)
-    failed, killed = {}, []
+    killed = []
     with executor_of(plan, len(waiting)) as pool:
         futures = {pool.submit(do, run, plan.device, threads): run for run in waiting}
         while futures:
@@ -123,11 +127,9 @@ def execute(plan: Plan, waiting: list[Run], progress: Progress) -> tuple[dict[Ru
                 except CancelledError:
                     failed[run] = "the cluster gave it up; start the same command again to go on"
                 except Exception as error:  # of PyTorch, or of a bug
-                    failed[run] = (
-                        f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-                    )
+                    failed[run] = traceback.format_exception_only(error)[0].splitlines()[0]
             progress.show()
-    return failed, killed
+    return killed
 
 
 def end_with(parent: int) -> None:
@@ -147,15 +149,13 @@ def executor_of(plan: Plan, runs: int) -> Iterator[Executor]:
     UramError where the scheduler cannot be reached or `distributed` is not installed."""
     if not plan.scheduler:
         workers, context = min(plan.jobs, runs), multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, context, end_with, (os.getpid(),))
-        try:
-            yield pool
-        except BaseException:
-            for process in list((getattr(pool, "_processes", None) or {}).values()):
-                process.terminate()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-        pool.shutdown()
+        with ProcessPoolExecutor(workers, context, end_with, (os.getpid(),)) as pool:
+            try:
+                yield pool
+            except BaseException:
+                for process in list((getattr(pool, "_processes", None) or {}).values()):
+                    process.terminate()
+                raise
         return
     try:
         from distributed import Client
@@ -170,82 +170,45 @@ def executor_of(plan: Plan, runs: int) -> Iterator[Executor]:
 
 
 def make_plan(
-    table: str,
-    preset: str = "quick",
-    rows: list[str] | None = None,
-    seeds: "int | str | list[int]" = 1,
-    device: str = "auto",
-    jobs: int = 1,
-    dataset: str = "",
-    publish: bool = False,
-    scheduler: str = "",
-    settings: dict[str, str] | None = None,
+    table: str, preset="quick", rows: list[str] | None = None, seeds=1, dataset="", settings: dict | None = None, **how
 ) -> Plan:
     """Check what a person asked for and make a plan of it.
 
     rows: all of the table's when None; "all" and "readings" among them stand for all of these. seeds: how many,
     counted from 0, or which ones (`parse_seeds`). dataset: the preset's own when empty; where its files cannot be had,
-    the embedded digits take its place, with a warning. settings: fields of `Config` changed by hand, as text.
-    Raises UramError in one line for anything unknown, listing what is allowed.
+    the embedded digits take its place, with a warning. settings: fields of `Config` changed by hand, as text. how: the
+    other fields of `Plan`. Raises UramError in one line for anything unknown, listing what is allowed.
     """
     check("table", table, ROWS)
     if rows and "all" in rows:
-        rows = [*rows_of(table), *(name for name in rows if name != "all")]
+        rows = [*ROWS[table], *(name for name in rows if name != "all")]
     if rows and "readings" in rows:
         rows = [*(name for name in rows if name != "readings"), *readings_of(table, preset)]
-    if settings and publish:
+    chosen = experiments(table, preset, rows, dataset=dataset, settings=settings)
+    plan = Plan(tuple(chosen), parse_seeds(seeds), **how)
+    if settings and plan.publish:
         raise UramError("a run with --set is never published: leave out --publish")
-    chosen = experiments(table, preset, rows, dataset or None, settings)
-    seeds = parse_seeds(seeds)
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or not 1 <= jobs <= 1_000:
-        raise UramError(f"jobs must be a whole number from 1 to 1000, got {jobs!r}")
-    if scheduler and "://" not in str(scheduler):
-        raise UramError(f"scheduler must be an address such as tcp://host:8786, got {scheduler!r}")
-    check("device", device, ("auto", "cpu", "cuda", "mps"))
-    kinds = {True: "whole numbers", False: "single digits"}
-    reads = table == "table3"
-    for name in dict.fromkeys(e.config.dataset for e in chosen):
-        if data.holds_numbers(name) != reads:
-            raise UramError(f"{table} reads {kinds[reads]}, and {name} holds {kinds[not reads]}")
-        colour = data.shape_of(name)[0][0] == 3
-        if not reads and colour != (table == "table4"):
-            raise UramError(f"{table} reads {'colour' if table == 'table4' else 'grey'} pictures, and {name} holds "
-                            f"{'colour' if colour else 'grey'} ones")  # fmt: skip
-        found = data.available(name)
-        if found != name:
-            if publish:
-                raise UramError(f"publishing needs {name}, which cannot be had here")
-            chosen = [
-                replace(e, config=replace(e.config, dataset=found)) if e.config.dataset == name else e for e in chosen
-            ]
-    return Plan(tuple(chosen), seeds, device, jobs, publish, scheduler)
+    reads, names = data.kind_of(paper.DATASETS[table]), dict.fromkeys(e.config.dataset for e in chosen)
+    for name in names:
+        if data.kind_of(name) != reads:
+            raise UramError(f"{table} reads {reads}, and {name} holds {data.kind_of(name)}")
+        names[name] = data.available(name)
+        if plan.publish and names[name] != name:
+            raise UramError(f"publishing needs {name}, which cannot be had here")
+    here = [replace(e, config=replace(e.config, dataset=names[e.config.dataset])) for e in chosen]
+    return replace(plan, experiments=tuple(here))
 
 
 def parse_seeds(asked: "int | str | list[int]") -> tuple[int, ...]:
     """The seeds that `3` (0 to 2), `0,2,5` or `4-9` names, in order. Raises UramError on anything else."""
-    if isinstance(asked, (list, tuple, range)):
-        asked = ",".join(map(str, asked)) + ","
-    text, found = str(asked).replace(" ", ""), []
-    try:
-        if text.isdecimal():
-            found = list(range(min(int(text), MOST_SEEDS + 1)))
-        else:
-            for part in text.rstrip(",").split(","):
-                low, dash, high = part.partition("-")
-                last = int(high) if dash else int(low)
-                found += range(int(low), min(last, int(low) + MOST_SEEDS) + 1)
-                if last < int(low):
-                    raise ValueError
-    except ValueError:
-        found = []
-    if not found or len(found) > MOST_SEEDS:
+    text = ",".join(map(str, asked)) + "," if isinstance(asked, (list, tuple, range)) else str(asked).replace(" ", "")
+    if text.isdecimal():
+        text = f"0-{int(text) - 1}"
+    parts = [re.fullmatch(r"(\d+)(?:-(\d+))?", part) for part in text.rstrip(",").split(",")]
+    found = [range(int(part[1]), int(part[2] or part[1]) + 1) for part in parts if part]
+    if len(found) < len(parts) or not all(found) or sum(one.stop - one.start for one in found) > MOST_SEEDS:
         raise UramError(
             f"cannot read seeds {str(asked)!r}; allowed: how many (3 means 0 to 2), a list (0,2,5) or a range (4-9), "
             f"at least one and at most {MOST_SEEDS}"
         )
-    return tuple(sorted(set(found)))
-
-
-def run(table: str, preset: str = "quick", rows: list[str] | None = None, seeds=1, **options) -> list[dict]:
-    """Train rows of a table and return their records; options: of `make_plan`."""
-    return [records.read_record(path) for path in make_plan(table, preset, rows, seeds, **options).run()]
+    return tuple(sorted(set(itertools.chain(*found))))

@@ -9,13 +9,17 @@ import sys
 import time
 from typing import TextIO
 
+from tqdm import tqdm
+
 from . import data
 from .config import Protocol
+from .experiments import START_SEEDS
 
 QUIET = 30  # seconds between two lines of progress where no terminal watches
 WARM_UP, STEPS, SECONDS = 2, 4, 1.0  # steps that are not timed, and at least so many and so long of those that are
 SLACK = 1.15  # testing after every epoch, reading data, starting processes
 FORWARD = 2  # images that are read in the time in which one is trained on: 2.3 measured of RAM, 1.4 of URAM
+DONE = (1, 1, None)  # steps of a run that has its record
 # What all attacks on one image cost, in training images: about what the published runs took, without and with glimpses.
 ATTACKED = {False: 300, True: 800}
 
@@ -26,25 +30,19 @@ def count(number: int, noun: str) -> str:
 
 
 class Progress:
-    """How far the runs are: on a terminal one bar for all and a line per running row, elsewhere a line now and then.
-
-    The share is the mean over the runs of the share of their training steps that is done.
-    """
+    """How far the runs are, the mean share of their training steps that is done: on a terminal one bar for all and the
+    runs at work, elsewhere a line now and then."""
 
     def __init__(self, runs: list, out: TextIO | None = None):
         self.runs, self.out = runs, out or sys.stderr
-        self.began, self.started = time.monotonic(), time.time()
-        self.said = self.began
-        self.first = None
-
-    def __enter__(self) -> "Progress":
-        from tqdm import tqdm
-
+        self.began = self.said = time.monotonic()
+        self.started, self.first = time.time(), None
         form = "{percentage:3.0f} % |{bar:20}| {elapsed} gone, {remaining} left{postfix}"
         self.bar = tqdm(total=100, file=self.out, disable=None, bar_format=form, dynamic_ncols=True)
-        self.silent = self.bar.disable
-        if self.silent:
-            self.say(f"{count(len(self.runs), 'run')} to do; progress every {QUIET} seconds")
+        if self.bar.disable:
+            self.say(f"{count(len(runs), 'run')} to do; progress every {QUIET} seconds")
+
+    def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, kind, *_) -> None:
@@ -54,47 +52,32 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
-        if getattr(self, "silent", True):
-            print(line, file=self.out, flush=True)
-        else:
-            self.bar.write(line, file=self.out)
-
-    def noted(self, run) -> tuple[int, int, float | None]:
-        """Steps of a run: nothing where the note is of an earlier command that kept no epoch."""
-        if run.state.exists() or (run.lock.exists() and run.lock.stat().st_mtime > self.started):
-            return run.steps
-        return 0, 1, None
+        self.bar.write(line, self.out)
 
     def show(self) -> None:
         """Look at every run's notes and show where all are."""
-        finished = {run for run in self.runs if run.finished}
-        states = {run: (1, 1, None) if run in finished else self.noted(run) for run in self.runs}
+        states = {run: DONE if run.finished else run.steps(self.started) for run in self.runs}
         share = sum(done / total for done, total, _ in states.values()) / len(states)
-        if self.first is None:
-            self.first = share  # of what was resumed
-            for run, (done, total, _) in states.items():
-                if 0 < done < total:
-                    self.say(
-                        f"{run.name}: goes on from {100 * done / total:.0f} % of its steps, to its last whole epoch"
-                    )
         running = []
         for run, (done, total, error) in states.items():
-            if done and run not in finished:
-                far = "is being tested" if done == total else f"{100 * done / total:.0f} %"
-                running.append(f"{run.name} {far}" + ("" if error is None else f", validation error {error:.1f} %"))
-        if not self.silent:
-            self.bar.set_postfix_str("; " + "; ".join(running) if running else "", refresh=False)
+            if states[run] is DONE:
+                continue
+            far = f"{100 * done / total:.0f} %"
+            if self.first is None and 0 < done < total:
+                self.say(f"{run.name}: goes on from {far} of its steps, to its last whole epoch")
+            if done:
+                loss = "" if error is None else f", validation error {error:.1f} %"
+                running.append(f"{run.name} {'is being tested' if done == total else far}{loss}")
+        self.first = share if self.first is None else self.first  # of what was resumed
+        if not self.bar.disable:
             self.bar.n = 100 * share
-            self.bar.refresh()
+            self.bar.set_postfix_str("; ".join(["", *running]))
         elif time.monotonic() - self.said > QUIET:
             self.said = time.monotonic()
             passed, gained = self.said - self.began, share - self.first
-            left = (
-                f", about {math.ceil(passed * (1 - share) / gained / 60)} min left"
-                if gained > 0.01 and share < 1
-                else ""
-            )
-            self.say("; ".join([f"{100 * share:.0f} %, {passed / 60:.1f} min gone{left}", *running]))
+            left = math.ceil(passed * (1 - share) / gained / 60) if gained > 0.01 else 0
+            known = f", about {left} min left" if left else ""
+            self.say("; ".join([f"{100 * share:.0f} %, {passed / 60:.1f} min gone{known}", *running]))
 
 
 def seconds_of(runs, device: str, jobs: int) -> float:
@@ -114,13 +97,13 @@ def seconds_of(runs, device: str, jobs: int) -> float:
         alike = dataclasses.replace(config, epochs=1, curriculum_epochs=0, explore_epochs=0, last_sigma=0.0)
         dataset = data.load(config.dataset)
         images = config.epochs * len(dataset.train)
-        done, steps, _ = run.steps if run.state.exists() else (0, 1, None)
+        done, steps, _ = run.steps()
         images *= 1 - done / steps
         if protocol := run.experiment.protocol:
             attacked = protocol.images or dataset.test_size
             images += attacked * ATTACKED[bool(config.glimpses)] * protocol.restarts / Protocol.restarts
         elif config.glimpses:
-            images += dataset.test_size * (run.experiment.start_seeds + AVERAGED) / FORWARD
+            images += dataset.test_size * (START_SEEDS + AVERAGED) / FORWARD
         heapq.heapreplace(free, free[0] + SLACK * seconds_per_image(alike, chosen) * images)
     torch.set_num_threads(threads)
     return max(free)

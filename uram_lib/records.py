@@ -61,23 +61,6 @@ def session(device: str, epoch: int) -> dict:
     }
 
 
-def provenance(sessions: list[dict], trained) -> dict:
-    """Which code on which machine made a run, how many rollouts it was trained with, and how long it took.
-
-    sessions: of `session`, one for each time that the run was started or gone on with; the last one tells commit and
-    machine, and where there are several all are kept. trained: of `training.train`.
-    """
-    return {
-        **sessions[-1],
-        "dirty": any(one["dirty"] for one in sessions),
-        "started": sessions[0]["started"],
-        **({"sessions": sessions} if len(sessions) > 1 else {}),
-        "rollouts": trained.rollouts,
-        "wall_seconds": round(trained.seconds, 1),
-        "images_per_second": round(trained.rollouts / trained.seconds, 1),
-    }
-
-
 def git_state(*folders: str) -> dict:
     """The commit that the code stands at, and whether tracked files differ from it: in `folders`, by default those that
     a run depends on. `URAM_COMMIT` names the commit for a copy of the code without its repository."""
@@ -103,10 +86,10 @@ def cpu_name() -> str:
     return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
-def make_record(experiment: Experiment, seed: int, dataset: dict, trained, test, run: dict) -> dict:
+def make_record(experiment: Experiment, seed: int, dataset: dict, trained, test, sessions: list[dict]) -> dict:
     """The record of a finished run. dataset: `Dataset.describe()`; trained: of `training.train`; test: an `Evaluation`
-    or a `Robustness`; run: `provenance()`."""
-    metrics = test.metrics() | {"val_error": trained.val_error, "best_epoch": trained.best_epoch}
+    or a `Robustness`; sessions: of `session`, one for each time that the run was started or gone on with. The last one
+    tells commit and machine; where there are several, all are kept."""
     return {
         "schema": SCHEMA,
         "table": experiment.table,
@@ -116,10 +99,19 @@ def make_record(experiment: Experiment, seed: int, dataset: dict, trained, test,
         "dataset": dataset,
         "config": dataclasses.asdict(experiment.config),
         "config_hash": experiment.config.hash,
-        "metrics": rounded(metrics),
+        "metrics": rounded(test.metrics() | {"val_error": trained.val_error, "best_epoch": trained.best_epoch}),
         "test_correct": pack(test.correct),
         "curves": rounded(trained.curves),
-        "provenance": run,
+        "provenance": {
+            **sessions[-1],
+            "dirty": any(one["dirty"] for one in sessions),
+            "started": sessions[0]["started"],
+            **({"sessions": sessions} if len(sessions) > 1 else {}),
+            "rollouts": trained.rollouts,
+            "wall_seconds": round(trained.seconds, 1),
+            "images_per_second": round(trained.rollouts / trained.seconds, 1),
+            **({"attack_seconds": test.seconds} if hasattr(test, "seconds") else {}),
+        },
     }
 
 
@@ -181,20 +173,15 @@ def dataset_name(record: dict) -> str:
 
 
 def wrong(records: list[dict]) -> np.ndarray:
-    """(seeds, images): the share of test passes in which each image was misread, one line per record.
-
-    Raises UramError where the records are not of one recipe and one test set.
-    """
-    for what, value in (
-        ("recipes", lambda r: Config.read(r["config"]).hash), ("test sets", lambda r: r["dataset"]["checksum"])
-    ):  # fmt: skip
+    """(seeds, images): the share of test passes in which each image was misread, one line per record. Raises UramError
+    where the records are not of one recipe and one test set."""
+    kinds = {
+        "recipes": lambda r: Config.read(r["config"]).hash,
+        "test sets": lambda r: r["dataset"]["checksum"],
+        "numbers of images": lambda r: f"{r['test_correct']['shape'][-1]:,}",
+    }
+    for what, value in kinds.items():
         if len(set(map(value, records))) > 1:
             found = ", ".join(f"seed {r['seed']}: {value(r)}" for r in records)
             raise UramError(f"the records of row {records[0]['row']} are of different {what} ({found})")
-    shares = [1 - unpack(record["test_correct"]).mean(0) for record in records]
-    if len({len(share) for share in shares}) > 1:
-        numbers = ", ".join(f"seed {r['seed']}: {len(share):,}" for r, share in zip(records, shares, strict=True))
-        raise UramError(
-            f"the records of row {records[0]['row']} were tested on different numbers of images ({numbers})"
-        )
-    return np.stack(shares)
+    return np.stack([1 - unpack(record["test_correct"]).mean(0) for record in records])

@@ -157,16 +157,11 @@ class Robustness:
         """Percent right under an attack, on the first `images` of those it was tried on."""
         return percent(self.outcomes[name][:images])
 
-    @property
-    def by_draws(self) -> dict[int, float]:
-        """Accuracy under EOT by its rollouts, least first; empty where nothing is drawn."""
-        names = {count: f"{EOT}, {count} rollouts" for count in sorted(self.protocol.draws_studied)}
+    def by(self, effort: str) -> dict[int, float]:
+        """Accuracy under EOT by its `draws`, or under PGD by its `steps`, least first; empty where nothing is drawn."""
+        form = {"draws": f"{EOT}, {{}} rollouts", "steps": f"{PGD}, {{}} steps"}[effort]
+        names = {count: form.format(count) for count in sorted(getattr(self.protocol, f"{effort}_studied"))}
         return {count: self.accuracy(name) for count, name in names.items() if name in self.outcomes}
-
-    @property
-    def by_steps(self) -> dict[int, float]:
-        """Accuracy under PGD by its steps, least first."""
-        return {count: self.accuracy(f"{PGD}, {count} steps") for count in sorted(self.protocol.steps_studied)}
 
     @property
     def flags(self) -> list[str]:
@@ -179,7 +174,7 @@ class Robustness:
             tried = len(self.outcomes[name])
             text = f"Black box beats white box: accuracy is {{:.1f}} % under {name}, {{:.1f}} % under gradient attacks."
             compared.append((self.accuracy(name), min(self.accuracy(own, tried) for own in white), tried, text))
-        for what, efforts in (("rollouts of EOT", self.by_draws), ("steps", self.by_steps)):
+        for what, efforts in (("rollouts of EOT", self.by("draws")), ("steps", self.by("steps"))):
             if len(efforts) > 1:
                 (less, before), (more, after) = [*efforts.items()][-2:]
                 text = f"More {what} keep lowering accuracy: {{1:.1f}} % with {less}, {{0:.1f}} % with {more}."
@@ -207,8 +202,8 @@ class Robustness:
             "accuracy_under": under,
             "by_epsilon": [{"epsilon": e, **{n: self.accuracy(f"{n}, {e:.4f}") for n in CURVE}} for e in epsilons],
             "normalised_epsilon": self.normalised,
-            "by_draws": [{"draws": draws, "accuracy": accuracy} for draws, accuracy in self.by_draws.items()],
-            "by_steps": [{"steps": steps, "accuracy": accuracy} for steps, accuracy in self.by_steps.items()],
+            "by_draws": [{"draws": draws, "accuracy": accuracy} for draws, accuracy in self.by("draws").items()],
+            "by_steps": [{"steps": steps, "accuracy": accuracy} for steps, accuracy in self.by("steps").items()],
             "outcomes": {name: pack(right) for name, right in (shown | {"start unknown": self.secret}).items()},
             "protocol": dataclasses.asdict(self.protocol),
             **self.clean.glimpses(),
@@ -232,12 +227,10 @@ def evaluate_robustness(
     kept: dict | None = None,
     save: Callable[[dict], None] = lambda kept: None,
 ) -> Robustness:
-    """Attack `model`, of the VGG16 family, with everything, on the protocol's choice of `split`.
-
-    sources: networks of other rows, by row, to transfer attacks from. save(kept): called after each attack with what
-    must be given as `kept` to go on from there; of other weights or another protocol it is not used.
-    Raises ValueError for counts below 1 and for an epsilon outside [0, 1].
-    """
+    """Attack `model`, of the VGG16 family, with everything, on the protocol's choice of `split`. sources: networks of
+    other rows, by row, to transfer attacks from. save(kept): called after each attack with what must be given as `kept`
+    to go on from there; of other weights or another protocol it is not used. Raises ValueError for counts below 1 and
+    for an epsilon outside [0, 1]."""
     at_least_one(**{name: getattr(protocol, name) for name in ("steps", "restarts", "draws", "queries", "fewer")})
     target = Target(model.eval(), split.at(stratified(split.labels, protocol.images)))
     every = attacks_on(target, protocol, sources)

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from . import UramError, data, paths, records
 from .config import Config
-from .experiments import TRANSFER_FROM, Experiment, experiment
-from .paths import published_weights, relative, write_atomically
+from .experiments import START_SEEDS, TRANSFER_FROM, Experiment, experiment
+from .paths import relative, write_atomically
 
 if TYPE_CHECKING:  # PyTorch is imported when a run begins
     from .training import Trained
@@ -26,6 +27,8 @@ if TYPE_CHECKING:  # PyTorch is imported when a run begins
 CHECKPOINT_SEED = 0  # the weights of this seed's runs are kept
 LARGEST = 4_000_000  # bytes of weights that are published; of a larger network the records alone are
 NOTE = 60  # characters of a note of progress
+# Beside a run's state until its record is written: what made the run so far, and the attacks of Table 4 that are done.
+SESSIONS, ATTACKS = ".sessions.json", ".attacks.pt"
 PATIENCE = 5  # seconds between two looks at a lock that is waited for
 
 
@@ -67,16 +70,6 @@ class Run:
         return self.state.with_suffix(".lock")
 
     @property
-    def sessions(self) -> Path:
-        """Where what made the run so far is noted until its record is written."""
-        return self.state.with_suffix(".sessions.json")
-
-    @property
-    def attacks(self) -> Path:
-        """Where Table 4's evaluation keeps the attacks that it has done."""
-        return self.state.with_suffix(".attacks.pt")
-
-    @property
     def weights(self) -> Path | None:
         """Where the weights are kept: of one seed; where attacks start from them, of all, on this machine alone."""
         if self.experiment.protocol:
@@ -95,14 +88,13 @@ class Run:
             and records.rounded(record["metrics"].get("protocol")) == attacked
         )
 
-    @property
-    def steps(self) -> tuple[int, int, float | None]:
-        """Steps done, steps in all, and the last validation error, as the run notes them in its lock file."""
-        try:
-            done, total, error = self.lock.read_text(encoding="utf-8").split()
-            return int(done), int(total), None if error == "-" else float(error)
-        except (OSError, ValueError):
-            return 0, 1, None
+    def steps(self, since: float = math.inf) -> tuple[int, int, float | None]:
+        """Steps done, steps in all, and the last validation error, as the run notes them in its lock file. Nothing is
+        done where no epoch is kept and the note is older than the time `since`."""
+        with contextlib.suppress(OSError, ValueError):
+            if self.state.exists() or self.lock.stat().st_mtime > since:
+                return tuple(json.loads(self.lock.read_text(encoding="utf-8")))
+        return 0, 1, None
 
 
 class Busy(UramError):
@@ -111,10 +103,8 @@ class Busy(UramError):
 
 @contextlib.contextmanager
 def only_one(path: Path, wait: bool = False) -> Iterator[TextIO]:
-    """Hold `path` as a lock for the time of a run; the system frees it when the process ends, however it ends.
-
-    Where another process holds it, waits or raises Busy; raises UramError where the file cannot be made.
-    """
+    """Hold `path` as a lock for the time of a run; the system frees it when the process ends, however it ends. Where
+    another process holds it, waits or raises Busy; raises UramError where the file cannot be made."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "r+", encoding="utf-8", opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666))
@@ -151,21 +141,18 @@ def do(run: Run, device: str = "auto", threads: int = 0) -> str:
             return f"{run.name}: was finished"
         sessions, trained = train_run(run, chosen, lock)
         dataset = data.load(e.config.dataset)
-        made = records.provenance(sessions, trained)
-        split = dataset.load_test().to(chosen)
-        kept = run.attacks
+        split, kept = dataset.load_test().to(chosen), run.state.with_suffix(ATTACKS)
         if e.protocol:
             test = evaluate_robustness(
                 trained.model, split, e.protocol, sources(run, chosen),
                 checkpoints.load_state(kept, e.config, run.seed),
                 lambda state: checkpoints.save_state(kept, e.config, run.seed, state),
             )  # fmt: skip
-            made["attack_seconds"] = test.seconds
         else:
-            test = evaluate(trained.model, split, e.start_seeds, sampled=True)
-        records.write_record(run.record, records.make_record(e, run.seed, dataset.describe(), trained, test, made))
-        for path in (kept, run.sessions, run.state):
-            path.unlink(missing_ok=True)
+            test = evaluate(trained.model, split, START_SEEDS, sampled=True)
+        records.write_record(run.record, records.make_record(e, run.seed, dataset.describe(), trained, test, sessions))
+        for suffix in (ATTACKS, SESSIONS, ".pt"):
+            run.state.with_suffix(suffix).unlink(missing_ok=True)
     return result_line(run)
 
 
@@ -180,7 +167,7 @@ def train_run(run: Run, device, lock: TextIO) -> tuple[list[dict], "Trained"]:
         if done == total or time.monotonic() - noted > 0.5:
             noted = time.monotonic()
             lock.seek(0)  # over the last note, in one write: whoever reads sees the one or the other
-            lock.write(f"{done} {total} {'-' if error is None else error}".ljust(NOTE))
+            lock.write(json.dumps([done, total, error]).ljust(NOTE))
             lock.flush()
 
     sessions = note_session(run, device.type)
@@ -195,21 +182,16 @@ def note_session(run: Run, device: str) -> list[dict]:
     """Every session of a run so far, this one last. Kept beside its state, as one record may be the work of several."""
     from .checkpoints import load_state
 
-    found, epoch = [], 0
-    if state := load_state(run.state, run.experiment.config, run.seed):
-        epoch = state["epoch"]
-        with contextlib.suppress(OSError, ValueError):
-            found = json.loads(run.sessions.read_text(encoding="utf-8"))
-    found.append(records.session(device, epoch))
-    write_atomically(run.sessions, lambda temporary: temporary.write_text(json.dumps(found), encoding="utf-8"))
+    path, state = run.state.with_suffix(SESSIONS), load_state(run.state, run.experiment.config, run.seed)
+    found = json.loads(path.read_text(encoding="utf-8")) if state and path.exists() else []
+    found.append(records.session(device, state["epoch"] if state else 0))
+    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(found), encoding="utf-8"))
     return found
 
 
 def sources(run: Run, device) -> dict:
     """The networks that a transfer attack on a run of Table 4 starts from, by row: of its preset, data set and seed.
-
-    One that has no weights yet is trained first, or waited for where another process trains it.
-    """
+    One that has no weights yet is trained first, or waited for where another process trains it."""
     from . import checkpoints
 
     e, found = run.experiment, {}
@@ -231,17 +213,6 @@ def sources(run: Run, device) -> dict:
 def result_line(run: Run) -> str:
     """What came out of a finished run, for the reader."""
     metrics = records.read_record(run.record)["metrics"]
-    found = f"error {metrics['test_error']:.2f} %" if "test_error" in metrics else ""
-    found = found or f"robust accuracy {metrics['robust_accuracy']:.2f} %"
+    what = "robust_accuracy" if run.experiment.protocol else "test_error"
+    found = f"{what.removeprefix('test_').replace('_', ' ')} {metrics[what]:.2f} %"
     return f"{run.name}: {found} on the test set, {relative(run.record)}"
-
-
-def load(table: str, row: str, preset: str = "strong", seed: int = 0, dataset: str | None = None):
-    """A published model, in evaluation mode: `load("table2", "ours-8").read(images)`.
-
-    Raises UramError for an unknown name, and where no weights are published, listing the rows that have some.
-    """
-    from . import checkpoints
-
-    experiment(table, row, preset, dataset)
-    return checkpoints.load(published_weights(table, row, preset, seed, dataset))[0]

@@ -88,7 +88,7 @@ def show_retest(table: str) -> None:
 def planned(table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str):
     """The plan of a table's runs, rows as words with commas or `all`. Raises UramError for what is not allowed."""
     named = None if rows == "all" else words_of(rows)
-    return plan.make_plan(table, preset, named, seeds, device, jobs, dataset, scheduler=scheduler)
+    return plan.make_plan(table, preset, named, seeds, dataset, device=device, jobs=jobs, scheduler=scheduler)
 
 
 def open_chapter(table: str, preset: str, seeds, device, jobs, dataset: str, rows: str, scheduler: str) -> plan.Plan:
@@ -122,7 +122,7 @@ def expected(made: plan.Plan) -> Iterator[str]:
     known = {Config.read(r["config"]): r["metrics"]["test_error"] for r in records.load_records(QUICK)}
     for e in made.experiments:
         error = f"; ours had {known[e.config]:.0f} % wrong" if e.config in known else ""
-        yield f"{e.label}: {count(e.config.epochs, 'epoch')}{error}"
+        yield f"{label_of(e.table, e.row)}: {count(e.config.epochs, 'epoch')}{error}"
 
 
 def show_yours(made: plan.Plan) -> None:
@@ -137,7 +137,7 @@ def show_yours(made: plan.Plan) -> None:
     ax.set_title("Your learning curves")
     ax.legend()
     plt.show()
-    if data.shape_of(first.config.dataset)[0][0] > 1 or data.holds_numbers(first.config.dataset):
+    if data.kind_of(first.config.dataset) != "grey digits":
         return
     paths = {run.experiment.row: run.weights for run in made.runs if run.experiment.config.glimpses and run.weights}
     few = data.load(first.config.dataset).load_test().at(slice(5))

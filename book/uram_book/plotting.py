@@ -150,7 +150,8 @@ def comparison(table: pd.DataFrame, title: str = "") -> Axes:
     """Draw rows of a `results/tables/tableN.csv` of one data set as a forest plot, in the paper's order: one line per
     row, the paper's value as an open diamond, ours as a dot with its 95 % interval, one colour per preset."""
     name = table["table"].iloc[0]
-    table = table.sort_values("row", kind="stable", key=lambda rows: [paper.place(name, row) for row in rows])
+    places = {row.row: i for i, row in enumerate(paper.ROWS) if row.table == name}
+    table = table.sort_values("row", kind="stable", key=lambda rows: rows.map(places))  # the paper's rows first
     ax = _forest(table[["label", "preset", "ours_mean", "ours_ci_low", "ours_ci_high", "paper"]], "the paper")
     ax.set_xlabel("accuracy under attack (%)" if name == "table4" else "test error (%)")
     ax.set_title(title, loc="right")  # grows over the rows' names, where a centred one would be cut off

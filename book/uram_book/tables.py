@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from uram_lib import data, paper
 from uram_lib.config import Config
-from uram_lib.experiments import PRESETS, Experiment, experiment, label_of, readings_of, rows_of
+from uram_lib.experiments import PRESETS, ROWS, Experiment, experiment, label_of, readings_of
 from uram_lib.models import build, count_parameters
 from uram_lib.paths import PUBLISHED, RESULTS, read_json, relative, write_atomically
 from uram_lib.progress import count
@@ -49,7 +49,7 @@ def table(name: str, records: list[dict]) -> pd.DataFrame:
         lines.append((name, row, label_of(name, row), metric, reported, dataset, preset, ours.n, ours.mean, ours.low,
                       ours.high, delta, verdict))  # fmt: skip
     frame = pd.DataFrame(lines, columns=TABLE_COLUMNS)
-    places = {name: i for i, name in enumerate((*PRESETS, *rows_of(name), *readings_of(name)))}
+    places = {name: i for i, name in enumerate((*PRESETS, *ROWS[name], *readings_of(name)))}
     place = lambda column: column if column.name == "dataset" else column.map(places)  # noqa: E731
     return frame.sort_values(["dataset", "preset", "row"], key=place, ignore_index=True)
 
@@ -199,7 +199,7 @@ def compare(experiments: list[Experiment], published: list[dict], local: list[di
     lines = []
     for e in experiments:
         reported = paper.row(name, e.row)
-        lines.append((e.row, e.label, f"{reported.value:.2f}" if reported else "–",
+        lines.append((e.row, label_of(e.table, e.row), f"{reported.value:.2f}" if reported else "–",
                       entry(theirs, name, at, on, e.row, where=f", {at}"),
                       entry(mine, name, preset, e.config.dataset, e.row)))  # fmt: skip
     return with_header(pd.DataFrame(lines, columns=["row", "model", "paper", "published", "this machine"]), "row")

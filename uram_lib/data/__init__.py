@@ -33,18 +33,14 @@ class DataUnavailable(UramError):
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a data set before it is read.
+    """What is known of a data set before it is read."""
 
-    module: the file here whose `load(name)` makes it. shape: (C, H, W) of what a model sees. fallbacks: what
-    `available` tries in turn where files are missing. download: its size, where that is too much to fetch unasked.
-    """
-
-    module: str
+    module: str  #: The file here whose `load(name)` makes it.
     title: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, int, int]  #: (C, H, W) of what a model sees.
     classes: int = 10
-    fallbacks: tuple[str, ...] = ()
-    download: str = ""
+    fallbacks: tuple[str, ...] = ()  #: What `available` tries in turn where files are missing.
+    download: str = ""  #: Its size, where that is too much to fetch unasked.
 
 
 _MNIST, _DIGITS, _CIFAR10, _JPEG = "MNIST", "embedded digits (scikit-learn)", "CIFAR-10", "CIFAR-10 (JPEG re-encoded)"
@@ -85,9 +81,10 @@ def shape_of(name: str) -> tuple[tuple[int, int, int], int]:
     return about(name).shape, about(name).classes
 
 
-def holds_numbers(name: str) -> bool:
-    """Whether data set `name` holds whole numbers, not single objects."""
-    return about(name).classes == CLASSES
+def kind_of(name: str) -> str:
+    """What data set `name` holds: "whole numbers", "grey digits" or "colour pictures"."""
+    (channels, *_), classes = shape_of(name)
+    return "whole numbers" if classes == CLASSES else "grey digits" if channels == 1 else "colour pictures"
 
 
 def is_embedded(name: str) -> bool:
@@ -97,7 +94,7 @@ def is_embedded(name: str) -> bool:
 
 @functools.cache
 def load(name: str):
-    """The `base.Dataset` called `name`, read once per process. Raises UramError for an unknown name or damaged files,
+    """The `base.Dataset` of that name, read once per process. Raises UramError for an unknown name or damaged files,
     DataUnavailable where the files are neither on disk nor to be downloaded."""
     return importlib.import_module(f".{about(name).module}", __name__).load(name)
 

@@ -6,7 +6,7 @@ read once, at the end of a run.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
 import torch
@@ -22,13 +22,12 @@ Batch = tuple[Tensor, Tensor, Tensor]  # images as floats in [0, 1], labels, cen
 
 @dataclass(frozen=True)
 class Split:
-    """images: (N, C, H, W) uint8; labels: (N,) int64; centres: (N, 2), each object's centre in pixels, x then y. Raises
-    UramError where N is 0. lengths: how many digits each number has; None where each example is a single object."""
+    """Images with labels. Raises UramError where there is none."""
 
-    images: Tensor
-    labels: Tensor
-    centres: Tensor
-    lengths = None
+    images: Tensor  #: (N, C, H, W) uint8.
+    labels: Tensor  #: (N,) int64.
+    centres: Tensor  #: (N, 2), each object's centre in pixels, x then y.
+    lengths = None  #: How many digits each number has, (N,); None where each example is a single object.
 
     def __post_init__(self) -> None:
         if not len(self.labels):
@@ -58,21 +57,20 @@ class Split:
         return (location_to_pixel(locations, *self.images.shape[-2:]) - self.centres[:, None]).norm(dim=-1)
 
     def per_object(self, values: Tensor) -> Tensor:
-        """What was measured at each glimpse, (N, T), as one row per object that is read: (M, T)."""
+        """What was measured at each glimpse, (N, T), by object that is read: (M, T)."""
         return values
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """name: as the registry spells it; load_test: gives the test split, of `test_size`; checksum: of the test split of
-    generated data, and of other data of the part that is trained on."""
+    """The splits of a data set."""
 
-    name: str
+    name: str  #: As the registry spells it.
     train: Split
     validation: Split
-    load_test: Callable[[], Split] = field(repr=False)
+    load_test: Callable[[], Split] = field(repr=False)  #: Gives the test split.
     test_size: int
-    checksum: str
+    checksum: str  #: Of the test split of generated data, and of other data of the part that is trained on.
 
     @property
     def classes(self) -> int:
@@ -102,8 +100,9 @@ class Dataset:
         return {"name": name, "variant": variant, "sizes": sizes, "checksum": self.checksum}
 
     def to(self, device: torch.device) -> Self:
-        """The same data set with its training and validation splits on `device`."""
-        return replace(self, train=self.train.to(device), validation=self.validation.to(device))
+        """The same data set, to train and validate on `device`."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: part.to(device) for name, part in parts.items() if hasattr(part, "to")})
 
 
 def centred(images: Tensor, labels: Tensor) -> Split:

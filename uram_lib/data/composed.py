@@ -7,7 +7,7 @@ fixed by a seed. The three sets share neither digits nor backgrounds.
 
 import functools
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -71,15 +71,13 @@ def draw_numbers(bare: Split, lengths: tuple[int, ...], count: int, generator: t
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the digits of numbers stand. place: (N, 5, 2), the digits' centres in the upright number's frame, in pixels
-    from its middle; size: (N, 5, 2), width and height of their ink in pixels; centre: (N, 1, 1, 2), the number's middle
-    in the image; turn: (N, 1, 1) radians, clockwise; slant: (N, 1, 1), shift to the left per pixel downwards."""
+    """Where the digits of numbers stand."""
 
-    place: Tensor
-    size: Tensor
-    centre: Tensor
-    turn: Tensor
-    slant: Tensor
+    place: Tensor  # (N, 5, 2), the digits' centres in the upright number's frame, in pixels from its middle
+    size: Tensor  # (N, 5, 2), width and height of their ink in pixels
+    centre: Tensor  # (N, 1, 1, 2), the number's middle in the image
+    turn: Tensor  # (N, 1, 1) radians, clockwise
+    slant: Tensor  # (N, 1, 1), shift to the left per pixel downwards
 
     def centres(self) -> Tensor:
         """The digits' centres in the image, (N, 5, 2)."""
@@ -156,8 +154,7 @@ def photograph(backgrounds: Tensor, count: int, generator: torch.Generator, dtyp
 
 
 def blur(images: Tensor, strength: Tensor) -> Tensor:
-    """Average with neighbours along both axes. images: (N, H, W); strength: (N, 1, 1) in [0, 1/3], a neighbour's
-    weight."""
+    """Images (N, H, W) averaged with neighbours on both axes. strength: (N, 1, 1) in [0, 1/3], a neighbour's weight."""
     for axis, pad in ((1, (0, 0, 1, 1)), (2, (1, 1, 0, 0))):
         padded = F.pad(images[:, None], pad, mode="replicate")[:, 0]
         neighbours = padded.narrow(axis, 0, SIDE) + padded.narrow(axis, 2, SIDE)
@@ -166,12 +163,7 @@ def blur(images: Tensor, strength: Tensor) -> Tensor:
 
 
 def compose(
-    bare: Split,
-    backgrounds: Tensor,
-    lengths: tuple[int, ...],
-    count: int,
-    generator: torch.Generator,
-    dtype: torch.dtype = torch.float32,
+    bare: Split, backgrounds: Tensor, lengths: tuple, count: int, generator: torch.Generator, dtype=torch.float32
 ) -> Sequences:
     """`count` new numbers, 64 x 64, of digits `bare` over `backgrounds`, (M, 32, 32) uint8; generator: on their device.
     lengths: as `draw_numbers`. With float64 it gives the same bytes on every machine: rounding differences between
@@ -222,9 +214,6 @@ class Composed(SequenceDataset):
     def whole(self, index: Tensor, most: int, generator: torch.Generator) -> Sequences:
         """As many new numbers as `index` is long."""
         return compose(self.train, self.backgrounds, OFTEN["train"][:most], len(index), generator)
-
-    def to(self, device: torch.device) -> "Composed":
-        return replace(super().to(device), backgrounds=self.backgrounds.to(device))
 
 
 def fixed(bare: Split, backgrounds: Tensor, lengths: tuple[int, ...], count: int, *names: str) -> Sequences:

@@ -138,16 +138,6 @@ def read_part(path: Path, skip_missing: bool = False) -> tuple[Sequences, list[s
     return Sequences(images[:, None], labels, centres), problems
 
 
-def read_compact(path: Path) -> tuple[Sequences, dict[str, str]]:
-    """The numbers in a compact file, 64 x 64, and its notes. Raises UramError where it is damaged."""
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            images, labels, centres = (file.get_tensor(name) for name in ("images", "labels", "centres"))
-            return Sequences(images, labels.long(), centres), file.metadata()
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UramError(f"{relative(path)} is damaged ({error}); delete it to make it anew") from error
-
-
 def prepare(part: str, skip_missing: bool = False) -> tuple[Sequences, dict[str, str]]:
     """The numbers of `part` and the notes of its compact file: one that is there, also where the source was deleted to
     save space, unless the source is newer; else a new one. May download. Raises UramError for damaged files and for
@@ -158,9 +148,13 @@ def prepare(part: str, skip_missing: bool = False) -> tuple[Sequences, dict[str,
             path = files.writable("svhn") / f"{part}.tar.gz"
             torch.hub.download_url_to_file(URL.format(part=part), str(path), ARCHIVES[part])
     changed = max(p.stat().st_mtime_ns for p in (path, *path.glob("*"))) if path else 0
-    for made in kept:
-        if made.stat().st_mtime_ns > changed:
-            return read_compact(made)
+    for made in (one for one in kept if one.stat().st_mtime_ns > changed):
+        try:
+            with safetensors.safe_open(made, "pt") as file:
+                images, labels, centres = (file.get_tensor(name) for name in ("images", "labels", "centres"))
+                return Sequences(images, labels.long(), centres), file.metadata()
+        except (safetensors.SafetensorError, OSError) as error:
+            raise UramError(f"{relative(made)} is damaged ({error}); delete it to make it anew") from error
     if path.is_file():
         with open(path, "rb") as file:
             if (found := hashlib.file_digest(file, "sha256").hexdigest()) != ARCHIVES[part]:
