@@ -109,23 +109,13 @@ def look(
     return margin(flat.detach(), repeated).view(draws, -1).mean(0), gradient
 
 
-def uniform_in_ball(images: Tensor, epsilon: float, generator: Generator) -> Tensor:
-    """A uniform place around each of the images, (B, C, H, W), not yet clipped to [0, 1]."""
-    uniform = torch.rand(images.shape, generator=generator, device=generator.device).to(images)
-    return images + epsilon * (2 * uniform - 1)
-
-
 def fgsm(
     model: Classifier, images: Tensor, labels: Tensor, epsilon: float, generator: Generator | None = None
 ) -> Tensor:
     """One step of epsilon along the sign of the gradient (Goodfellow et al., 2015). With a generator it begins at a
     uniform place of the ball and is longer, as in fast adversarial training (Wong et al., 2020)."""
-    low, high = ball(images, epsilon)
-    start, size = images, epsilon
-    if generator is not None:
-        start, size = uniform_in_ball(images, epsilon, generator).clamp(low, high), FAST_STEP * epsilon
-    _, gradient = look(model, start, labels)
-    return (start + size * gradient.sign()).clamp(low, high)
+    size = epsilon if generator is None else FAST_STEP * epsilon
+    return pgd(model, images, labels, epsilon, 1, generator=generator, step_size=size, last=True)
 
 
 def literal_pgd(
@@ -137,13 +127,7 @@ def literal_pgd(
     if gradient_at not in ("x", "x^t"):
         raise ValueError(f"unknown place of the gradient {gradient_at!r}; one of: x, x^t")
     at_least_one(steps=steps)
-    low, high = ball(images, epsilon)
-    point = images
-    for step in range(steps):
-        if step == 0 or gradient_at == "x^t":
-            _, gradient = look(model, point, labels)
-        point = (point + epsilon * gradient.sign()).clamp(low, high)
-    return point
+    return pgd(model, images, labels, epsilon, steps if gradient_at == "x^t" else 1, step_size=epsilon, last=True)
 
 
 def pgd(
@@ -155,22 +139,24 @@ def pgd(
     generator: Generator | None = None,
     step_size: float | None = None,
     loss: Callable = cross_entropy,
+    last: bool = False,
 ) -> Tensor:
     """Projected gradient ascent (Madry et al., 2018), what Eq. 15 intends: gradient at x^t, small steps (ledger H1). It
     begins at the clean images, or with a generator at a uniform place of the ball. step_size: default
     2.5 epsilon / steps; loss: `cross_entropy` or `margin`. Returns for each image the point of the largest margin among
-    the steps + 1: an image is broken if any point breaks it."""
+    the steps + 1, since an image is broken if any point breaks it; with `last` the last point."""
     at_least_one(steps=steps)
     low, high = ball(images, epsilon)
     step_size = 2.5 * epsilon / steps if step_size is None else step_size
-    point = images if generator is None else uniform_in_ball(images, epsilon, generator).clamp(low, high)
-    best, best_margin = images, images.new_full((len(images),), -math.inf)
-    for step in range(steps + 1):
-        found, gradient = look(model, point, labels, loss, ascend=step < steps)
+    point, best, best_margin = images, images, images.new_full((len(images),), -math.inf)
+    if generator is not None:
+        uniform = torch.rand(images.shape, generator=generator, device=generator.device).to(images)
+        point = (images + epsilon * (2 * uniform - 1)).clamp(low, high)
+    for _ in range(steps):
+        found, gradient = look(model, point, labels, loss)
         best, best_margin = better(best, best_margin, point, found)
-        if step < steps:
-            point = (point + step_size * gradient.sign()).clamp(low, high)
-    return best
+        point = (point + step_size * gradient.sign()).clamp(low, high)
+    return point if last else better(best, best_margin, point, look(model, point, labels, ascend=False)[0])[0]
 
 
 def better(best: Tensor, best_margin: Tensor, point: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
