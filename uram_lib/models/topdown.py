@@ -1,7 +1,7 @@
 """The top-down model (§4.1, Eq. 6-9): Q-learning over an image pyramid chooses the region in which RAM starts.
 
-An image is divided into 2 x 2 regions (a reading has 3 x 3), numbered row by row. The region that is chosen is looked
-at on the next, finer level, and divided again. Randomness comes in as tensors, as for RAM.
+An image is divided into 2 x 2 regions (a reading has 3 x 3), numbered row by row; the chosen one is divided again on
+the next, finer level. Randomness comes in as tensors, as for RAM.
 """
 
 from typing import NamedTuple
@@ -166,6 +166,5 @@ class TopDown(nn.Module):
         """The region that training takes, (B,). best: (B,), arg max of the values (B, A); explore: (B, 2)."""
         chance, pick = explore.unbind(-1)  # (B,) each
         if self.behaviour == "softmax":
-            below = values.softmax(-1).cumsum(-1) < pick[:, None]  # (B, A)
-            return below.sum(-1).clamp(max=self.side**2 - 1)
+            return (values.softmax(-1).cumsum(-1) < pick[:, None]).sum(-1).clamp(max=self.side**2 - 1)
         return torch.where(chance < epsilon, (pick * self.side**2).long(), best)
