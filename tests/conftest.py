@@ -26,7 +26,7 @@ from uram_lib import data, experiments, records, training  # noqa: E402
 from uram_lib.config import Config  # noqa: E402
 from uram_lib.data.base import Dataset  # noqa: E402
 from uram_lib.evaluation import Evaluation  # noqa: E402
-from uram_lib.models import RAM  # noqa: E402
+from uram_lib.models import RAM, Model  # noqa: E402
 from uram_lib.paths import ROOT  # noqa: E402
 from uram_lib.training import Trained  # noqa: E402
 
@@ -94,6 +94,44 @@ def few_digits(digits) -> Dataset:
     return dataclasses.replace(digits, train=digits.train.at(slice(200)), validation=digits.validation.at(slice(100)))
 
 
+class Linear(Model):
+    """Logits (-m, m) of images (B, 2, 4, 4) with m = w (x - 1/2); `features.std` is where a network of VGG16 keeps that
+    of its images."""
+
+    def __init__(self, seed: int):
+        super().__init__(None, (2, 4, 4))
+        self.weight = torch.nn.Parameter(torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(seed)))
+        self.features = torch.nn.Module()
+        self.features.register_buffer("std", torch.full((2, 1, 1), 0.2))
+
+    def margin(self, images: torch.Tensor) -> torch.Tensor:
+        return ((images - 0.5) * self.weight).sum((1, 2, 3))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        m = self.margin(images)
+        return torch.stack((-m, m), -1)
+
+
+def linear(seed: int):
+    """(a linear model, 200 images that no epsilon up to 0.2 pushes out of [0, 1], their labels); the margins spread
+    over what such epsilons reach."""
+    model, g = Linear(seed), torch.Generator().manual_seed(seed + 1)
+    along = 0.4 * torch.rand(200, 1, 1, 1, generator=g) - 0.2
+    images = 0.45 + 0.1 * torch.rand(200, 2, 4, 4, generator=g) + along * model.weight.detach().sign()
+    return model, images, (model.margin(images) > 0).long()
+
+
+def warmed(model: Model, images: torch.Tensor, draws: dict) -> Model:
+    """`model` in evaluation mode, its normalisation at the statistics of these inputs: with those it is made with,
+    thirteen untrained layers pass next to nothing on."""
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
+    with torch.no_grad():
+        model.train().rollout(images, draws)
+    return model.eval()
+
+
 def small_config(**changes) -> Config:
     """A RAM of three glimpses, trained for three epochs of four steps."""
     settings = {"dataset": "digits", "model": "ram", "epochs": 3, "batch_size": 50}
@@ -133,20 +171,6 @@ def small_ram():
         return RAM(config, (3, 31, 45), 11, hidden).initialise(seed)
 
     return build
-
-
-@pytest.fixture
-def gradients():
-    """gradients(model, loss, part): those of one part's parameters after a fresh backward pass; zeros where none."""
-
-    def compute(model, loss, part: str) -> list[torch.Tensor]:
-        model.zero_grad(set_to_none=True)
-        loss.backward(retain_graph=True)
-        parameters = list(getattr(model, part).parameters())
-        assert parameters
-        return [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-
-    return compute
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Adversarial training: the ball, what an attack must leave alone, exact resume, and what rows of one seed share."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -60,11 +61,10 @@ def test_augmentation_shifts_and_mirrors(generator):
     for image, made in zip(images, found, strict=True):
         wide = nn.functional.pad(image, [SHIFT] * 4)
         crops = {(y, x): wide[:, y : y + 5, x : x + 7] for y in range(9) for x in range(9)}
-        places = {(*place, mirror) for place, crop in crops.items() for mirror in (False, True)
-                  if torch.equal(crop.flip(-1) if mirror else crop, made)}  # fmt: skip
-        seen.append(places.pop())
-    ys, xs, mirrored = (set(values) for values in zip(*seen, strict=True))
-    assert ys == xs == set(range(9)) and 15 < sum(mirror for *_, mirror in seen) < 45 and mirrored == {False, True}
+        seen.append(next((*place, mirror) for place, crop in crops.items() for mirror in (False, True)
+                         if torch.equal(crop.flip(-1) if mirror else crop, made)))  # fmt: skip
+    ys, xs, mirrored = zip(*seen, strict=True)
+    assert set(ys) == set(xs) == set(range(9)) and 15 < sum(mirrored) < 45
 
 
 @pytest.mark.parametrize("model, changes", [
@@ -85,11 +85,9 @@ def test_the_attack_raises_the_loss_and_touches_neither_weights_nor_statistics(c
     model.zero_grad(set_to_none=True)
     images, labels = colours.train.floats()[:32], colours.train.labels[:32]
     draws = draws_in_testing(model, images, sampled=True)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    before = copy.deepcopy(model)
     found = prepared(model, config(augment=False), images, labels, draws, {"attack": stream(0, "attack")})
-    assert before.keys() == model.state_dict().keys()
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert any("running_mean" in name for name in before)
+    assert equal_weights(before, model)  # running statistics among them
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
     assert all(m.training for m in model.modules())
     clean, attacked = (nn.functional.cross_entropy(Under(model.eval(), draws)(x), labels) for x in (images, found))
@@ -113,40 +111,29 @@ def test_the_attack_meets_the_policy_of_the_epoch(colours, monkeypatch):
     """Its sigma is that of the configuration it is given, not the model's own, which is the last epoch's."""
     c = config(sigma=0.3, last_sigma=0.1, augment=False)
     model, seen = training.new_model(c, 0, colours), []
-    real = model.rollout
+    real, images, labels = model.rollout, colours.train.floats()[:4], colours.train.labels[:4]
     monkeypatch.setattr(model, "rollout", lambda x, draws, sigma: seen.append(sigma) or real(x, draws, sigma))
     for epoch in (1, 2):
-        images, labels = colours.train.floats()[:4], torch.zeros(4, dtype=torch.long)
-        draws = draws_in_testing(model, images)
-        prepared(model, c.at(epoch), images, labels, draws, {"attack": stream(0, "attack")})
+        prepared(model, c.at(epoch), images, labels, draws_in_testing(model, images), {"attack": stream(0, "attack")})
     assert model.sigma == pytest.approx(0.1) and seen == pytest.approx([0.3, 0.1])
 
 
 def test_rows_of_one_seed_share_images_shifts_and_the_attacks_start(colours, watched):
     """Whatever the model: images in the same order, augmented alike, and attacked from the same stream."""
     given, _ = watched
-    by_row = {}
-    for model in KINDS:
+
+    def row(model: str, seed: int) -> list[tuple]:
         given.clear()
-        training.train(config(model, epochs=1), 3, colours)
-        by_row[model] = list(given)
-    first = by_row.pop("vgg16")
+        training.train(config(model, epochs=1), seed, colours)
+        return list(given)
+
+    first, *others = (row(model, 3) for model in KINDS)
     assert len(first) == 2 and not torch.equal(first[0][0], first[1][0])
-    for rows in by_row.values():
-        for (images, labels, seed), (others, their_labels, their_seed) in zip(first, rows, strict=True):
-            assert torch.equal(images, others) and torch.equal(labels, their_labels) and seed == their_seed
-    given.clear()
-    training.train(config("vgg16", epochs=1), 4, colours)
-    assert not torch.equal(given[0][0], first[0][0]) and given[0][2] != first[0][2]
-
-
-def test_resuming_gives_the_same_bits(colours, tmp_path, stopped_after):
-    """Running statistics and the streams of augmentation and attack are part of what must come back."""
-    c, place = config(), tmp_path / "state.pt"
-    whole = training.train(c, 0, colours)
-    stopped_after(1, c, 0, colours, state_path=place)
-    resumed = training.train(c, 0, colours, state_path=place)
-    assert equal_weights(whole.model, resumed.model) and whole.curves == resumed.curves
+    for other in others:
+        for (images, labels, seed), (same, their_labels, their_seed) in zip(first, other, strict=True):
+            assert torch.equal(images, same) and torch.equal(labels, their_labels) and seed == their_seed
+    another = row("vgg16", 4)
+    assert not torch.equal(another[0][0], first[0][0]) and another[0][2] != first[0][2]
 
 
 def test_the_epoch_is_chosen_by_the_error_under_attack(colours, monkeypatch):

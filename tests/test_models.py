@@ -116,43 +116,34 @@ def test_T15_feedforward_models_take_images_that_are_not_square(name):
 GREY = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize(
-    "images, said",
-    [
-        (
-            (255 * GREY).byte(),
-            "must be floats in .0, 1. .torch.float32., got torch.uint8; convert with images.float.. / 255",
-        ),
-        (255 * GREY, "must lie in .0, 1., got .* divide values of 0 to 255 by 255"),
-        (GREY - 0.5, "must lie in .0, 1., got -0.5"),
-        (GREY.masked_fill(GREY > 0.9, torch.nan), "must lie in .0, 1., got nan"),
-        (
-            GREY.double(),
-            "must be floats in .0, 1. .torch.float32., got torch.float64; convert with images.to.torch.float32",
-        ),
-        (GREY[..., 1:], r"must be \(B, 1, 28, 28\), got \(2, 1, 28, 27\); "),
-        (GREY.expand(-1, 3, -1, -1), r"must be \(B, 1, 28, 28\), got \(2, 3, 28, 28\)"),
-        (GREY[0], r"must be \(B, 1, 28, 28\), got \(1, 28, 28\); add axes with"),
-        (GREY[:0], "must hold at least one image, got none"),
-        (GREY.numpy(), "must be a torch.Tensor, got ndarray"),
-    ],
-)
+@pytest.mark.parametrize("images, said", [
+    ((255 * GREY).byte(), "must be floats in .0, 1. .torch.float32., got torch.uint8; convert with images.float.. / 255"),
+    (255 * GREY, "must lie in .0, 1., got .* divide values of 0 to 255 by 255"),
+    (GREY - 0.5, "must lie in .0, 1., got -0.5"),
+    (GREY.masked_fill(GREY > 0.9, torch.nan), "must lie in .0, 1., got nan"),
+    (GREY.double(), "must be floats in .0, 1. .torch.float32., got torch.float64; convert with images.to.torch.float32"),
+    (GREY[..., 1:], r"must be \(B, 1, 28, 28\), got \(2, 1, 28, 27\); "),
+    (GREY.expand(-1, 3, -1, -1), r"must be \(B, 1, 28, 28\), got \(2, 3, 28, 28\)"),
+    (GREY[0], r"must be \(B, 1, 28, 28\), got \(1, 28, 28\); add axes with"),
+    (GREY[:0], "must hold at least one image, got none"),
+    (GREY.numpy(), "must be a torch.Tensor, got ndarray"),
+])  # fmt: skip
 def test_what_is_no_image_is_refused_in_one_line_that_says_how_to_convert_it(images, said):
-    model = build(Config("digits", "ram", 1, **LOOKS), (1, 28, 28), 10).initialise(0)
     with pytest.raises(UramError, match=f"^images {said}") as caught:
-        model.read(images)
+        build(Config("digits", "ram", 1, **LOOKS), (1, 28, 28), 10).read(images)
     assert "\n" not in str(caught.value)
-    model = build(Config("digits", "ram", 1, start="true-centre", **LOOKS), (1, 28, 28), 10).initialise(0)
+
+
+def test_a_start_at_the_object_cannot_be_read():
     with pytest.raises(UramError, match="a start at 'true-centre' takes the objects' centres"):
-        model.read(GREY)
+        build(Config("digits", "ram", 1, start="true-centre", **LOOKS), (1, 28, 28), 10).read(GREY)
 
 
 def test_what_serves_training_alone_is_not_counted():
-    ram, both = (
-        build(Config("digits", name, 1, context="attended", **LOOKS), (1, 28, 28), 10) for name in ("ram", "unified")
+    ram, both = (Case(name).model for name in ("ram", "unified"))
+    size, whole, chooser, *heads = (
+        sum(p.numel() for p in part.parameters())
+        for part in (both.ram, ram, both.topdown.online, ram.context_network, ram.baseline_network)
     )
-    chooser = sum(p.numel() for p in both.topdown.online.parameters())
+    assert size == whole and count_parameters(ram) == whole - sum(heads)
     assert count_parameters(both) == count_parameters(ram) + chooser
-    heads = (ram.context_network, ram.baseline_network)
-    whole = sum(p.numel() for p in ram.parameters())
-    assert count_parameters(ram) == whole - sum(p.numel() for head in heads for p in head.parameters())

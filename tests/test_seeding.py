@@ -12,16 +12,14 @@ from hypothesis import strategies as st
 from uram_lib import training
 from uram_lib.config import Config
 from uram_lib.models import RAM, build
-from uram_lib.seeding import initialise, stream, stream_seed
-
-NAMES = ["order", "start", "policy", "data", "init"]
+from uram_lib.seeding import stream, stream_seed
 
 
 def first_draws(*key: object) -> list[float]:
     return torch.rand(4, generator=stream(*key)).tolist()
 
 
-@given(seed=st.integers(0, 2**40), name=st.sampled_from(NAMES), epoch=st.integers(0, 1000))
+@given(seed=st.integers(0, 2**40), name=st.sampled_from(training.STREAMS), epoch=st.integers(0, 1000))
 def test_a_stream_depends_on_its_seed_and_name_alone(seed, name, epoch):
     before = first_draws(seed, name, epoch)
     torch.rand(3)  # the global generator has no say
@@ -38,6 +36,7 @@ def test_a_stream_is_the_same_on_every_machine_and_version():
 
 
 PLAIN = Config("digits", "ram", 2, glimpses=3, patch_size=8, scales=1, batch_size=50)
+NUMBERS = {"model": "dram", "glimpses": 6, "patch_size": 12, "reward": "whole"}
 
 
 def weights(seed: int, **changes) -> dict[str, torch.Tensor]:
@@ -45,36 +44,24 @@ def weights(seed: int, **changes) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in model.named_parameters()}
 
 
-def test_initial_weights_repeat_and_differ_between_seeds():
-    one, again, other = weights(0), weights(0), weights(1)
-    assert all(torch.equal(one[name], again[name]) for name in one)
-    # The ReLU core starts as the identity whatever the seed; everything else is drawn.
-    assert {name for name in one if torch.equal(one[name], other[name])} == {"core.from_hidden"}
-
-
-def test_threads_of_one_process_draw_each_seeds_own_weights():
+def test_each_seed_draws_its_own_weights_in_threads_too_and_leaves_the_global_generator_alone():
     """A worker of a cluster may run several runs at once, and PyTorch has one global generator."""
+    model, before = build(PLAIN, (1, 28, 28), 10), torch.get_rng_state()
+    model.initialise(0)
+    assert torch.equal(torch.get_rng_state(), before)
     alone = [weights(seed) for seed in range(12)]
+    # The ReLU core starts as the identity whatever the seed; everything else is drawn.
+    assert {name for name in alone[0] if torch.equal(alone[0][name], alone[1][name])} == {"core.from_hidden"}
     with ThreadPoolExecutor(4) as threads:
         for seed, found in enumerate(threads.map(weights, range(12))):
             assert all(torch.equal(found[name], value) for name, value in alone[seed].items()), seed
-
-
-def test_initialising_leaves_the_global_generator_alone():
-    model = build(Config("digits", "fc", 1), (1, 28, 28), 10)
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    initialise(model, 0)
-    assert torch.equal(torch.rand(3), expected)
 
 
 @pytest.mark.parametrize("plain, richer, added", [
     ({}, {"context": "attended"}, "context_network."),
     ({"glimpses": 6}, {"glimpses": 7}, ""),
     ({}, {"model": "unified"}, "topdown."),
-    ({"model": "dram", "glimpses": 6, "patch_size": 12, "reward": "whole"},
-     {"model": "dram", "glimpses": 6, "patch_size": 12, "reward": "whole", "context": "detached"}, "context_network."),
+    (NUMBERS, NUMBERS | {"context": "detached"}, "context_network."),
 ])  # fmt: skip
 def test_what_a_row_adds_changes_no_other_initial_weight(plain, richer, added):
     """Rows are paired by seed: what two models share must be equal."""
@@ -101,11 +88,8 @@ def seen_in_training(config, seed, dataset) -> list[tuple]:
         if isinstance(module, RAM) and module.training:
             seen.append(tuple(value.clone() for value in given[:3]))
 
-    handle = torch.nn.modules.module.register_module_forward_pre_hook(look)
-    try:
+    with torch.nn.modules.module.register_module_forward_pre_hook(look):
         training.train(config, seed, dataset)
-    finally:
-        handle.remove()
     assert len(seen) == 8  # two epochs of four steps
     return seen
 

@@ -31,30 +31,28 @@ KINDS = {
     "unified": Config("digits-clutter60-4", "unified", **LOOKS, curriculum_epochs=2),
     "dram": Config("digits-composed", "dram", **NUMBERS | {"glimpses": 18}, reward="cumulative", context="confidence"),
     "cnn11": Config("digits-composed", "cnn11", **NUMBERS),
+    "attacked": Config("digits-colour", "vgg16-attention", **NUMBERS | {"scales": 1}, attack="fast", augment=True),
 }
 
 
 def few(name: str) -> Dataset:
-    """A data set cut to 200 training and 60 validation images: an epoch takes a blink."""
+    """A data set cut to 200 training and 60 validation images."""
     whole = data.load(name)
     return dataclasses.replace(whole, train=whole.train.at(slice(200)), validation=whole.validation.at(slice(60)))
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_run_gives_the_same_bits_again_and_resumed_and_another_seed_others(name, tmp_path, stopped_after):
-    config, dataset, steps = KINDS[name], few(KINDS[name].dataset), []
+    config, dataset, steps, state = KINDS[name], few(KINDS[name].dataset), [], tmp_path / "state.pt"
     whole = training.train(config, 0, dataset, on_step=lambda *said: steps.append(said))
     total = 4 * math.ceil(200 / config.batch_size)
-    assert [(done, of) for done, of, _ in steps] == [(k + 1, total) for k in range(total)]
     errors = [None, *whole.curves["val_error"]]
-    assert [error for *_, error in steps] == [errors[k // (total // 4)] for k in range(total)]
+    assert steps == [(k + 1, total, errors[k // (total // 4)]) for k in range(total)]
     assert whole.rollouts == 4 * 200 and whole.seconds > 0
-    stopped_after(2, config, 0, dataset, state_path=tmp_path / "state.pt")
-    steps.clear()
-    resumed = training.train(
-        config, 0, dataset, state_path=tmp_path / "state.pt", on_step=lambda *said: steps.append(said)
-    )
-    assert [done for done, *_ in steps] == list(range(total // 2 + 1, total + 1))  # it did go on and not start afresh
+    stopped_after(2, config, 0, dataset, state_path=state)
+    went_on = []
+    resumed = training.train(config, 0, dataset, state_path=state, on_step=lambda *said: went_on.append(said))
+    assert went_on == steps[total // 2 :]
     assert equal_weights(whole.model, resumed.model) and whole.curves == resumed.curves
     assert (whole.best_epoch, whole.rollouts) == (resumed.best_epoch, resumed.rollouts)
     short = dataclasses.replace(config, epochs=1)
@@ -66,7 +64,6 @@ def test_training_learns_the_embedded_digits(digits, small_config):
     """Chance is 90 % error; the real machinery gets far below in a few seconds."""
     trained = training.train(small_config(epochs=6), 0, digits)
     assert trained.val_error < 50
-    assert trained.curves["cross_entropy"][-1] < 0.75 * trained.curves["cross_entropy"][0]
 
 
 def test_the_policy_is_as_wide_as_its_epoch_says_and_tested_as_wide_as_at_the_end(few_digits, small_config):
@@ -89,28 +86,30 @@ def test_the_kept_weights_are_those_of_the_best_epoch_and_not_of_the_last(few_di
 
 
 def test_learning_rate_schedules_in_closed_form(small_config):
-    cosine, constant = small_config(learning_rate=0.2), small_config(learning_rate=0.2, schedule="constant")
-    rates = [training.learning_rate_at(cosine, step, 100) for step in (0, 50, 100)]
-    assert rates == pytest.approx([0.2, 0.1, 0], abs=1e-12)
-    assert [training.learning_rate_at(constant, step, 100) for step in (0, 50, 100)] == [0.2] * 3
+    for schedule, expected in (("cosine", [0.2, 0.1, 0]), ("constant", [0.2] * 3)):
+        config = small_config(learning_rate=0.2, schedule=schedule)
+        rates = [training.learning_rate_at(config, step, 100) for step in (0, 50, 100)]
+        assert rates == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.fixture
 def epoch_by_epoch(monkeypatch):
     """Train on few images and return the model's weights before training and after each epoch."""
-    made = []
-    original = training.new_model
-    monkeypatch.setattr(training, "new_model", lambda *given: made.append(original(*given)) or made[-1])
+    made, seen, original = [], [], training.new_model
+
+    def new_model(*given):
+        made.append(original(*given))
+        seen.append(copy.deepcopy(made[0].state_dict()))
+        return made[0]
 
     def run(config: Config) -> list[dict[str, torch.Tensor]]:
-        dataset, seen = few(config.dataset), []
-
         def look(done: int, total: int, error: float | None) -> None:
-            if done == 1 or done % (total // config.epochs) == 0:
-                seen.append(copy.deepcopy(made[-1].state_dict()))
+            if done % (total // config.epochs) == 0:
+                seen.append(copy.deepcopy(made[0].state_dict()))
 
-        training.train(config, 0, dataset, on_step=look)
-        return [original(config, 0, dataset).state_dict(), *seen[1:]]
+        monkeypatch.setattr(training, "new_model", new_model)
+        training.train(config, 0, few(config.dataset), on_step=look)
+        return seen
 
     return run
 
@@ -217,33 +216,28 @@ def test_what_is_not_finite_stops_with_epoch_and_step_and_keeps_the_last_good_st
             assert found["epoch"] == 1 and all(math.isfinite(loss) for loss in found["curves"]["loss"])
 
 
-class Trap:
-    """Runs code where it is unpickled."""
-
+class Trap:  # which must not be unpickled
     def __reduce__(self):
         return (os.abort, ())
 
 
-@pytest.mark.parametrize("content, said", [
-    (b"", "cannot be read as a training state; delete it"),
-    (b"PK\x03\x04 half a zip file", "cannot be read as a training state; delete it"),
-    ({"run": Trap()}, "cannot be read as a training state; delete it"),  # nothing is unpickled
-    ([1, 2], "is the state of another run; delete it"),
-    ({"seed": 1}, "is the state of another run; delete it"),
-    ({"sigma": 0.2}, "is the state of another run; delete it"),
+@pytest.mark.parametrize("write, said", [
+    (lambda state, _: state.write_bytes(b""), "cannot be read as a training state"),
+    (lambda state, _: state.write_bytes(b"PK\x03\x04 half a zip file"), "cannot be read as a training state"),
+    (lambda state, _: torch.save({"run": Trap()}, state), "cannot be read as a training state"),
+    (lambda state, _: torch.save([1, 2], state), "is the state of another run"),
+    (lambda state, train: train(1, state), "is the state of another run"),
+    (lambda state, train: train(0, state, sigma=0.2), "is the state of another run"),
 ])  # fmt: skip
-def test_a_state_that_is_none_of_this_run_is_named_and_left(few_digits, small_config, tmp_path, content, said):
-    state, config = tmp_path / "state.pt", small_config(epochs=1)
-    if isinstance(content, bytes):
-        state.write_bytes(content)
-    elif "run" in content or isinstance(content, list):
-        torch.save(content, state)
-    else:
-        other = small_config(epochs=1, **{name: v for name, v in content.items() if name != "seed"})
-        training.train(other, content.get("seed", 0), few_digits, state_path=state)
+def test_a_state_that_is_none_of_this_run_is_named_and_left(few_digits, small_config, tmp_path, write, said):
+    def train(seed: int, state: Path, **changes) -> None:
+        training.train(small_config(epochs=1, **changes), seed, few_digits, state_path=state)
+
+    state = tmp_path / "state.pt"
+    write(state, train)
     before = state.read_bytes()
-    with pytest.raises(UramError, match=f"state.pt {said}") as caught:
-        training.train(config, 0, few_digits, state_path=state)
+    with pytest.raises(UramError, match=f"state.pt {said}; delete it") as caught:
+        train(0, state)
     assert state.read_bytes() == before and "\n" not in str(caught.value)
 
 
@@ -262,9 +256,8 @@ def test_a_full_disk_stops_training_in_one_line_and_leaves_the_last_state(
 def test_a_process_is_prepared_for_its_device(monkeypatch):
     """An accelerator rounds no product; a processor's run leaves its settings alone and has its threads."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
-    backends = convolutions, products, _ = (
-        torch.backends.cudnn.conv, torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
-    )  # fmt: skip
+    cuda = convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    backends = *cuda, torch.backends.mkldnn.matmul
     before, threads = [backend.fp32_precision for backend in backends], torch.get_num_threads()
     try:
         convolutions.fp32_precision = products.fp32_precision = "tf32"
