@@ -14,9 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
-import uram_lib
 from uram_lib import UramError, checkpoints, cli, experiments, paths, training
-from uram_lib.config import Config
 from uram_lib.data import mnist as mnist_module
 from uram_lib.models import build
 from uram_lib.runs import Run
@@ -49,39 +47,27 @@ WRONG = {
     "run table1 --preset fast": ("unknown preset 'fast'", "smoke", "quick", "strong"),
     "run table1 --preset converged": ("'converged' is called 'strong' now",),
     "run table1 --preset paper": ("unknown preset 'paper' of table1", "strong"),
-    "run table1 --preset Smoke": ("unknown preset 'Smoke'", "smoke"),
     f"{RUN} --rows ram-6,ram-66": ("unknown row 'ram-66'", "fc", "cnn2", "ram-7"),
     f"{RUN} --rows ours-6": ("unknown row 'ours-6' of table1", "entropy-6"),
     f"{RUN} --rows ram-6@nowhere": ("unknown reading 'ram-6@nowhere'", "mnist-each-step"),
     "run table2 --rows ram-8@region-centre": ("unknown reading", "ours-6@region-centre"),
-    f"{RUN} --seeds 1,x": ("cannot read seeds '1,x'", "0,2,5"),
-    f"{RUN} --seeds 0": ("cannot read seeds '0'", "at least one"),
+    f"{RUN} --seeds 1,x": ("cannot read seeds '1,x'", "0,2,5", "4-9", "at least one", "at most 1000"),
     f"{RUN} --seeds=-1": ("cannot read seeds '-1'",),
-    f"{RUN} --seeds 5-2": ("cannot read seeds '5-2'", "4-9"),
-    f"{RUN} --seeds 1.5": ("cannot read seeds '1.5'",),
-    f"{RUN} --seeds 0-99999999": ("cannot read seeds", "at most 1000"),
-    f"{RUN} --seeds 100000000": ("cannot read seeds", "at most 1000"),
     f"{RUN} --device tpu": ("unknown device 'tpu'", "auto, cpu, cuda, mps"),
     f"{RUN} --dataset mnits": ("unknown data set 'mnits'", "digits", "mnist"),
     f"{RUN} --dataset digits-composed": ("table1 reads grey digits, and digits-composed holds whole numbers",),
-    "run table3 --preset smoke --dataset digits": ("table3 reads whole numbers",),
+    "run table3 --preset smoke --dataset digits": ("table3 reads whole numbers, and digits holds grey digits",),
     "run table4 --preset smoke --dataset digits": ("table4 reads colour pictures, and digits holds grey digits",),
-    f"{RUN} --jobs 0": ("jobs must be a whole number from 1", "0"),
-    f"{RUN} --jobs 100000": ("jobs must be a whole number from 1 to 1000",),
+    f"{RUN} --dataset digits-colour": ("table1 reads grey digits, and digits-colour holds colour pictures",),
+    f"{RUN} --jobs 0": ("jobs must be a whole number from 1 to 1000", "0"),
     f"{RUN} --scheduler localhost": ("scheduler must be an address such as tcp://host:8786",),
     f"{RUN} --set sigma": ("--set takes NAME=VALUE", "sigma=0.3"),
     f"{RUN} --set sgima=0.3": ("unknown setting 'sgima'", "sigma"),
     f"{RUN} --rows ram-6 --set sigma=wide": ("sigma must be a number, got 'wide'",),
-    f"{RUN} --rows ram-6 --set sigma=-1": ("sigma must be from",),
     f"{RUN} --rows ram-6 --set sigma=nan": ("sigma must be from",),
     f"{RUN} --rows ram-6 --set glimpses=2.5": ("glimpses must be a whole number",),
-    f"{RUN} --rows ram-6 --set glimpses=0": ("glimpses must be at least 1",),
     f"{RUN} --rows ram-6 --set core=gru": ("unknown core 'gru'", "relu, lstm"),
     f"{RUN} --rows ram-6 --set standardise=perhaps": ("standardise must be true or false",),
-    f"{RUN} --rows ram-6 --set epochs=0": ("epochs must be from 1",),
-    f"{RUN} --rows ram-6 --set batch_size=0": ("batch_size must be from 1",),
-    f"{RUN} --rows ram-6 --set forget_bias=1": ("forget_bias is for LSTMs",),
-    f"{RUN} --rows ram-6 --set reward=whole": ("reward=whole does not go with model=ram",),
     f"{RUN} --rows ram-6 --set attack=pgd": ("attack_steps of 1 or more",),
     f"{RUN} --rows ram-6 --set sigma=0.3 --publish": ("never published",),
     "data mnits": ("unknown data set 'mnits'", "digits", "mnist"),
@@ -101,7 +87,8 @@ def test_a_wrong_argument_is_one_line_with_what_is_allowed(existing, capsys, wor
 def test_help_and_mistakes_answer_without_loading_pytorch():
     """Those of `uram read` are in test_pictures."""
     commands = (["run", "table9"], ["run", "table2", "--rows", "ours-7"], ["data", "mnits"], ["--help"])
-    script = "import sys; from uram_lib import cli, data; data.shape_of('mnist'); data.kind_of('svhn')\n"
+    script = "import sys; from uram_lib import cli, experiments; assert 'numpy' not in sys.modules\n"
+    script += "from uram_lib import data; data.shape_of('mnist'); data.kind_of('svhn')\n"
     script += f"try: [cli.main(words) for words in {commands}]\n"
     script += "finally: assert 'torch' not in sys.modules"
     began = time.perf_counter()
@@ -119,20 +106,16 @@ def test_words_that_are_no_command_show_the_usage(capsys):
         assert "error:" in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    "images, said",
-    [
-        (torch.zeros(1, 1, 100, 100, dtype=torch.uint8), "floats in .0, 1.*images.float.. / 255"),
-        (torch.full((1, 1, 100, 100), 200.0), "lie in .0, 1.*divide"),
-        (torch.full((1, 1, 100, 100), float("nan")), "lie in .0, 1."),
-        (torch.zeros(1, 1, 28, 28), "must be .B, 1, 100, 100.*pad"),
-        (torch.zeros(1, 3, 100, 100), "average colours"),
-        (torch.zeros(100, 100), "add axes"),
-        (torch.zeros(0, 1, 100, 100), "at least one image"),
-        ([[0.0]], "torch.Tensor"),
-    ],
-    ids=["bytes", "0 to 255", "nan", "size", "colour", "no axes", "none", "list"],
-)
+@pytest.mark.parametrize("images, said", [
+    (torch.zeros(1, 1, 100, 100, dtype=torch.uint8), "floats in .0, 1.*images.float.. / 255"),
+    (torch.full((1, 1, 100, 100), 200.0), "lie in .0, 1.*divide"),
+    (torch.full((1, 1, 100, 100), float("nan")), "lie in .0, 1."),
+    (torch.zeros(1, 1, 28, 28), "must be .B, 1, 100, 100.*pad"),
+    (torch.zeros(1, 3, 100, 100), "average colours"),
+    (torch.zeros(100, 100), "add axes"),
+    (torch.zeros(0, 1, 100, 100), "at least one image"),
+    ([[0.0]], "torch.Tensor"),
+])  # fmt: skip
 def test_images_that_a_model_cannot_take_are_refused_with_how_to_convert(images, said):
     config = experiments.experiment("table2", "ram-6", "paper").config
     with pytest.raises(UramError, match=said) as caught:
@@ -186,21 +169,14 @@ def test_a_full_disk_stops_a_run_in_one_line(local, existing, tmp_path):
     assert not [path for path in local.rglob(".*") if path.is_file()]  # no half-written temporary file either
 
 
-@pytest.fixture
-def ram_checkpoint(small_config, tmp_path):
-    path = tmp_path / "weights.safetensors"
-    checkpoints.save(path, build(small_config(), (1, 28, 28), 10), small_config(), 0)
-    return path
-
-
-def test_a_checkpoint_comes_back_as_it_was_and_that_of_another_model_is_refused(ram_checkpoint, small_config):
-    model = build(small_config(), (1, 28, 28), 10)
-    checkpoints.save(ram_checkpoint, model, small_config(), 0)
-    loaded, found = checkpoints.load(ram_checkpoint, small_config())
+def test_a_checkpoint_comes_back_as_it_was_and_that_of_another_model_is_refused(tmp_path, small_config):
+    model, path = build(small_config(), (1, 28, 28), 10), tmp_path / "weights.safetensors"
+    checkpoints.save(path, model, small_config(), 0)
+    loaded, found = checkpoints.load(path, small_config())
     assert found == small_config() and not loaded.training
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
     with pytest.raises(UramError, match="is a checkpoint of another model") as caught:
-        checkpoints.load(ram_checkpoint, small_config(glimpses=7, sigma=0.3))
+        checkpoints.load(path, small_config(glimpses=7, sigma=0.3))
     assert str(caught.value).endswith("glimpses=3 (wanted 7), sigma=0.15 (wanted 0.3)")
 
 
@@ -209,9 +185,7 @@ def foreign(metadata) -> bytes:
 
 
 @pytest.mark.parametrize("content, said", [
-    (None, "cannot be read as a checkpoint"),
-    (b"", "cannot be read as a checkpoint"),
-    (b"garbage", "cannot be read as a checkpoint"),
+    (None, "cannot be read as a checkpoint"), (b"garbage", "cannot be read as a checkpoint"),
     (foreign(None)[:-1], "cannot be read as a checkpoint"),
     (foreign(None), "is not a checkpoint of this project"),
     (foreign({"format": "pt"}), "is not a checkpoint of this project"),
@@ -219,7 +193,7 @@ def foreign(metadata) -> bytes:
     (foreign({"uram": "[1]"}), "is not a checkpoint of this project"),
     (foreign({"uram": '{"config": {"colour": "blue"}}'}), "is not a checkpoint of this project"),
     (foreign({"uram": '{"config": {"dataset": "digits", "model": "fc", "epochs": 1}}'}), "does not fit its own config"),
-], ids=range(10))  # fmt: skip
+], ids=range(9))  # fmt: skip
 def test_what_is_no_whole_checkpoint_is_refused_in_one_line_and_kept(tmp_path, content, said):
     path = tmp_path / "weights.safetensors"
     if content is not None:
@@ -227,13 +201,6 @@ def test_what_is_no_whole_checkpoint_is_refused_in_one_line_and_kept(tmp_path, c
     with pytest.raises(UramError, match=f"weights.safetensors {said}") as caught:
         checkpoints.load(path)
     assert "\n" not in str(caught.value) and (content is None or path.read_bytes() == content)
-
-
-def test_a_full_disk_leaves_the_old_checkpoint(ram_checkpoint, full_disk, small_config):
-    before = ram_checkpoint.read_bytes()
-    with full_disk(10_000), pytest.raises(UramError, match="cannot write .*weights.safetensors: File too large"):
-        checkpoints.save(ram_checkpoint, build(small_config(), (1, 28, 28), 10), small_config(), 0)
-    assert ram_checkpoint.read_bytes() == before and list(ram_checkpoint.parent.iterdir()) == [ram_checkpoint]
 
 
 def test_a_data_folder_that_is_none_is_named(local, tmp_path, monkeypatch, capsys):
@@ -277,10 +244,3 @@ def test_text_is_utf8_whatever_the_locale(copy_of_project):
     done = subprocess.run([sys.executable, "-c", script], cwd=copy_of_project, env=environment, capture_output=True,
                           text=True, timeout=60)  # fmt: skip
     assert done.stdout.strip() == "1", done.stderr
-
-
-def test_the_public_face_refuses_unknown_names():
-    for wrong in (lambda: uram_lib.load("table7", "x"), lambda: uram_lib.run("table1", "smoke", ["x"]),
-                  lambda: Config("digits", "transformer", 1)):  # fmt: skip
-        with pytest.raises(UramError, match="unknown .*; one of: "):
-            wrong()

@@ -55,11 +55,10 @@ def check(loaded):
     assert loaded.load_test().images[:, 0, 0, 0].tolist() == list(range(20)) and loaded.test_size == 20
 
 
-@pytest.mark.parametrize(
-    "layout",
-    [USUAL, "cifar10/data/{}-00000-of-00001.parquet", "cifar10/plain_text/{}/0000.parquet", "cifar-10/{}/0000.parquet",
-     "cifar10/{}.parquet", "CIFAR10/{}-00000-of-00001.parquet"],
-)  # fmt: skip
+@pytest.mark.parametrize("layout", [
+    USUAL, "cifar10/data/{}-00000-of-00001.parquet", "cifar10/plain_text/{}/0000.parquet", "cifar-10/{}/0000.parquet",
+    "cifar10/{}.parquet", "CIFAR10/{}-00000-of-00001.parquet",
+])  # fmt: skip
 def test_parquet_files_are_found_and_their_splits_are_disjoint_and_together_the_file(root, layout):
     write_both(root, layout, columns=("img" if layout == USUAL else "image", "label"))
     check(cifar10.load("cifar10"))
@@ -85,20 +84,17 @@ def test_a_jpeg_copy_of_cifar10_is_never_taken_for_the_original(root):
 
 
 @pytest.mark.parametrize("part", COUNTS)
-@pytest.mark.parametrize(
-    "how, said",
-    [
-        ({"pictures": {7: picture((1, 2, 3))[:40]}}, "damaged, or no picture"),
-        ({"pictures": {7: picture((1, 2, 3), side=28)}}, "a picture of .28, 28, 3., expected .32, 32, 3."),
-        ({"pictures": {7: None}}, "is damaged or no CIFAR-10 parquet file"),
-        ({"columns": ("photo", "label")}, "image.* does not exist"),
-        ({"columns": ("img", "fine_label")}, "label.* does not exist"),
-        ({"labels": [i + 5 for i in range(10)]}, "labels other than 0 to 9"),
-        ({"numbers": range(9)}, "holds 9 images, expected [26]0"),
-        ({"numbers": range(0)}, "holds 0 images, expected [26]0"),
-        (None, "is damaged or no CIFAR-10 parquet file"),
-    ],
-)
+@pytest.mark.parametrize("how, said", [
+    ({"pictures": {7: picture((1, 2, 3))[:40]}}, "damaged, or no picture"),
+    ({"pictures": {7: picture((1, 2, 3), side=28)}}, "a picture of .28, 28, 3., expected .32, 32, 3."),
+    ({"pictures": {7: None}}, "is damaged or no CIFAR-10 parquet file"),
+    ({"columns": ("photo", "label")}, "image.* does not exist"),
+    ({"columns": ("img", "fine_label")}, "label.* does not exist"),
+    ({"labels": [i + 5 for i in range(10)]}, "labels other than 0 to 9"),
+    ({"numbers": range(9)}, "holds 9 images, expected [26]0"),
+    ({"numbers": range(0)}, "holds 0 images, expected [26]0"),
+    (None, "is damaged or no CIFAR-10 parquet file"),
+])  # fmt: skip
 def test_other_files_are_named_in_one_line_before_any_training(root, part, how, said):
     write_both(root)
     path = root / USUAL.format(part)

@@ -220,14 +220,13 @@ def test_errors_are_those_of_a_plain_count(split, name):
     """Whole numbers, by length, in one pass and averaged over ten, counted digit by digit in Python."""
     model = build(number_config(model=name), (1, 54, 54), 11).initialise(0).eval()
     images = split.floats()
-    answers = lambda: model.decode(model.probabilities(rollouts(model, images)))  # noqa: E731
     if name == "dram":
         with torch.no_grad():
             model.classifier.weight.mul_(100)  # so that it says many things, and not one for every image,
             logits = rollouts(model, images).class_logits[:, 2::3]
             model.classifier.bias[TERMINAL] += (logits[..., :10].amax(-1) - logits[..., 10]).median()  # ends, too
     # Half of the labels are what the model says, where that is a number.
-    said = answers()
+    said = model.decode(model.probabilities(rollouts(model, images)))
     proper = (said[:, 0] != TERMINAL) & (said[:, 5] == TERMINAL) & (torch.arange(60) % 2 == 0)
     labels = torch.where(proper[:, None], said, split.labels)
     found = evaluate(model, Sequences(split.images, labels, split.centres), 2, sampled=True)
@@ -235,10 +234,8 @@ def test_errors_are_those_of_a_plain_count(split, name):
     for i, label in enumerate(labels.tolist()):
         number = label[: label.index(TERMINAL)] if TERMINAL in label else label[:5]
         with torch.no_grad():
-            if name == "dram":
-                guess = model(images[i : i + 1]).class_logits[0, 2::3].argmax(-1).tolist()
-            else:
-                guess = most_probable(model(images[i : i + 1]))[0].tolist()
+            seen = model(images[i : i + 1])
+        guess = (seen.class_logits[:, 2::3].argmax(-1) if name == "dram" else most_probable(seen))[0].tolist()
         guess = guess[: guess.index(TERMINAL)] if TERMINAL in guess else guess
         by_length.setdefault(str(len(number)), []).append(guess != number)
     wrong, metrics = sum(by_length.values(), []), found.metrics()

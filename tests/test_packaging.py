@@ -89,12 +89,9 @@ def test_every_import_is_declared(folder, extras):
     ours = {"uram_lib", "tests", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
     ours |= {"uram_book"} if folder != "uram_lib" else set()  # the library never imports the book
     for path in (ROOT / folder).rglob("*.py"):
-        names = []
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                names += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                names += [node.module]
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+        names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0]
         for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - ours:
             assert {canonicalize_name(d) for d in provided.get(name, [name])} & allowed, f"{path.name}: {name}"
 

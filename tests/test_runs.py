@@ -18,13 +18,10 @@ from uram_lib.paths import CHECKPOINTS
 from uram_lib.progress import Progress
 
 
-@pytest.mark.parametrize(
-    "asked, seeds",
-    [
-        ("3", (0, 1, 2)), (3, (0, 1, 2)), ("0,2,5", (0, 2, 5)), ("0-3", (0, 1, 2, 3)), ("5,0-2,1", (0, 1, 2, 5)),
-        ("4-6", (4, 5, 6)), ("0, 2", (0, 2)), ([2, 0, 2], (0, 2)), ("7,", (7,)),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("asked, seeds", [
+    ("3", (0, 1, 2)), (3, (0, 1, 2)), ("0,2,5", (0, 2, 5)), ("5,0-2,1", (0, 1, 2, 5)), ("4-6", (4, 5, 6)),
+    ("0, 2", (0, 2)), ([2, 0, 2], (0, 2)), ("7,", (7,)),
+])  # fmt: skip
 def test_seeds_mean_the_same_everywhere(asked, seeds):
     assert plan.parse_seeds(asked) == seeds
 
@@ -96,12 +93,7 @@ def workers_of(pid: int) -> list[int]:
 
 
 def test_a_killed_worker_is_tried_again_and_a_stopped_command_goes_on_to_the_same_bits(local, tmp_path, monkeypatch):
-    words = [
-        sys.executable,
-        "-m",
-        "uram_lib.cli",
-        *"run table1 --preset smoke --rows ram-6 --device cpu --jobs 2".split(),
-    ]
+    words = f"{sys.executable} -m uram_lib.cli run table1 --preset smoke --rows ram-6 --device cpu --jobs 2".split()
     heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 (what runs in the background may ignore it)
     first = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     wait_for(lambda: list(local.glob("state/*.pt")))  # an epoch is kept
@@ -143,14 +135,6 @@ def test_a_record_counts_where_its_network_was_attacked_by_the_same_protocol():
     assert fewer.config == e.config and not runs.Run(fewer, 0, publish=True).finished
 
 
-def test_settings_by_hand_go_into_the_name_and_are_never_published(local):
-    found = plan.make_plan("table1", "smoke", ["ram-6"], settings={"sigma": "0.3"})
-    (run,) = found.runs
-    assert run.experiment.config.sigma == 0.3 and run.record.parent.name == "ram-6+sigma=0.3"
-    with pytest.raises(UramError, match="a run with --set is never published"):
-        plan.make_plan("table1", "smoke", ["ram-6"], settings={"sigma": "0.3"}, publish=True)
-
-
 def test_weights_are_published_of_small_networks_alone(local, tmp_path, monkeypatch):
     """A fully connected layer on the whole canvas has 10 MB of them; its record is published all the same."""
     monkeypatch.setattr(records, "PUBLISHED", tmp_path / "runs")
@@ -170,9 +154,7 @@ def test_no_published_checkpoint_is_too_large_for_git():
 
 
 def test_a_published_model_is_loaded_and_reads():
-    path = next(iter(sorted(CHECKPOINTS.glob("table2/paper/*/ram-6/seed-0.safetensors"))), None)
-    if path is None:
-        pytest.skip("no published weights of this row")
+    (path,) = CHECKPOINTS.glob("table2/paper/*/ram-6/seed-0.safetensors")
     model = uram_lib.load("table2", "ram-6", "paper")
     image = torch.zeros(2, *model.image_shape)
     reading = model.read(image)
@@ -182,15 +164,7 @@ def test_a_published_model_is_loaded_and_reads():
     assert checkpoints.load(path)[1] == experiments.experiment("table2", "ram-6", "paper").config
 
 
-def test_what_cannot_be_published_or_read_is_refused(monkeypatch):
-    for table, dataset, said in (
-        ("table1", "digits-composed", "table1 reads grey digits, and digits-composed holds whole numbers"),
-        ("table3", "digits", "table3 reads whole numbers, and digits holds grey digits"),
-        ("table4", "digits", "table4 reads colour pictures, and digits holds grey digits"),
-        ("table1", "digits-colour", "table1 reads grey digits, and digits-colour holds colour pictures"),
-    ):
-        with pytest.raises(UramError, match=said):
-            plan.make_plan(table, "smoke", dataset=dataset)
+def test_what_is_of_another_data_set_is_not_published(monkeypatch):
     monkeypatch.setattr(plan.data, "available", lambda name: "digits")  # as on a machine without MNIST
     assert plan.make_plan("table1", "strong", ["ram-6"]).experiments[0].config.dataset == "digits"
     with pytest.raises(UramError, match="publishing needs mnist, which cannot be had here"):
