@@ -117,11 +117,11 @@ GREY = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("images, said", [
-    ((255 * GREY).byte(), "must be floats in .0, 1. .torch.float32., got torch.uint8; convert with images.float.. / 255"),
+    ((255 * GREY).byte(), "must be floats in .* .torch.float32., got torch.uint8; convert with images.float.. / 255"),
     (255 * GREY, "must lie in .0, 1., got .* divide values of 0 to 255 by 255"),
     (GREY - 0.5, "must lie in .0, 1., got -0.5"),
     (GREY.masked_fill(GREY > 0.9, torch.nan), "must lie in .0, 1., got nan"),
-    (GREY.double(), "must be floats in .0, 1. .torch.float32., got torch.float64; convert with images.to.torch.float32"),
+    (GREY.double(), "must be floats in .* .torch.float32., got torch.float64; convert with images.to.torch.float32"),
     (GREY[..., 1:], r"must be \(B, 1, 28, 28\), got \(2, 1, 28, 27\); "),
     (GREY.expand(-1, 3, -1, -1), r"must be \(B, 1, 28, 28\), got \(2, 3, 28, 28\)"),
     (GREY[0], r"must be \(B, 1, 28, 28\), got \(1, 28, 28\); add axes with"),
