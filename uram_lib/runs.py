@@ -160,17 +160,12 @@ def train_run(run: Run, device, lock: TextIO) -> tuple[list[dict], "Trained"]:
     """Train one run, or go on with it, and keep the weights that are to be kept. Returns its sessions and `Trained`."""
     from . import checkpoints, training
 
-    e, noted = run.experiment, 0.0
-
     def note(done: int, total: int, error: float | None) -> None:
-        nonlocal noted
-        if done == total or time.monotonic() - noted > 0.5:
-            noted = time.monotonic()
-            lock.seek(0)  # over the last note, in one write: whoever reads sees the one or the other
-            lock.write(json.dumps([done, total, error]).ljust(NOTE))
-            lock.flush()
+        lock.seek(0)  # over the last note, in one write: whoever reads sees the one or the other
+        lock.write(json.dumps([done, total, error]).ljust(NOTE))
+        lock.flush()
 
-    sessions = note_session(run, device.type)
+    e, sessions = run.experiment, note_session(run, device.type)
     trained = training.train(e.config, run.seed, data.load(e.config.dataset), device, run.state, note)
     size = sum(value.nbytes for value in trained.model.state_dict().values())
     if run.weights and not (run.publish and e.protocol is None and size > LARGEST):
