@@ -22,37 +22,10 @@ from torch import Tensor, nn
 
 from ..data import PLACES, TERMINAL
 from ..objectives import number_loss
-from .layers import Draws, HeConv2d, HeLinear, LSTMCore, State, Trajectory, context_layers, scaled
+from .layers import ConvolutionalGlimpse, HeLinear, LSTMCore, State, Trajectory, context_layers, convolutions, scaled
 from .ram import RAM
 
 GLIMPSE, HIDDEN, CONTEXT = 1024, 512, 256  # units of G, of each LSTM layer (appendix) and of f_c (ledger K4)
-FILTERS = ((5, 64), (3, 64), (3, 128))  # side and number of the appendix's convolutions
-
-
-def convolutions(channels: int, size: int, width: float) -> tuple[nn.Sequential, int]:
-    """The appendix's three convolutions, each with ReLU, for squares of (channels, size, size), and how many values
-    come out of them. Raises ValueError where the squares are too small."""
-    left = size - sum(side - 1 for side, _ in FILTERS)
-    if left < 1:
-        raise ValueError(f"three convolutions without padding need sides of at least {size - left + 1}, got {size}")
-    layers = []
-    for side, count in FILTERS:
-        layers += [HeConv2d(channels, scaled(count, width), side), nn.ReLU()]
-        channels = scaled(count, width)
-    return nn.Sequential(*layers, nn.Flatten()), channels * left**2
-
-
-class ConvolutionalGlimpse(nn.Module):
-    """f_g of the appendix for SVHN and of §4.2: G = ReLU(W_g convolutions(x)) + ReLU(W_l L), G of `glimpse` units.
-    convolutions, then patch: what x, (B, S C, g, g), passes through, to (B, G)."""
-
-    def __init__(self, convolutions: nn.Module, patch: nn.Module, glimpse: int):
-        super().__init__()
-        self.convolutions, self.patch, self.location = convolutions, patch, nn.Linear(2, glimpse)
-
-    def forward(self, patch: Tensor, location: Tensor) -> Tensor:
-        """patch: (B, S, C, g, g) standardised values; location: (B, 2). Returns the glimpse vector G_t, (B, G)."""
-        return F.relu(self.patch(self.convolutions(patch.flatten(1, 2)))) + F.relu(self.location(location))
 
 
 class DRAM(RAM):
@@ -89,7 +62,7 @@ class DRAM(RAM):
     def follow(self, hidden: Tensor, policy: State) -> State:
         return self.location_core(hidden, policy)
 
-    def loss(self, images: Tensor, labels: Tensor, draws: Draws, config) -> tuple[Tensor, dict]:
+    def loss(self, images: Tensor, labels: Tensor, draws: dict, config) -> tuple[Tensor, dict]:
         """labels: (B, n + 1); only as many glimpses are made as n digits and their end need."""
         noise = draws["noise"][:, : labels.shape[1] * (self.glimpses // PLACES)]
         return number_loss(self.rollout(images, {"noise": noise}, config.sigma), labels, self.context_network, config)

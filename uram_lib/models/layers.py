@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .. import UramError, seeding
 
 GLIMPSE = HIDDEN = 256  # units of G_t and of H_t (appendix)
+FILTERS = ((5, 64), (3, 64), (3, 128))  # side and number of the appendix's convolutions for SVHN
 
 State = tuple[Tensor, ...]  # of a core, (B, D) each; the first is H_t
 Draws = dict[str, Tensor]  # what rollouts of B images draw at random, by name, each (B, ...)
@@ -143,6 +144,19 @@ class GlimpseNetwork(nn.Module):
         return F.relu(self.combine(torch.cat((h_g, h_l), -1)))  # (B, 256)
 
 
+class ConvolutionalGlimpse(nn.Module):
+    """f_g of the appendix for SVHN and of §4.2: G = ReLU(W_g convolutions(x)) + ReLU(W_l L), G of `glimpse` units.
+    convolutions, then patch: what x, (B, S C, g, g), passes through, to (B, G)."""
+
+    def __init__(self, convolutions: nn.Module, patch: nn.Module, glimpse: int):
+        super().__init__()
+        self.convolutions, self.patch, self.location = convolutions, patch, nn.Linear(2, glimpse)
+
+    def forward(self, patch: Tensor, location: Tensor) -> Tensor:
+        """patch: (B, S, C, g, g) standardised values; location: (B, 2). Returns the glimpse vector G_t, (B, G)."""
+        return F.relu(self.patch(self.convolutions(patch.flatten(1, 2)))) + F.relu(self.location(location))
+
+
 class ReLUCore(nn.Module):
     """f_h of the appendix: H_t = ReLU(W_h H_{t-1} + W_g G_t + b). W_h starts as the identity (Le, Jaitly and Hinton,
     2015), which remembers early glimpses; the paper names no initialisation."""
@@ -201,6 +215,19 @@ class HeLinear(nn.Linear):
     """A fully connected layer that starts so."""
 
     reset_parameters = HeConv2d.reset_parameters
+
+
+def convolutions(channels: int, size: int, width: float) -> tuple[nn.Sequential, int]:
+    """The appendix's three convolutions, each with ReLU, for squares of (channels, size, size), and how many values
+    come out of them. Raises ValueError where the squares are too small."""
+    left = size - sum(side - 1 for side, _ in FILTERS)
+    if left < 1:
+        raise ValueError(f"three convolutions without padding need sides of at least {size - left + 1}, got {size}")
+    layers = []
+    for side, count in FILTERS:
+        layers += [HeConv2d(channels, scaled(count, width), side), nn.ReLU()]
+        channels = scaled(count, width)
+    return nn.Sequential(*layers, nn.Flatten()), channels * left**2
 
 
 def context_layers(hidden: int, classes: int, units: int = 256) -> nn.Sequential:

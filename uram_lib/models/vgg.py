@@ -9,8 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .dram import FILTERS, ConvolutionalGlimpse
-from .layers import GLIMPSE, HIDDEN, Draws, Model, Trajectory, count_parameters, scaled
+from .layers import FILTERS, GLIMPSE, HIDDEN, ConvolutionalGlimpse, Draws, Model, Trajectory, count_parameters, scaled
 from .ram import RAM
 
 # Configuration D of Simonyan and Zisserman (2015): filters of 3x3 convolutions, a number of them before each pooling.
