@@ -113,19 +113,22 @@ def test_fixed_sets_match_their_pinned_checksum_and_another_is_refused(name, mon
         clutter.load(name).load_test()
 
 
-def test_a_fixed_training_set_shows_the_same_canvases_in_every_epoch(bare):
+def test_a_fixed_training_set_shows_the_same_canvases_in_every_epoch(bare, monkeypatch):
     """Independent truth: each canvas holds its own digit at its centre; validation and test are the fresh variant's."""
     fixed, fresh = data.load("digits-clutter100-10-fixed"), data.load("digits-clutter100-10")
     assert torch.equal(fixed.validation.images, fresh.validation.images) and fixed.checksum == fresh.checksum
-    assert "canvases" not in vars(fixed)  # made when first needed
     index = torch.tensor([3, 1_296, 3, 0])
+    fixed, real, asked = clutter.load(fixed.name), clutter.stream, []
+    monkeypatch.setattr(clutter, "stream", lambda *names: asked.append(names) or real(*names))
     images, labels, centres = fixed.training_batch(index, stream(0, "one"))
     again, _, _ = fixed.training_batch(index, stream(0, "two"), spread=0.1)
+    assert asked == [(0, fixed.name, "train")]  # made when first needed, and once
     assert torch.equal(images, again) and torch.equal(images[0], images[2]) and not torch.equal(images[0], images[3])
-    assert torch.equal(labels, fixed.train.labels[index]) and fixed.canvases.images.dtype == torch.uint8
+    assert torch.equal(labels, fixed.train.labels[index])
     for image, own, (x, y) in zip(images, index, (centres - 14).long().tolist(), strict=True):
         assert (image[0, y : y + 28, x : x + 28] * 255 >= bare[own, 0].float() - 0.5).all()
-    assert md5(fixed.canvases.images, fixed.canvases.labels) == "md5:c9a0a6a27cbd641d3e76ddf9ca8e963e"
+    images_of_all, labels, _ = fixed.training_batch(torch.arange(1_297), stream(0, "all"))
+    assert md5((images_of_all * 255).to(torch.uint8), labels) == "md5:c9a0a6a27cbd641d3e76ddf9ca8e963e"
     moved = fixed.to(torch.device("cpu"))
     assert torch.equal(moved.training_batch(index, stream(0, "one"))[0], images)
     assert data.about("clutter100-10-fixed").title.endswith("pieces, fixed")

@@ -10,14 +10,17 @@ from scipy import stats
 
 from uram_lib import UramError, data
 from uram_lib.data import cifar10, composed, mnist, numbers
-from uram_lib.data.base import Split, join, md5
+from uram_lib.data.base import Dataset, Split, join, lengths_of, md5
 from uram_lib.seeding import stream
 
 RARE = 1e-4  # p-value below which a fixed-seed comparison counts as a difference
 
 
+TRAINING = composed.sources("digits-composed", "train")
+
+
 @pytest.fixture(scope="module")
-def made() -> composed.Composed:
+def made() -> Dataset:
     return data.load("digits-composed")
 
 
@@ -62,8 +65,8 @@ def test_layouts_and_backgrounds_of_the_embedded_numbers_come_from_different_dra
     assert len(asked) >= 5 and len(set(asked)) == len(asked)
 
 
-def test_numbers_stay_inside_every_crop_and_large_enough_to_read(made):
-    whole = composed.compose(made.train, made.backgrounds, (1, 1, 1, 1, 1), 600, stream(0, "inside"))
+def test_numbers_stay_inside_every_crop_and_large_enough_to_read():
+    whole = composed.compose(*TRAINING, (1, 1, 1, 1, 1), 600, stream(0, "inside"))
     there = ~whole.centres.isnan().any(-1)
     centres = whole.centres[there]
     # Any 54 x 54 crop shows [10, 54) of both axes; a digit's centre may come within a hair of that.
@@ -78,7 +81,7 @@ def test_lengths_follow_svhn(made):
         assert sum(counts) == images and sum((i + 1) * n for i, n in enumerate(counts)) == digits
     for often in composed.OFTEN.values():
         _, labels = composed.draw_numbers(made.train, often, 40_000, stream(0, "lengths"))
-        counts = numbers.lengths_of(labels).bincount(minlength=6)[1:].numpy()
+        counts = lengths_of(labels).bincount(minlength=6)[1:].numpy()
         expected = np.array(often) / sum(often) * 40_000
         few = expected.cumsum() > 40_000 - 30  # lengths too rare for a chi-square count as one
         merge = lambda x, few=few: np.append(x[~few], x[few].sum())  # noqa: E731
@@ -102,14 +105,14 @@ def test_any_batch_has_the_promised_shapes_and_ranges(made, seed, count):
     assert images.shape == (count, 1, 54, 54) and images.dtype == torch.float32
     assert images.min() >= 0 and images.max() <= 1
     assert labels.shape == (count, 6) and labels.dtype == torch.int64
-    lengths = numbers.lengths_of(labels)
+    lengths = lengths_of(labels)
     assert (1 <= lengths).all() and (lengths <= 5).all() and (labels[:, 0] > 0).all()
     assert ((labels == data.TERMINAL) == (torch.arange(6) >= lengths[:, None])).all()
 
 
-def test_fixed_sets_do_not_depend_on_the_number_of_threads(made):
-    sources, often = (made.train, made.backgrounds), composed.OFTEN["test"]
-    whole = lambda: composed.compose(*sources, often, 100, stream(0, "threads"), torch.float64)  # noqa: E731
+def test_fixed_sets_do_not_depend_on_the_number_of_threads():
+    often = composed.OFTEN["test"]
+    whole = lambda: composed.compose(*TRAINING, often, 100, stream(0, "threads"), torch.float64)  # noqa: E731
     one, before = whole(), torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -118,10 +121,10 @@ def test_fixed_sets_do_not_depend_on_the_number_of_threads(made):
         torch.set_num_threads(before)
 
 
-def test_digits_show_against_their_background(made, monkeypatch):
+def test_digits_show_against_their_background(monkeypatch):
     """Painted pixels differ from the unpainted image around them by the contrast drawn, on average."""
-    sources, often = (made.train, made.backgrounds), composed.OFTEN["train"]
-    draw = lambda: composed.compose(*sources, often, 200, stream(0, "show"), torch.float64).images.int()  # noqa: E731
+    often = composed.OFTEN["train"]
+    draw = lambda: composed.compose(*TRAINING, often, 200, stream(0, "show"), torch.float64).images.int()  # noqa: E731
     with_digits = draw()
     monkeypatch.setattr(composed, "paint", lambda *_: torch.zeros(200, 64, 64, dtype=torch.float64))
     change = (with_digits - draw()).abs().flatten(1).amax(1)
@@ -141,7 +144,7 @@ def test_fixed_sets_match_their_pinned_checksum_and_another_is_refused(made, mon
 
 def test_T13_each_split_is_made_of_its_own_digits_and_backgrounds(made, monkeypatch):
     """Every maker of numbers is asked which digits and backgrounds it used; no two splits share any."""
-    used = {"train": (made.train, made.backgrounds)}
+    used = {"train": TRAINING}
 
     def recorded(bare, backgrounds, lengths, count, *names):
         used[names[-1]] = bare, backgrounds
@@ -162,7 +165,7 @@ def test_crops_move_image_and_centres_together(corner):
     images[0, 0, 30, 20] = 255  # row 30, column 20: T11
     centres = torch.full((1, 5, 2), torch.nan)
     centres[0, 0] = torch.tensor([20.5, 30.5])
-    whole = numbers.Sequences(images, torch.tensor([numbers.encode([7])]), centres)
+    whole = Split(images, torch.tensor([numbers.encode([7])]), centres)
     cut = numbers.crop(whole, torch.tensor([corner]))
     x, y = cut.centres[0, 0].long()
     assert cut.images[0, 0, y, x] == 255 and cut.images.shape == (1, 1, 54, 54)
@@ -174,8 +177,8 @@ def test_crops_are_uniform_with_both_ends(made):
     centres = torch.full((20_000, 5, 2), torch.nan)
     centres[:, 0] = 32.0
     labels = torch.tensor(numbers.encode([7])).expand(20_000, 6)
-    whole = numbers.Sequences(torch.zeros(1, 1, 64, 64, dtype=torch.uint8).expand(20_000, 1, 64, 64), labels, centres)
-    dataset = numbers.SequenceDataset("svhn", whole, whole, None, 0, "")
+    whole = Split(torch.zeros(1, 1, 64, 64, dtype=torch.uint8).expand(20_000, 1, 64, 64), labels, centres)
+    dataset = Dataset("svhn", whole, whole, None, 0, "", numbers.draw)
     _, short, moved = dataset.training_batch(torch.arange(20_000), stream(0, "corners"), 0.2)
     assert short.tolist()[0] == [7, 10] and short.shape == (20_000, 2)
     for axis in range(2):
@@ -183,12 +186,11 @@ def test_crops_are_uniform_with_both_ends(made):
         assert len(counts) == 11 and stats.chisquare(counts.numpy()).pvalue > RARE
 
 
-def test_joining_keeps_the_order_and_moving_the_kind_of_split_and_dataset(made):
+def test_joining_keeps_the_order_and_moving_what_is_drawn(made):
     parts = made.validation.at(slice(3)), made.validation.at(slice(3, 200))
     assert torch.equal(join(parts).images, made.validation.images)
-    moved = made.to(torch.device("cpu"))
-    assert type(moved) is composed.Composed and type(moved.validation) is numbers.Sequences
-    assert torch.equal(moved.backgrounds, made.backgrounds)
+    here, there = (d.training_batch(torch.arange(5), stream(0)) for d in (made, made.to(torch.device("cpu"))))
+    torch.testing.assert_close(here, there, rtol=0, atol=0, equal_nan=True)
 
 
 def test_ink_boxes_are_the_smallest():

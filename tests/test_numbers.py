@@ -13,8 +13,9 @@ from drawing import SHAPE, drawn, small_dram
 from uram_lib import data
 from uram_lib.config import Config
 from uram_lib.data import TERMINAL
-from uram_lib.data.composed import compose
-from uram_lib.data.numbers import SequenceDataset, Sequences, counting, encode
+from uram_lib.data.base import Split, counting
+from uram_lib.data.composed import compose, sources
+from uram_lib.data.numbers import draw, encode
 from uram_lib.evaluation import AVERAGED, evaluate, rollouts
 from uram_lib.models import Trajectory, build, count_parameters
 from uram_lib.models.feedforward import LengthAndDigits, LocallyConnected, SubtractiveNorm, most_probable, pooling
@@ -130,9 +131,8 @@ def test_a_curriculum_leaves_out_the_places_that_none_of_its_numbers_has(read):
 def test_a_curriculum_shows_short_numbers_first(spread, most):
     """Of both kinds of data set, composed ones and those that hold their images."""
     composed = data.load("digits-composed")
-    whole = compose(composed.train, composed.backgrounds, (1, 1, 1, 1, 1), 60, stream(0, "whole"))
-    kept = SequenceDataset(**{f.name: getattr(composed, f.name) for f in dataclasses.fields(SequenceDataset)})
-    for dataset in (composed, dataclasses.replace(kept, train=whole)):
+    whole = compose(*sources(composed.name, "train"), (1, 1, 1, 1, 1), 60, stream(0, "whole"))
+    for dataset in (composed, dataclasses.replace(composed, train=whole, draw=draw)):
         images, labels, centres = dataset.training_batch(torch.arange(60), stream(0, "data"), spread)
         assert images.shape == (60, 1, 54, 54) and labels.shape == (60, most + 1) and centres.shape == (60, 5, 2)
         assert (labels[:, -1] == TERMINAL).all()
@@ -210,7 +210,7 @@ def test_parameters_and_products_by_hand_at_full_width():
 
 
 @pytest.fixture(scope="module")
-def split() -> Sequences:
+def split() -> Split:
     """60 composed numbers of the embedded digits."""
     return data.load("digits-composed").validation.at(slice(60))
 
@@ -229,7 +229,7 @@ def test_errors_are_those_of_a_plain_count(split, name):
     said = model.decode(model.probabilities(rollouts(model, images)))
     proper = (said[:, 0] != TERMINAL) & (said[:, 5] == TERMINAL) & (torch.arange(60) % 2 == 0)
     labels = torch.where(proper[:, None], said, split.labels)
-    found = evaluate(model, Sequences(split.images, labels, split.centres), 2, sampled=True)
+    found = evaluate(model, Split(split.images, labels, split.centres), 2, sampled=True)
     by_length: dict[str, list[bool]] = {}
     for i, label in enumerate(labels.tolist()):
         number = label[: label.index(TERMINAL)] if TERMINAL in label else label[:5]

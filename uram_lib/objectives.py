@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .config import CHOICES
 from .data import TERMINAL
-from .data.numbers import counting, lengths_of
+from .data.base import counting, lengths_of
 from .paper import BETA1, ENTROPY_OFFSET
 
 GAMMA = 0.99  # of Eq. 8, which gives none; without effect where there is one decision (ledger A2)

@@ -3,7 +3,6 @@
 Here stands what is known of each data set before it is read. PyTorch is imported when one is loaded.
 """
 
-import contextlib
 import functools
 import importlib
 import warnings
@@ -44,6 +43,7 @@ class Entry:
 
 
 _MNIST, _DIGITS, _CIFAR10, _JPEG = "MNIST", "embedded digits (scikit-learn)", "CIFAR-10", "CIFAR-10 (JPEG re-encoded)"
+_HOUSES = "composed house numbers ({} over {})"
 _numbers = functools.partial(Entry, shape=(1, 54, 54), classes=CLASSES)
 REGISTRY = {
     "mnist": Entry("mnist", _MNIST, (1, 28, 28), fallbacks=("digits",)),
@@ -52,14 +52,10 @@ REGISTRY = {
     "cifar10": Entry("cifar10", _CIFAR10, (3, 32, 32), fallbacks=("cifar10-jpeg", "digits-colour")),
     "cifar10-jpeg": Entry("cifar10", _JPEG, (3, 32, 32), fallbacks=("digits-colour",)),
     "svhn": _numbers("svhn", "SVHN full numbers", fallbacks=("digits-composed",), download="2.6 GB"),
+    "composed": _numbers("composed", _HOUSES.format(_MNIST, _CIFAR10), fallbacks=("composed-jpeg", "digits-composed")),
+    "composed-jpeg": _numbers("composed", _HOUSES.format(_MNIST, _JPEG), fallbacks=("digits-composed",)),
+    "digits-composed": _numbers("composed", _HOUSES.format(_DIGITS, "gradients")),
 }
-for _name, _digits, _behind, *_fallbacks in (
-    ("composed", _MNIST, _CIFAR10, "composed-jpeg", "digits-composed"),
-    ("composed-jpeg", _MNIST, _JPEG, "digits-composed"),
-    ("digits-composed", _DIGITS, "gradients"),
-):
-    _title = f"composed house numbers ({_digits} over {_behind})"
-    REGISTRY[_name] = _numbers("composed", _title, fallbacks=tuple(_fallbacks))
 for _prefix, _digits in (("", _MNIST), ("digits-", _DIGITS)):
     for _name in ("clutter100-10", "clutter100-10-fixed", "clutter100-8", "clutter100-4", "clutter60-4"):
         _side, _pieces, *_fixed = _name.removeprefix("clutter").split("-")
@@ -101,17 +97,17 @@ def load(name: str):
 
 def available(name: str) -> str:
     """`name` if its files can be had here, else the first of its fallbacks that can; then a warning says so."""
-    try:
-        load(name)
-        return name
-    except DataUnavailable as error:
-        reason = error
-    for other in about(name).fallbacks:
-        with contextlib.suppress(DataUnavailable):
+    reason = None
+    for other in (name, *about(name).fallbacks):
+        try:
             load(other)
+        except DataUnavailable as error:
+            reason = reason or error
+            continue
+        if reason:
             banner = f" {BANNER}" if is_embedded(other) else ""
             warnings.warn(f"{reason} Running on {about(other).title} instead.{banner}", stacklevel=2)
-            return other
+        return other
     raise reason
 
 

@@ -6,8 +6,7 @@ read once, at the end of a run.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
-from typing import Self
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -15,19 +14,21 @@ from torch import Tensor
 from .. import UramError
 from ..glimpse import location_to_pixel
 from ..seeding import stream
-from . import about
-
-Batch = tuple[Tensor, Tensor, Tensor]  # images as floats in [0, 1], labels, centres
+from . import PLACES, TERMINAL, about
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images with labels. Raises UramError where there is none."""
+    """images: (N, C, H, W) uint8; labels: (N,) int64; centres: (N, 2), each object's centre in pixels, x then y. Raises
+    UramError where N is 0.
 
-    images: Tensor  #: (N, C, H, W) uint8.
-    labels: Tensor  #: (N,) int64.
-    centres: Tensor  #: (N, 2), each object's centre in pixels, x then y.
-    lengths = None  #: How many digits each number has, (N,); None where each example is a single object.
+    Of numbers, labels: (N, 6), the digits from left to right, then class 10 to the end; centres: (N, 5, 2), NaN where
+    there is no digit. A reader takes the same number of glimpses at each of the six places, one after the other.
+    """
+
+    images: Tensor
+    labels: Tensor
+    centres: Tensor
 
     def __post_init__(self) -> None:
         if not len(self.labels):
@@ -36,41 +37,56 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def lengths(self) -> Tensor | None:
+        """How many digits each number has, (N,) from 1 to 5; None where each example is a single object."""
+        return lengths_of(self.labels) if self.labels.ndim > 1 else None
+
     def floats(self) -> Tensor:
         """The images as float32 in [0, 1]."""
         return self.images.to(torch.float32) / 255
 
-    def at(self, index: Tensor | slice) -> Self:
+    def at(self, index: Tensor | slice) -> "Split":
         """The examples at `index`, in that order."""
-        return type(self)(self.images[index], self.labels[index], self.centres[index])
+        return Split(self.images[index], self.labels[index], self.centres[index])
 
-    def batch(self) -> Batch:
-        """All of it, to train on."""
+    def batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All of it, to train on: images as floats in [0, 1], labels, centres."""
         return self.floats(), self.labels, self.centres
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> "Split":
         """The same split on `device`."""
-        return type(self)(self.images.to(device), self.labels.to(device), self.centres.to(device))
+        return Split(self.images.to(device), self.labels.to(device), self.centres.to(device))
 
     def glimpse_distances(self, locations: Tensor) -> Tensor:
-        """From each glimpse to the object it should find, in pixels: locations (N, T, 2) in [-1, 1] -> (N, T)."""
-        return (location_to_pixel(locations, *self.images.shape[-2:]) - self.centres[:, None]).norm(dim=-1)
+        """From each glimpse to the object it should find, in pixels: locations (N, T, 2) in [-1, 1] -> (N, T), or
+        (M, T / 6) for the M digits of numbers."""
+        pixels = location_to_pixel(locations, *self.images.shape[-2:])
+        if self.lengths is None:
+            return (pixels - self.centres[:, None]).norm(dim=-1)
+        is_digit = counting(self.labels)[:, 1:]  # (N, 5): a place holds a digit where the next one counts
+        return (pixels.unflatten(1, (PLACES, -1))[:, :-1] - self.centres[:, :, None]).norm(dim=-1)[is_digit]
 
     def per_object(self, values: Tensor) -> Tensor:
-        """What was measured at each glimpse, (N, T), by object that is read: (M, T)."""
-        return values
+        """What was measured at each glimpse, (N, T): the same, or of numbers (M, T / 6), a row for each of the M places
+        that count."""
+        return values if self.lengths is None else values.unflatten(1, (PLACES, -1))[counting(self.labels)]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The splits of a data set."""
+    """name: as the registry spells it; load_test: gives the test split, of `test_size`, and raises UramError where a
+    generated one is not the known one; checksum: of the test split of generated data, and of other data of the part
+    that is trained on; draw: what is trained on, made from `train` and the arguments of `training_batch`, for data sets
+    that draw their images."""
 
     name: str  #: As the registry spells it.
     train: Split
     validation: Split
     load_test: Callable[[], Split] = field(repr=False)  #: Gives the test split.
     test_size: int
-    checksum: str  #: Of the test split of generated data, and of other data of the part that is trained on.
+    checksum: str
+    draw: Callable[[Split, Tensor, torch.Generator, float], Split] | None = field(default=None, repr=False)
 
     @property
     def classes(self) -> int:
@@ -87,11 +103,11 @@ class Dataset:
         sizes = f"{len(self.train):,} / {len(self.validation):,} / {self.test_size:,}"
         return f"{self.name}: {about(self.name).title}, {sizes} train / validation / test, {self.checksum}"
 
-    def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> Batch:
+    def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> tuple:
         """The training examples at `index`, (B,): images (B, C, H, W) in [0, 1], labels (B,), and centres (B, 2). Data
         sets that draw their images use `generator`, and the share `spread` (0 to 1) of the range of translations, or of
-        lengths of numbers."""
-        return self.train.at(index).batch()
+        lengths of numbers: labels (B, n + 1), of numbers with at most n digits, and centres (B, 5, 2)."""
+        return (self.draw(self.train, index, generator, spread) if self.draw else self.train.at(index)).batch()
 
     def describe(self) -> dict:
         """The `dataset` entry of a run record."""
@@ -99,10 +115,19 @@ class Dataset:
         name, _, variant = self.name.partition("-")
         return {"name": name, "variant": variant, "sizes": sizes, "checksum": self.checksum}
 
-    def to(self, device: torch.device) -> Self:
-        """The same data set, to train and validate on `device`."""
-        parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: part.to(device) for name, part in parts.items() if hasattr(part, "to")})
+    def to(self, device: torch.device) -> "Dataset":
+        """The same data set with its training and validation splits on `device`."""
+        return replace(self, train=self.train.to(device), validation=self.validation.to(device))
+
+
+def lengths_of(labels: Tensor) -> Tensor:
+    """The number of digits of each row of labels: (..., 6) -> (...)."""
+    return (labels != TERMINAL).sum(-1)
+
+
+def counting(labels: Tensor) -> Tensor:
+    """Which labels count, (..., 6) bool: the digits and the class 10 that ends them. The rest is padding."""
+    return torch.arange(labels.shape[-1], device=labels.device) <= lengths_of(labels)[..., None]
 
 
 def centred(images: Tensor, labels: Tensor) -> Split:
@@ -112,7 +137,7 @@ def centred(images: Tensor, labels: Tensor) -> Split:
 
 def join(parts: list[Split]) -> Split:
     """The examples of all `parts`, one after the other."""
-    return type(parts[0])(*(torch.cat([getattr(p, k) for p in parts]) for k in ("images", "labels", "centres")))
+    return Split(*(torch.cat([getattr(p, k) for p in parts]) for k in ("images", "labels", "centres")))
 
 
 def hold_out(everything: Split, count: int, name: str) -> tuple[Split, Split]:

@@ -68,8 +68,7 @@ def official() -> list[Split]:
 
 
 def load(name: str) -> Dataset:
-    """`name`: "cifar10" or "cifar10-jpeg". 5,000 of the training images, drawn once by a fixed stream, are held out.
-    Raises UramError for damaged files, DataUnavailable where the copy is neither here nor to be downloaded."""
+    """`name`: "cifar10" or "cifar10-jpeg"; both hold out the same 5,000 images. Raises as `data.load`."""
     jpeg = name == "cifar10-jpeg"
     everything, test = (from_parquet(part, jpeg) for part in COUNTS)
     if everything is None or test is None:

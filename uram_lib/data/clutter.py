@@ -5,7 +5,6 @@ once for a fixed training set; the validation and test sets are fixed, each from
 """
 
 import functools
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from torch import Tensor
 from ..seeding import stream
 from . import about, is_embedded
 from . import load as load_dataset
-from .base import Batch, Dataset, Split, pinned
+from .base import Dataset, Split, join, pinned
 
 PIECE = 8  # side of a piece of clutter, in pixels
 CHUNK = 1_000  # images composed at a time when a whole split is made
@@ -62,41 +61,28 @@ def compose(
     return canvas.clamp_(max=255).to(torch.uint8).view(batch, 1, side, side), corner + frame / 2
 
 
-@dataclass(frozen=True)
-class Cluttered(Dataset):
-    """`train` holds the bare digits; images are composed when a batch is asked for, or once for each digit where the
-    training set is fixed: then `spread` has no effect."""
+def load(name: str) -> Dataset:
+    """Canvases of the registry's digits; `train` holds the bare ones. Where it is fixed, `spread` changes nothing."""
+    source, plain = load_dataset("digits" if is_embedded(name) else "mnist"), name.removesuffix("-fixed")
+    side, pieces = about(name).shape[-1], int(plain.split("-")[-1])
 
-    pieces: int
+    def draw(bare: Split, own: Tensor, generator: torch.Generator, spread: float = 1.0) -> Split:
+        images, centres = compose(bare.images, own, side, pieces, generator, spread)
+        return Split(images, bare.labels[own], centres)
 
-    @functools.cached_property
-    def canvases(self) -> Split:
-        """All training canvases where they are fixed; 540 MB for MNIST, so made when first needed."""
-        bare, side = self.train.to(torch.device("cpu")), self.image_shape[-1]
-        return fixed(bare, side, self.pieces, self.name, "train").to(self.train.images.device)
+    def fixed(bare: Split, *names: str) -> Split:
+        """One canvas for every digit of `bare`, from the stream `names` of seed 0: always the same images."""
+        generator = stream(0, *names)
+        return join([draw(bare, own, generator) for own in torch.arange(len(bare)).split(CHUNK)])
 
-    def training_batch(self, index: Tensor, generator: torch.Generator, spread: float = 1.0) -> Batch:
-        """New canvases around the digits at `index`: (B, 1, side, side) in [0, 1], labels (B,), centres (B, 2)."""
-        if self.name.endswith("-fixed"):
-            return self.canvases.at(index).batch()
-        drawn = compose(self.train.images, index, self.image_shape[-1], self.pieces, generator, spread)
-        return Split(drawn[0], self.train.labels[index], drawn[1]).batch()
+    @functools.cache
+    def canvases(train: Split) -> Split:
+        """All of them, on the device of `train`; 540 MB for MNIST, so made when first needed."""
+        return fixed(train.to(torch.device("cpu")), name, "train").to(train.labels.device)
 
+    def load_test() -> Split:
+        return pinned(fixed(source.load_test(), plain, "test"), name, MD5[plain])
 
-def fixed(bare: Split, side: int, pieces: int, *names: str) -> Split:
-    """One canvas for every digit of `bare`, from the stream `names` of seed 0: always the same images."""
-    generator = stream(0, *names)
-    parts = [compose(bare.images, own, side, pieces, generator) for own in torch.arange(len(bare)).split(CHUNK)]
-    images, centres = map(torch.cat, zip(*parts, strict=True))
-    return Split(images, bare.labels, centres)
-
-
-def load(name: str) -> Cluttered:
-    """Canvases of the registry's digits, raises what loading those raises. Its `load_test` raises UramError where this
-    machine's generator gives other test images than the pinned ones."""
-    source, side = load_dataset("digits" if is_embedded(name) else "mnist"), about(name).shape[-1]
-    plain = name.removesuffix("-fixed")
-    pieces, checksum = int(plain.split("-")[-1]), MD5[plain]
-    load_test = lambda: pinned(fixed(source.load_test(), side, pieces, plain, "test"), name, checksum)  # noqa: E731
-    validation = fixed(source.validation, side, pieces, plain, "validation")
-    return Cluttered(name, source.train, validation, load_test, source.test_size, checksum, pieces)
+    validation = fixed(source.validation, plain, "validation")
+    shown = draw if name == plain else lambda train, index, generator, spread: canvases(train).at(index)
+    return Dataset(name, source.train, validation, load_test, source.test_size, MD5[plain], shown)

@@ -7,7 +7,7 @@ fixed by a seed. The three sets share neither digits nor backgrounds.
 
 import functools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,9 @@ from torch import Tensor
 from ..seeding import stream
 from . import LONGEST, PLACES, TERMINAL
 from . import load as load_dataset
-from .base import Split, join, md5, pinned
+from .base import Dataset, Split, join, md5, pinned
 from .digits import surfaces
-from .numbers import LENGTHS, SIDE, SequenceDataset, Sequences, middle
+from .numbers import LENGTHS, SIDE, draw, middle
 
 # Digits, backgrounds, sizes of validation and test set, and the MD5 of the test images and labels: none where the
 # photographs were not at hand.
@@ -148,23 +148,23 @@ def photograph(backgrounds: Tensor, count: int, generator: torch.Generator, dtyp
     mirror = 1 - 2 * choose(2, (count, 1))
     at = PIXELS.to(scale) * (2 / SIDE) - 1
     x, y = mirror * scale * at + shift[:, :1], scale * at + shift[:, 1:]  # (N, 64)
-    grid = torch.stack((x[:, None, :].expand(-1, SIDE, -1), y[:, :, None].expand(-1, -1, SIDE)), -1)
+    grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), -1)
     images = backgrounds[own, None].to(dtype) / 255
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)[:, 0]
 
 
 def blur(images: Tensor, strength: Tensor) -> Tensor:
-    """Images (N, H, W) averaged with neighbours on both axes. strength: (N, 1, 1) in [0, 1/3], a neighbour's weight."""
-    for axis, pad in ((1, (0, 0, 1, 1)), (2, (1, 1, 0, 0))):
-        padded = F.pad(images[:, None], pad, mode="replicate")[:, 0]
-        neighbours = padded.narrow(axis, 0, SIDE) + padded.narrow(axis, 2, SIDE)
-        images = (1 - 2 * strength) * images + strength * neighbours
+    """Average (N, H, W) with neighbours along both axes. strength: (N, 1, 1) in [0, 1/3], a neighbour's weight."""
+    for _ in range(2):
+        images = images.mT
+        padded = F.pad(images, (1, 1), mode="replicate")
+        images = (1 - 2 * strength) * images + strength * (padded[..., :-2] + padded[..., 2:])
     return images
 
 
 def compose(
     bare: Split, backgrounds: Tensor, lengths: tuple, count: int, generator: torch.Generator, dtype=torch.float32
-) -> Sequences:
+) -> Split:
     """`count` new numbers, 64 x 64, of digits `bare` over `backgrounds`, (M, 32, 32) uint8; generator: on their device.
     lengths: as `draw_numbers`. With float64 it gives the same bytes on every machine: rounding differences between
     processors are then too small to move a pixel."""
@@ -201,42 +201,40 @@ def compose(
     image = image + draw(0, 0.06) * draw(-1, 1, SIDE, SIDE)
     centres = layout.centres().masked_fill(~used[..., None], math.nan)
     pixels = (image * 255).round().clamp(0, 255).to(torch.uint8)
-    return Sequences(pixels[:, None], labels, centres.to(torch.float32))
+    return Split(pixels[:, None], labels, centres.to(torch.float32))
 
 
-@dataclass(frozen=True)
-class Composed(SequenceDataset):
-    """`train` holds the bare digits, which give an epoch its length; numbers are composed when a batch is asked for.
-    backgrounds: (M, 32, 32) uint8, of the training images."""
-
-    backgrounds: Tensor = field(repr=False)
-
-    def whole(self, index: Tensor, most: int, generator: torch.Generator) -> Sequences:
-        """As many new numbers as `index` is long."""
-        return compose(self.train, self.backgrounds, OFTEN["train"][:most], len(index), generator)
-
-
-def fixed(bare: Split, backgrounds: Tensor, lengths: tuple[int, ...], count: int, *names: str) -> Sequences:
+def fixed(bare: Split, backgrounds: Tensor, lengths: tuple[int, ...], count: int, *names: str) -> Split:
     """`count` numbers, cropped in the middle, from the stream `names` of seed 0: always the same images."""
     generator, parts = stream(0, *names), torch.arange(count).split(CHUNK)
     return join([middle(compose(bare, backgrounds, lengths, len(p), generator, torch.float64)) for p in parts])
 
 
-def load(name: str) -> Composed:
-    """Numbers of the registry's digits and backgrounds; raises what loading those raises. Its `load_test` raises
-    UramError where this machine's generator gives other test images than the pinned ones."""
+def sources(name: str, part: str) -> tuple[Split, Tensor]:
+    """The digits and the backgrounds, (M, 32, 32) uint8, of "train", "validation" or "test"."""
+    digits, behind, *_ = SOURCES[name]
+    split = lambda data: data.load_test() if part == "test" else getattr(data, part)  # noqa: E731
+    bare = split(load_dataset(digits))
+    if behind != "gradients":
+        return bare, grey(split(load_dataset(behind)).images)
+    smooth = surfaces(1_000, 1, stream(0, name, part, "backgrounds"))[:, 0]
+    return bare, (smooth * 255).round().to(torch.uint8)
+
+
+def load(name: str) -> Dataset:
+    """Numbers of the digits and backgrounds in `SOURCES`; `train` holds bare digits, which give an epoch its length."""
     digits, behind, (validation_size, test_size), check = SOURCES[name]
-    bare, photographs = load_dataset(digits), behind != "gradients" and load_dataset(behind)
+    bare, backgrounds = sources(name, "train")
+    there = functools.cache(backgrounds.to)  # one copy on each device
 
-    def sources(part: str) -> tuple[Split, Tensor]:
-        split = lambda data: data.load_test() if part == "test" else getattr(data, part)  # noqa: E731
-        if photographs:
-            return split(bare), grey(split(photographs).images)
-        smooth = surfaces(1_000, 1, stream(0, name, part, "backgrounds"))[:, 0]
-        return split(bare), (smooth * 255).round().to(torch.uint8)
+    def whole(train: Split, index: Tensor, most: int, generator: torch.Generator) -> Split:
+        return compose(train, there(train.labels.device), OFTEN["train"][:most], len(index), generator)
 
-    load_test = lambda: pinned(fixed(*sources("test"), OFTEN["test"], test_size, name, "test"), name, check)  # noqa: E731
-    validation = fixed(*sources("validation"), OFTEN["train"], validation_size, name, "validation")
+    def load_test() -> Split:
+        return pinned(fixed(*sources(name, "test"), OFTEN["test"], test_size, name, "test"), name, check)
+
+    validation = fixed(*sources(name, "validation"), OFTEN["train"], validation_size, name, "validation")
     # Without a pinned test set, what it is made of stands for it.
-    checksum = check or md5((bare.checksum + (photographs.checksum if photographs else behind)).encode())
-    return Composed(name, bare.train, validation, load_test, test_size, checksum, sources("train")[1])
+    made_of = (load_dataset(of).checksum if of != "gradients" else of for of in (digits, behind))
+    checksum = check or md5("".join(made_of).encode())
+    return Dataset(name, bare, validation, load_test, test_size, checksum, functools.partial(draw, whole=whole))

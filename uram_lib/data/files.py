@@ -19,7 +19,7 @@ from . import DataUnavailable
 
 TIMEOUT_S = 10  # of a connection that gives no answer
 SHOWN = 6  # names of a folder in an error line
-# What Pillow raises for damaged files of one kind or another.
+# What Pillow and gzip raise for damaged files of one kind or another.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 _failed: dict[str, str] = {}  # data set -> how its download failed
 
@@ -28,8 +28,8 @@ def find(*patterns: str) -> list[Path]:
     """What matches `patterns` below the data roots, root by root. A root may itself be a pattern's first folder."""
     found = []
     for root, pattern in itertools.product(data_roots(), patterns):
-        found += sorted(root.glob(pattern))
-        found += sorted(path for path in root.parent.glob(pattern) if path.is_relative_to(root))
+        for folder in (root, root.parent):
+            found += sorted(path for path in folder.glob(pattern) if path.is_relative_to(root))
     return found
 
 

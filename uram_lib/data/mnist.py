@@ -1,7 +1,6 @@
 """MNIST: 54,000 training, 6,000 validation and 10,000 test images of 28 x 28 (§5)."""
 
 import gzip
-import zlib
 from pathlib import Path
 
 import torch
@@ -35,7 +34,7 @@ def read(name: str) -> bytearray:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         if (found := md5(raw)) != f"md5:{MD5[name]}":
             raise ValueError(f"{len(raw):,} bytes with {found}")
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except files.DAMAGE as error:
         again = f"expected MD5 {MD5[name]}; delete it and download MNIST again"
         raise UramError(f"{relative(path)} is damaged: {error}, {again}") from error
     return bytearray(raw)
@@ -48,7 +47,7 @@ def split(part: str) -> Split:
 
 
 def load(name: str) -> Dataset:
-    """MNIST. Raises UramError for damaged files, DataUnavailable where they are neither here nor to be downloaded."""
+    """MNIST. Raises as `data.load`."""
     if not any(map(find, MD5)):
         with files.downloading("MNIST", f"MNIST/raw/{next(iter(MD5))}[.gz]"):
             from torchvision.datasets import MNIST

@@ -20,8 +20,8 @@ from tqdm import tqdm
 from .. import UramError
 from ..paths import relative, write_atomically
 from . import LONGEST, files
-from .base import hold_out, join, md5
-from .numbers import LENGTHS, SIDE, SequenceDataset, Sequences, encode, middle
+from .base import Dataset, Split, hold_out, join, md5
+from .numbers import LENGTHS, SIDE, draw, encode, middle
 
 URL = "http://ufldl.stanford.edu/housenumbers/{part}.tar.gz"
 # SHA-256 of the archives, 0.4, 0.3 and 2.0 GB. The authors publish no checksums; these are what Hugging Face's
@@ -34,6 +34,7 @@ ARCHIVES = {
 VALIDATION = 23_511  # images of train and extra held out, as in the paper: 212,243 are left (F5)
 ENLARGE = 1.3  # the crop against the union of the digits' boxes, along each axis (F6)
 OWN, ANNOTATIONS = "[sS][vV][hH][nN]/", "digitStruct.mat"  # its folder below a data root, and a file of each part
+BOX = ("label", "left", "top", "width", "height")  # what is known of a digit
 COMPACT = "{}-64.safetensors"  # name of a part's compact file
 FOREIGN = (OSError, KeyError, TypeError, ValueError, IndexError, AttributeError)  # of annotations of another kind
 
@@ -85,10 +86,7 @@ def boxes_of(file: Mapping, group: Mapping) -> np.ndarray:
     """The digits of an image in the order of its annotation: (n, 5), digit (0 to 9), left, top, width, height. MATLAB
     stores one digit's numbers in place and several digits' as references; digit 0 has label 10. Raises ValueError, or
     what a foreign layout leads to."""
-    columns = []
-    for values in (group[name] for name in ("label", "left", "top", "width", "height")):
-        is_reference = values.dtype == object
-        columns.append([float(file[v][0, 0]) if is_reference else float(v) for v in values[:, 0]])
+    columns = [[v if isinstance(v, np.number) else file[v][0, 0] for v in group[name][:, 0]] for name in BOX]
     boxes = np.array(columns, float).T  # raises where the lengths differ
     if len(boxes) == 0 or not np.isfinite(boxes).all() or not (boxes[:, 3:] > 0).all():
         raise ValueError("no digits, or boxes without a size")
@@ -113,32 +111,32 @@ def cut_out(image: Image.Image, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, (*low, *high))), centres
 
 
-def read_part(path: Path, skip_missing: bool = False) -> tuple[Sequences, list[str]]:
+def read_part(path: Path, skip_missing: bool = False) -> tuple[Split, list[str]]:
     """Every number with at most five digits of an archive or folder, and what was left out, one line each. Raises
     UramError where images are missing, damaged or badly annotated, unless `skip_missing`; and where the annotations
     cannot be read at all, or nothing is left."""
     annotated, problems = annotations(path)
     wanted = {name: boxes for name, boxes in annotated.items() if len(boxes) <= LONGEST}
-    cut: dict[str, tuple[np.ndarray, np.ndarray] | None] = {}  # None: damaged
+    cut: dict = dict.fromkeys(wanted, "listed in the annotations, but missing")  # what is wrong, or `cut_out`'s arrays
     for name, read in tqdm(members(path), f"{path.name}: images", len(wanted), disable=None):
         if name in wanted:
-            cut[name] = None
             try:
                 cut[name] = cut_out(files.picture(read(), "L"), wanted[name])
             except ValueError as error:
-                problems.append(f"{name}: {error}")
-    problems += [f"{name}: listed in the annotations, but missing" for name in wanted if name not in cut]
+                cut[name] = error
+    good = {name: arrays for name, arrays in cut.items() if isinstance(arrays, tuple)}
+    problems += [f"{name}: {said}" for name, said in cut.items() if name not in good]
     problems = [f"{relative(path)}/{problem}" for problem in problems]
     if problems and not skip_missing:
         raise UramError(f"{problems[0]}; --skip-missing leaves such images out, {len(problems):,} in all")
-    if not (good := [name for name in wanted if cut.get(name)]):
+    if not good:
         raise UramError(f"{relative(path)} has no number that can be read; first {(problems or ['none listed'])[0]}")
-    images, centres = (torch.from_numpy(np.stack(values)) for values in zip(*map(cut.get, good), strict=True))
+    images, centres = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*good.values(), strict=True))
     labels = torch.tensor([encode(wanted[name][:, 0].astype(int).tolist()) for name in good])
-    return Sequences(images[:, None], labels, centres), problems
+    return Split(images[:, None], labels, centres), problems
 
 
-def prepare(part: str, skip_missing: bool = False) -> tuple[Sequences, dict[str, str]]:
+def prepare(part: str, skip_missing: bool = False) -> tuple[Split, dict[str, str]]:
     """The numbers of `part` and the notes of its compact file: one that is there, also where the source was deleted to
     save space, unless the source is newer; else a new one. May download. Raises UramError for damaged files and for
     another number of images than the official one, DataUnavailable where nothing is here nor to be downloaded."""
@@ -152,7 +150,7 @@ def prepare(part: str, skip_missing: bool = False) -> tuple[Sequences, dict[str,
         try:
             with safetensors.safe_open(made, "pt") as file:
                 images, labels, centres = (file.get_tensor(name) for name in ("images", "labels", "centres"))
-                return Sequences(images, labels.long(), centres), file.metadata()
+                return Split(images, labels.long(), centres), file.metadata()
         except (safetensors.SafetensorError, OSError) as error:
             raise UramError(f"{relative(made)} is damaged ({error}); delete it to make it anew") from error
     if path.is_file():
@@ -171,9 +169,8 @@ def prepare(part: str, skip_missing: bool = False) -> tuple[Sequences, dict[str,
     return read, notes
 
 
-def load(name: str) -> SequenceDataset:
-    """SVHN: training and validation from train and extra, 212,243 and 23,511 numbers; 13,068 for test. Raises UramError
-    for damaged files, DataUnavailable where they are neither here nor to be downloaded (2.6 GB)."""
+def load(name: str) -> Dataset:
+    """SVHN: 212,243 training and 23,511 validation numbers (train, extra), 13,068 of test. Raises as `data.load`."""
     read = {part: prepare(part) for part in ARCHIVES}  # the test part too: better now than after hours of training
     skipped = sum(int(notes["skipped"]) for _, notes in read.values())
     if skipped:
@@ -184,4 +181,4 @@ def load(name: str) -> SequenceDataset:
     train, validation = hold_out(everything, round(len(everything) * share), name)
     test = middle(read["test"][0])
     checksum = md5("".join([*ARCHIVES.values(), *([f"-{skipped}"] if skipped else [])]).encode())
-    return SequenceDataset(name, train, middle(validation), lambda: test, len(test), checksum)
+    return Dataset(name, train, middle(validation), lambda: test, len(test), checksum, draw)
