@@ -169,9 +169,14 @@ def test_a_full_disk_stops_a_run_in_one_line(local, existing, tmp_path):
     assert not [path for path in local.rglob(".*") if path.is_file()]  # no half-written temporary file either
 
 
-def test_a_checkpoint_comes_back_as_it_was_and_that_of_another_model_is_refused(tmp_path, small_config):
+def test_a_checkpoint_comes_back_also_after_a_full_disk_and_that_of_another_model_is_refused(
+    tmp_path, full_disk, small_config
+):
     model, path = build(small_config(), (1, 28, 28), 10), tmp_path / "weights.safetensors"
     checkpoints.save(path, model, small_config(), 0)
+    with full_disk(10_000), pytest.raises(UramError, match="cannot write .*weights.safetensors: File too large"):
+        checkpoints.save(path, model, small_config(), 1)
+    assert list(tmp_path.iterdir()) == [path]
     loaded, found = checkpoints.load(path, small_config())
     assert found == small_config() and not loaded.training
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
