@@ -193,6 +193,19 @@ def test_ledger_A7_uniform_draws_start_uniformly_in_the_region(generator):
     start = place_within(rectangle(actions), torch.rand(4000, 2, generator=generator))
     assert scipy.stats.kstest(start[:, 0], scipy.stats.uniform(0, 0.5).cdf).pvalue > 0.01
     assert scipy.stats.kstest(start[:, 1], scipy.stats.uniform(-0.5, 0.5).cdf).pvalue > 0.01
+    place = place_within(rectangle(actions[:1]), torch.tensor([[0.25, 0.5]]))  # x, then y
+    torch.testing.assert_close(place, torch.tensor([[0.125, -0.25]]))
+
+
+def test_ledger_A8_distances_of_the_bounding_starts(generator):
+    """The ledger's numbers, in pixels, for digit centres uniform in {14..86} on 100 px."""
+    centres = torch.randint(14, 87, (20_000, 2), generator=generator).float()
+    true = actions_to(pixel_to_location(centres, 100, 100), 1)
+    uniform, anywhere = torch.rand(20_000, 2, generator=generator), torch.randint(4, (20_000, 1), generator=generator)
+    for actions, within, expected in ((true, uniform, 24), (true, 0.5, 16), (anywhere, uniform, 46)):
+        start = place_within(rectangle(actions), within)
+        away = (location_to_pixel(start, 100, 100) - centres).norm(dim=-1)
+        assert away.mean().item() == pytest.approx(expected, abs=0.6)
 
 
 def test_regions_touch_at_edges_that_belong_to_the_right_and_lower_one():
