@@ -17,10 +17,9 @@ class UramError(Exception):
 def load(table: str, row: str, preset: str = "strong", seed: int = 0, dataset: str | None = None):
     """A published model, in evaluation mode: `load("table2", "ours-8").read(images)`. Raises UramError for an unknown
     name, and where no weights are published, listing the rows that have some."""
-    from . import checkpoints, experiments, paths
+    from . import checkpoints, experiments
 
-    experiments.experiment(table, row, preset, dataset)
-    return checkpoints.load(paths.published_weights(table, row, preset, seed, dataset))[0]
+    return checkpoints.load(experiments.published_weights(table, row, preset, seed, dataset))[0]
 
 
 def run(table: str, preset: str = "quick", rows: list[str] | None = None, seeds=1, **options) -> list[dict]:

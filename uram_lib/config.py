@@ -40,8 +40,7 @@ class Config:
     scales: Annotated[int, 0, 8] = 0  #: Concentric patches per glimpse; scale k covers g * 2**k pixels.
     core: Literal["relu", "lstm"] = "relu"  #: The recurrent network: `relu` (appendix) or `lstm`.
     forget_bias: Annotated[float, -10, 10] = 0.0  #: Added to the bias of an LSTM's forget gate at the start.
-    #: Standard deviation of the location policy, in location units (ledger B4).
-    sigma: Annotated[float, 1e-6, 10] = paper.SIGMA
+    sigma: Annotated[float, 1e-6, 10] = paper.SIGMA  #: Standard deviation of the policy, in location units (ledger B4).
     last_sigma: Annotated[float, 0, 10] = 0.0  #: That of the last epoch, to which it falls linearly; 0: it stays.
     location_scale: Annotated[float, 0, 10] = 1.0  #: What the location network's first weights are multiplied by.
     bounded_mean: bool = True  #: Whether the mean location passes through tanh (ledger B5).
@@ -52,17 +51,14 @@ class Config:
         "uniform", "image-centre", "quadrant-centre", "true-quadrant", "true-quadrant-centre", "true-centre",
         "farthest-quadrant",
     ] = "uniform"  # fmt: skip
-    #: Form of the entropy constraint (Eq. 12; ledger D3, D4).
-    entropy: Literal["none", "literal", "intent", "constant"] = "none"
+    entropy: Literal["none", "literal", "intent", "constant"] = "none"  #: Form of Eq. 12's constraint (ledger D3, D4).
     #: Whose entropy weighs an action: that of the patch it leads to, or of the one seen `before` (ledger D2).
     entropy_patch: Literal["after", "before"] = "after"
     entropy_threshold: Annotated[float, 0, 1] = 0.5  #: Grey value above which a pixel counts as lit (ledger D5).
-    #: Entropy of the `finest` scale, or the mean over `all` (ledger D5).
-    entropy_scales: Literal["finest", "all"] = "finest"
+    entropy_scales: Literal["finest", "all"] = "finest"  #: Of the `finest` scale, or the mean over `all` (ledger D5).
     #: Form of the context constraint (Eq. 11; ledger K2, K3).
     context: Literal["none", "attended", "detached", "confidence", "normalised", "uniform", "each-step"] = "none"
-    #: Weight of the policy term in Eq. 14. Negative: the sign as printed (ledger D8).
-    beta2: Annotated[float, -100, 100] = paper.BETA2
+    beta2: Annotated[float, -100, 100] = paper.BETA2  #: Of Eq. 14's policy term; negative: sign as printed (ledger D8).
     #: What the policy is paid: the `outcome` (1 or 0 at the end), or after every glimpse the `probability` of the right
     #: class. Of numbers: `cumulative` (a digit counts while all before it are right), `whole`, or `probability`.
     reward: Literal["outcome", "probability", "cumulative", "whole"] = "outcome"
@@ -81,11 +77,9 @@ class Config:
     chooser_reward: Literal["outcome", "signed", "early"] = "outcome"
     chooser_alone_epochs: Annotated[int, 0, 10_000] = 0  #: First epochs in which the chooser alone is trained.
     adam_epsilon: Annotated[float, 1e-12, 1] = 1e-8  #: A large one slows the parameters whose gradient is small.
-    #: Share of the filters and units in every layer of the networks of Tables 3 and 4.
-    width: Annotated[float, 1e-3, 4] = 1.0
+    width: Annotated[float, 1e-3, 4] = 1.0  #: Share of the filters and units of the networks of Tables 3 and 4.
     augment: bool = False  #: Whether training images are shifted by up to 4 pixels and mirrored at random.
-    #: What perturbs training images: `none`, `fast` (FGSM with a random start) or `pgd` (ledger H3).
-    attack: Literal["none", "fast", "pgd"] = "none"
+    attack: Literal["none", "fast", "pgd"] = "none"  #: In training; `fast`: FGSM with a random start (ledger H3).
     attack_steps: Annotated[int, 0, 1_000] = 0  #: Of `pgd`.
     precision: Literal["float32", "bfloat16"] = "float32"  #: Of products in training; what is reported is in float32.
 
@@ -194,8 +188,7 @@ class Protocol:
     """How a row of Table 4 is tested (ledger H)."""
 
     images: int = 1_000  #: Test images: a fixed choice that holds all classes alike; 0: all of them.
-    #: Of these, the first so many for what costs much: the gradient-free attack and the studies of convergence.
-    fewer: int = 200
+    fewer: int = 200  #: The first so many of these, for what costs much: the gradient-free attack and the studies.
     epsilon: float = 8 / 255  #: The budget of every attack, in units of [0, 1] (ledger H2).
     steps: int = paper.PGD_STEPS  #: Of PGD.
     restarts: int = 5  #: Runs of PGD per image and loss, each from a random place of the ball.

@@ -5,9 +5,11 @@ PyTorch is not imported here, so a wrong name is refused at once.
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from . import UramError, paper
 from .config import Config, Protocol
+from .paths import CHECKPOINTS
 
 PRESETS = {
     "smoke": "a few hundred steps on the embedded digits; shows that the machinery works, and no more",
@@ -275,6 +277,21 @@ def experiments(table: str, preset: str, rows: list[str] | None = None, **option
     """The experiments of `rows`, each once; when None, of all rows of the table. options: of `experiment`."""
     check("table", table, ROWS)
     return [experiment(table, row, preset, **options) for row in dict.fromkeys(rows or ROWS[table])]
+
+
+def published_weights(table: str, row: str, preset: str, seed: int, dataset: str | None = None) -> Path:
+    """The published checkpoint of a row. Raises UramError for an unknown name, and where there is none, listing the
+    rows that have one."""
+    experiment(table, row, preset, dataset)
+    folder = CHECKPOINTS / table / preset
+    there = sorted(folder.glob(f"{dataset or '*'}/*/seed-{seed}.safetensors"))
+    found = [path for path in there if path.parent.name == row]
+    if not found:
+        have = sorted({path.parent.name for path in there}) or ["none"]
+        where = f" on {dataset}" if dataset else ""
+        wanted = f"no weights of {table}/{row}{where}, {preset}, seed {seed} are published"
+        raise UramError(f"{wanted}; rows that have: {', '.join(have)}")
+    return found[0]
 
 
 def readings_of(table: str, preset: str | None = None) -> list[str]:

@@ -119,19 +119,16 @@ DATASETS = {"table1": "mnist", "table2": "clutter100-10", "table3": "svhn", "tab
 
 @dataclass(frozen=True)
 class Contrast:
-    """One measurable part of a claim: within `table`, `better` is said to beat `worse` (row names).
-
-    measure: in what. `outcome` is the table's own metric, for which the paper has numbers; the others are what it says
-    in words alone (`uram_book.comparisons.MEASURES`), and lower is better; `cost of ...` is measured by `make bench`.
-    source: `paper` for what the paper says, `ours` for what we ask beside it.
-    """
+    """One measurable part of a claim: within `table`, `better` is said to beat `worse` (row names)."""
 
     part: str
     table: str
     worse: str
     better: str
+    # `outcome` is the table's own metric, for which the paper has numbers; the others are what it says in words alone
+    # (`uram_book.comparisons.MEASURES`), and lower is better; `cost of ...` is measured by `make bench`.
     measure: str = "outcome"
-    source: str = "paper"
+    source: str = "paper"  # for what the paper says; `ours` for what we ask beside it
 
 
 @dataclass(frozen=True)

@@ -23,19 +23,6 @@ def local() -> Path:
     return _named_by("URAM_LOCAL") or RESULTS / "local"
 
 
-def published_weights(table: str, row: str, preset: str, seed: int, dataset: str | None = None) -> Path:
-    """The published checkpoint of a row. Raises UramError where there is none, listing the rows that have one."""
-    folder = CHECKPOINTS / table / preset
-    there = sorted(folder.glob(f"{dataset or '*'}/*/seed-{seed}.safetensors"))
-    found = [path for path in there if path.parent.name == row]
-    if not found:
-        have = sorted({path.parent.name for path in there}) or ["none"]
-        where = f" on {dataset}" if dataset else ""
-        wanted = f"no weights of {table}/{row}{where}, {preset}, seed {seed} are published"
-        raise UramError(f"{wanted}; rows that have: {', '.join(have)}")
-    return found[0]
-
-
 def data_roots() -> list[Path]:
     """Folders that are searched for data sets: `URAM_DATA` (if relative, from the project's root), then `data/`. Raises
     UramError where `URAM_DATA` is no folder."""

@@ -12,8 +12,8 @@ from PIL import Image
 from . import UramError
 from .data import TERMINAL
 from .data.files import DAMAGE
-from .experiments import experiment
-from .paths import published_weights, relative, write_atomically
+from .experiments import published_weights
+from .paths import relative, write_atomically
 
 KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm")
 
@@ -22,7 +22,6 @@ def read_all(places: list[Path], table: str, row: str, preset: str, seed: int, p
     """A line on each picture at `places`, files or folders: the label, its probability, and what was converted. png:
     where the glimpse path of a single picture is drawn. Raises UramError for what is no picture, for a folder without
     any, for an unknown model, and for several pictures with `png`."""
-    experiment(table, row, preset)  # refuses unknown names
     weights = published_weights(table, row, preset, seed)
     files = [file for place in places for file in pictures_in(place)]
     if png is not None and len(files) != 1:

@@ -202,8 +202,7 @@ class Robustness:
             "accuracy_under": under,
             "by_epsilon": [{"epsilon": e, **{n: self.accuracy(f"{n}, {e:.4f}") for n in CURVE}} for e in epsilons],
             "normalised_epsilon": self.normalised,
-            "by_draws": [{"draws": draws, "accuracy": accuracy} for draws, accuracy in self.by("draws").items()],
-            "by_steps": [{"steps": steps, "accuracy": accuracy} for steps, accuracy in self.by("steps").items()],
+            **{f"by_{e}": [{e: n, "accuracy": a} for n, a in self.by(e).items()] for e in ("draws", "steps")},
             "outcomes": {name: pack(right) for name, right in (shown | {"start unknown": self.secret}).items()},
             "protocol": dataclasses.asdict(self.protocol),
             **self.clean.glimpses(),
@@ -220,12 +219,7 @@ def digest(model: Model) -> str:
 
 
 def evaluate_robustness(
-    model: Model,
-    split: Split,
-    protocol: Protocol,
-    sources: dict[str, Model],
-    kept: dict | None = None,
-    save: Callable[[dict], None] = lambda kept: None,
+    model: Model, split: Split, protocol: Protocol, sources: dict, kept: dict | None = None, save=lambda kept: None
 ) -> Robustness:
     """Attack `model`, of the VGG16 family, with everything, on the protocol's choice of `split`. sources: networks of
     other rows, by row, to transfer attacks from. save(kept): called after each attack with what must be given as `kept`
