@@ -72,17 +72,19 @@ def retest(table: str) -> Iterator[tuple]:
 
 
 def show_retest(table: str) -> None:
-    print(f"Published models, tested again on this machine (first {RETESTED:,} test images):")
-    print(f"{'':62}{'paper':>7}{'published':>11}{'here':>8}{'answers that differ':>21}", flush=True)
+    print(f"Published models, tested again on this machine (first {RETESTED:,} test images):", flush=True)
     differ = asked = 0
     for row, preset, images, here, there, others in retest(table):
+        if not asked:
+            print(f"{'':62}{'paper':>7}{'published':>11}{'here':>8}{'answers that differ':>21}")
         reported = paper.row(table, row.partition("@")[0])
         value = f"{reported.value:g}" if reported else "–"
         *start, end = textwrap.wrap(f"{label_of(table, row)} ({preset})", 60)
         print(*start, f"{end:62}{value:>7}{there:>10.1f}%{here:>7.1f}%{others:>21}", sep="\n", flush=True)
         differ, asked = differ + others, asked + images
     note = " A few may differ by rounding on another processor." if differ else ""
-    print(f"{differ} of {asked:,} answers differ from the records.{note}", flush=True)
+    found = f"{differ} of {asked:,} answers differ from the records.{note}"
+    print(found if asked else "none: this table's networks are too large to be published", flush=True)
 
 
 def planned(table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str):
@@ -118,11 +120,12 @@ def within_budget(made: plan.Plan) -> plan.Plan:
 
 
 def expected(made: plan.Plan) -> Iterator[str]:
-    """The budget in epochs, and the error of a run of ours with the same configuration, where there is one."""
-    known = {Config.read(r["config"]): r["metrics"]["test_error"] for r in records.load_records(QUICK)}
+    """The budget in epochs, and what came out of a run of ours with the same configuration, where there is one."""
+    known = {Config.read(r["config"]): r["metrics"] for r in records.load_records(QUICK)}
+    words = {"test_error": "wrong", "robust_accuracy": "right under attack"}
     for e in made.experiments:
-        error = f"; ours had {known[e.config]:.0f} % wrong" if e.config in known else ""
-        yield f"{label_of(e.table, e.row)}: {count(e.config.epochs, 'epoch')}{error}"
+        ours = [f"{value:.0f} % {words[name]}" for name, value in known.get(e.config, {}).items() if name in words]
+        yield "; ours had ".join([f"{label_of(e.table, e.row)}: {count(e.config.epochs, 'epoch')}", *ours])
 
 
 def show_yours(made: plan.Plan) -> None:
