@@ -114,10 +114,10 @@ class Pages:
                 reported = self.printed("reported_effect", claim, part, next(iter(marks)))
                 name = f"[{words}](../notebooks/{CHAPTERS_OF[table]}.ipynb) ({claim}): {reported} points"
                 verdicts = [f"{SIGNS[preset]} {self.judgement(claim, part, preset)}" for preset in marks]
-                lines.append({title: name, AXIS: strip(marks), "Verdict": "<br>".join(verdicts)})
+                lines.append({title: name, AXIS: strip(marks), "Verdict": " <br>".join(verdicts)})
         caption = "Effect found as a share of the effect claimed, with 95 % intervals: ● paper settings, ■ strong "
         caption += "settings. The dashed line is the paper's effect; an arrow: beyond the axis."
-        return table_of((title, AXIS, "Verdict"), lines, caption, "scoreboard", ":widths: 30 42 28\n")
+        return table_of((title, AXIS, "Verdict"), lines, caption, "scoreboard", ":widths: 38 38 24\n")
 
     def judgement(self, claim: str, part: str, preset: str) -> str:
         """The verdict on a part of a claim, and whether its runs are of an older recipe."""
