@@ -80,10 +80,10 @@ class Dataset:
     that is trained on; draw: what is trained on, made from `train` and the arguments of `training_batch`, for data sets
     that draw their images."""
 
-    name: str  #: As the registry spells it.
+    name: str
     train: Split
     validation: Split
-    load_test: Callable[[], Split] = field(repr=False)  #: Gives the test split.
+    load_test: Callable[[], Split] = field(repr=False)
     test_size: int
     checksum: str
     draw: Callable[[Split, Tensor, torch.Generator, float], Split] | None = field(default=None, repr=False)
