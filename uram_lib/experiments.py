@@ -219,7 +219,10 @@ ROW_RECIPES = {
 PROTOCOLS = {
     "paper": Protocol(images=0),
     "strong": Protocol(),
-    "quick": Protocol(images=200, fewer=100, restarts=2, draws=10, queries=300, draws_studied=(1, 5, 10, 20)),
+    "quick": Protocol(
+        images=200, fewer=100, restarts=2, draws=10, queries=300, draws_studied=(1, 10), steps_studied=(10, 30),
+        epsilons=(0, 2 / 255, 8 / 255, paper.PGD_EPSILON, 1),
+    ),
     "smoke": Protocol(
         images=50, fewer=20, steps=5, restarts=2, draws=4, queries=50, draws_studied=(1, 2, 4),
         steps_studied=(2, 5, 10), epsilons=(0, 8 / 255, paper.PGD_EPSILON, 1),
