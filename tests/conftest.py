@@ -22,7 +22,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import Phase, settings  # noqa: E402
 
-from uram_lib import data, experiments, records, training  # noqa: E402
+from uram_lib import UramError, data, experiments, records, training  # noqa: E402
 from uram_lib.config import Config  # noqa: E402
 from uram_lib.data.base import Dataset  # noqa: E402
 from uram_lib.evaluation import Evaluation  # noqa: E402
@@ -44,6 +44,16 @@ def pytest_unconfigure(config):
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(20_211)
+
+
+@pytest.fixture(autouse=True)
+def mistakes_in_one_line(monkeypatch):
+    """Whatever the library refuses in a test, it says in one line."""
+
+    def one_line(error: UramError, said: str) -> None:
+        assert said.strip() and "\n" not in said, f"not one line: {said!r}"
+
+    monkeypatch.setattr(UramError, "__init__", one_line)
 
 
 @pytest.fixture
