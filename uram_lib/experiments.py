@@ -127,7 +127,7 @@ READINGS = {
     "farthest-quadrant": Reading("start in the quarter farthest from the digit", "A8", _START,
                                  {"start": "farthest-quadrant"}),
     # Entropy.
-    "intent": Reading("(H + λ)R − b", "D3", _ENTROPY, {"entropy": "intent"}),
+    "intent": Reading("Eq. 12 as it seems meant, (H + λ)R − b", "D3", _ENTROPY, {"entropy": "intent"}),
     "patch-before": Reading("the patch seen before the action", "D2", _ENTROPY, {"entropy_patch": "before"}),
     "constant-weight": Reading("a constant weight as large as H + λ on average", "D4", _ENTROPY,
                                {"entropy": "constant"}),
@@ -135,10 +135,10 @@ READINGS = {
     "threshold-0.7": Reading("pixels count as lit from 0.7", "D5", _ENTROPY, {"entropy_threshold": 0.7}),
     "all-scales": Reading("entropy of all scales", "D5", _ENTROPY, {"entropy_scales": "all"}),
     # Context.
-    "detached-weights": Reading("no gradient through the weights", "K3", _CONTEXT, {"context": "detached"}),
-    "confidence": Reading("weighted by confidence, without the label", "K2'", _CONTEXT, {"context": "confidence"}),
-    "normalised": Reading("weights that sum to 1 over time", "K2", _CONTEXT, {"context": "normalised"}),
-    "equal-weights": Reading("equal weights", "K3", _CONTEXT, {"context": "uniform"}),
+    "detached-weights": Reading("no gradient through the context's weights", "K3", _CONTEXT, {"context": "detached"}),
+    "confidence": Reading("context by confidence, without the label", "K2'", _CONTEXT, {"context": "confidence"}),
+    "normalised": Reading("context weights that sum to 1 over time", "K2", _CONTEXT, {"context": "normalised"}),
+    "equal-weights": Reading("context with equal weights", "K3", _CONTEXT, {"context": "uniform"}),
     "each-step": Reading("each step's cross entropy instead of context", "K3", _CONTEXT, {"context": "each-step"}),
     "literal-context": Reading("Eq. 11 as printed", "K2", _CONTEXT, {"context": "attended"}),
     # Shared by all four rows.
@@ -152,7 +152,7 @@ READINGS = {
                         {"dataset": "clutter100-4"}),
     "fixed-set": Reading("a fixed set of 54,000 canvases", "F3", _FOUR, {"dataset": "clutter100-10-fixed"}),
     "linear-mean": Reading("a linear mean of the policy", "B5", _PAIR, {"bounded_mean": False}),
-    "noise-h0": Reading("H₀ drawn at random", "B3", _PAIR, {"initial_hidden": "noise"}),
+    "noise-h0": Reading("the first hidden state drawn at random", "B3", _PAIR, {"initial_hidden": "noise"}),
     "printed-sign": Reading("Eq. 14's sign as printed", "D8", _PAIR, {"beta2": -paper.BETA2}),
 }  # fmt: skip
 for _name in ("each-step", "detached-weights", "equal-weights"):  # of MNIST

@@ -195,27 +195,30 @@ def rows_under(reading: str, effect: str) -> tuple[str, str] | None:
 def readings(records: list[dict]) -> pd.DataFrame:
     """One line per effect, reading and budget that records bear on, `READING_COLUMNS`, in points of error.
 
-    Intervals come from paired seeds with a standard deviation pooled over the readings of an effect and budget. The
-    budget `paper-7` is the validation error after epoch 7 of the same runs.
+    Intervals come from paired seeds with a standard deviation pooled over the readings of an effect and budget, and
+    from the test images. The budget `paper-7` is the validation error after epoch 7 of the same runs; records do not
+    hold which validation images were wrong, so its intervals are over seeds alone.
     """
     cells, lines = cells_of_table2(records), []
     tested, early = (lambda r: r["metrics"]["test_error"]), (lambda r: r["curves"]["val_error"][EARLY - 1])
     budgets = (("paper", "paper", tested), (f"paper-{EARLY}", "paper", early), ("strong", "strong", tested))
     for effect, (budget, preset, error) in itertools.product(EFFECTS, budgets):
         better, worse = (paper.row("table2", row).value for row in EFFECTS[effect])
-        differences = {}
+        differences, by_image = {}, {}
         for reading in (MAIN, *READINGS):
             rows = rows_under(reading, effect)
             groups = compared(*(cells.get((preset, row), []) for row in rows)) if rows else [[]]
             if groups[0]:
                 differences[reading] = [error(a) - error(b) for a, b in zip(*groups, strict=True)]
+                if error is tested:
+                    by_image[reading] = 100 * np.subtract(*map(wrong, groups)).mean(0)
         if not any(len(values) > 1 for values in differences.values()):
             continue
         spread, freedom, alike = statistics.pooled_spread(list(differences.values()))
         for reading, values in differences.items():
             own = alike < UNLIKE and len(values) > 1  # readings that spread too differently to be pooled
             shared = statistics.pooled_spread([values])[:2] if own else (spread, freedom)
-            found = statistics.pooled_interval(values, *shared)
+            found = statistics.pooled_interval(values, *shared, by_image.get(reading, ()))
             note = "its own SD" if own else f"SD pooled over {len(differences)} readings"
             note += f": {shared[0]:.2f}, {shared[1]} degrees of freedom; Bartlett p = {alike:.3f}"
             note += "; validation error" if error is early else ""

@@ -126,20 +126,21 @@ class Facts:
         found = self.line("tables/readings", effect=effect, reading=reading, budget=budget)
         return Estimate(*found[["effect_mean", "ci_low", "ci_high", "n_pairs"]], paper=found["paper_effect"])
 
-    def unsure(self, effect: str, reading: str) -> bool:
+    def unsure(self, effect: str, reading: str, budget: str = "paper") -> bool:
         """Whether the interval of an effect under a reading holds 0."""
-        found = self.under(effect, reading)
+        found = self.under(effect, reading, budget)
         return found.low <= 0 <= found.high
 
     def answer(self, effect: str) -> dict[str, int]:
         """Of an effect's readings with enough pairs of runs, without the starts that no chooser chose: how many there
-        are, in how many the paper's size is reached, and in how many the sign agrees."""
+        are, in how many the paper's size is reached, in how many the sign agrees, and in how many it surely does."""
         self.line("tables/readings", effect=effect, budget="paper")  # there is one, or it is Missing
         lines = self.frame("tables/readings").query("effect == @effect and budget == 'paper'")
         lines = lines[lines["n_pairs"] >= statistics.FEWEST]
         lines = lines[~lines["reading"].isin([name for name, one in READINGS.items() if "start" in one.changes])]
         return {"readings": len(lines), "reached": int((lines["effect_mean"] <= lines["paper_effect"]).sum()),
-                "same_sign": int((lines["effect_mean"] < 0).sum())}  # fmt: skip
+                "same_sign": int((lines["effect_mean"] < 0).sum()),
+                "sure": int((lines["ci_high"] < 0).sum())}  # fmt: skip
 
     def runs(self) -> list[dict]:
         """What each published row rests on and took, for the chapters on provenance and compute."""
@@ -200,6 +201,10 @@ class Facts:
         wanted = {"what": "repeats", "row": "ours-6-entropy-context", "preset": preset, "form": form}
         return self.line("tables/looks", **wanted)["value"]
 
+    def at_25_px(self, row: str) -> float:
+        """The error of a row where the digit is 20 to 30 px from the start, in percent (`uram_book.looks`)."""
+        return self.line("tables/looks", what="error at 25 px", row=row, preset="paper")["value"]
+
     def third_glimpse(self, row: str) -> float:
         """Mean pixels from the third glimpse of a row of Table 2 at strong settings to the digit's centre."""
         wanted = {"row": row, "preset": "strong", "quantity": "glimpse_distance_px, glimpse 3"}
@@ -241,9 +246,11 @@ NAMED = {
     "chosen quarter, early": (lambda facts: facts.chosen("strong", "early"), _WHOLE_PERCENT),
     "leak, paper": (lambda facts: facts.leak("paper", "attended"), _WHOLE_PERCENT),
     "leak without labels": (lambda facts: facts.leak("strong", "confidence"), _WHOLE_PERCENT),
-    # The probabilities of five sampled passes averaged.
+    "at 25 px, image centre": (lambda facts: facts.at_25_px("ram-6@image-centre"), percent),
+    "at 25 px, true quarter": (lambda facts: facts.at_25_px("ram-6@true-quadrant"), percent),
     "third glimpse, RAM": (lambda facts: facts.third_glimpse("ram-6"), lambda value: f"{plain(value)}{SPACE}px"),
     "third glimpse, URAM": (lambda facts: facts.third_glimpse("ours-6"), lambda value: f"{plain(value)}{SPACE}px"),
+    # The probabilities of five sampled passes averaged.
     "averaged, RAM": (lambda facts: facts.metrics("table2", "paper", "ram-6", "test_error_monte_carlo"), percent),
     "averaged, URAM": (lambda facts: facts.metrics("table2", "paper", "ours-6", "test_error_monte_carlo"), percent),
     "flat": (lambda _: statistics.FLAT, plain),

@@ -27,6 +27,7 @@ from uram_lib.experiments import label_of
 from uram_lib.paths import FIGURES, ROOT, read_json, write_atomically
 
 from . import live, looks, plotting
+from .comparisons import by_cell
 from .facts import KINDS, NOT_YET, SETTINGS, Facts, Missing, commit_of, count, plain, with_interval
 from .statistics import Estimate
 from .tables import write
@@ -179,7 +180,8 @@ class Pages:
         what = "accuracy under attack" if table == "table4" else "test error"
         where = "" if home == paper.DATASETS[table] else f" on {home}, which is not the paper's data"
         caption = f"{paper.CAPTIONS[table]}: {what} in percent, ours with 95 % intervals{where}."
-        made = [r["provenance"] for r in self.facts.records if r["table"] == table]
+        shown = {(table, line.preset, home, line.row) for line in frame.itertuples()}
+        made = [r["provenance"] for key, runs in by_cell(self.facts.records).items() if key in shown for r in runs]
         commits = set(map(commit_of, made))
         of = commits.pop() if len(commits) == 1 else f"{len(commits)} commits"
         stamp = f"\n:::{{div}} made-by\nMade by `make tables`, from {count(len(made), 'record')} of {of}.\n:::\n"

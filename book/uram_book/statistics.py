@@ -57,9 +57,13 @@ def crossed(values: np.ndarray) -> Estimate:
     It covers the truth in 95 to 98 % of simulations with three seeds. Degrees of freedom combined after Satterthwaite
     cover it in 93 %, and a second source of chance can then make an interval narrower.
     """
-    by_seed, by_image = t_interval(values.mean(1)), t_interval(values.mean(0))
-    half, mean = math.hypot(by_seed.high - by_seed.mean, by_image.high - by_image.mean), values.mean()
-    return Estimate(mean, mean - half, mean + half, len(values))
+    return widened(t_interval(values.mean(1)), t_interval(values.mean(0)))
+
+
+def widened(found: Estimate, other: Estimate) -> Estimate:
+    """An estimate whose interval also holds another one's chance: the squares of the half-widths are added."""
+    half = math.hypot(found.high - found.mean, other.high - other.mean)
+    return replace(found, low=found.mean - half, high=found.mean + half)
 
 
 def estimate(wrong: np.ndarray) -> Estimate:
@@ -131,9 +135,11 @@ def pooled_spread(groups: Sequence[Sequence[float]]) -> tuple[float, int, float]
     return spread, freedom, float(stats.bartlett(*groups).pvalue) if varied else 1.0
 
 
-def pooled_interval(values: Sequence[float], spread: float, freedom: int) -> Estimate:
-    """The mean of one reading's differences with an interval from the pooled spread."""
-    return around(np.mean(values), spread / math.sqrt(len(values)), len(values), freedom)
+def pooled_interval(values: Sequence[float], spread: float, freedom: int, by_image: Sequence[float] = ()) -> Estimate:
+    """The mean of one reading's differences with an interval from the pooled spread; with the differences per test
+    image, means over the seeds, the images' chance is in it, too."""
+    found = around(np.mean(values), spread / math.sqrt(len(values)), len(values), freedom)
+    return widened(found, t_interval(by_image)) if len(by_image) else found
 
 
 def row_verdict(ours: Estimate, paper: float, test_size: int, higher_is_better: bool = False) -> str:
