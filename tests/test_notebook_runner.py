@@ -168,6 +168,6 @@ def test_the_error_to_expect_is_that_of_a_run_with_the_same_configuration():
         row, config = record["row"].partition("+")[0], Config.read(record["config"])
         e = replace(experiment(record["table"], row, "quick"), config=config)
         (said,) = notebook.expected(SimpleNamespace(experiments=[e]))
-        assert said.endswith(f"; ours had {record['metrics']['test_error']:.0f} % wrong")
+        assert said.endswith(f"; ours had {notebook.error_of(record)}")
         (said,) = notebook.expected(SimpleNamespace(experiments=[replace(e, config=replace(config, sigma=0.9))]))
         assert "ours had" not in said
