@@ -63,53 +63,74 @@ CAPTIONS = {
 
 @dataclass(frozen=True)
 class Rival:
-    """A number that others report, with the conditions it was made under, and our rows of `table` that are made alike
-    and tested alike, in `metric`: none where we have none."""
+    """A number that others report, with the conditions it was made under, and our rows of `table` on such data, tested
+    alike, in `metric`: none where we have none."""
 
     table: str
     whose: str
+    source: str  # a public address, or a key of `book/references.bib`; none where we know none
     data: str
     error: str  # percent
     tested: str
-    training: str
+    training: str  # without the rollouts
     metric: str = ""
     rows: tuple[str, ...] = ()
+    rollouts: int = 0  # of training, in millions; 0 where they are not reported
+
+    @property
+    def name(self) -> str:
+        """Whose number it is, with its source, as Markdown."""
+        if self.source.startswith("http"):
+            return f"[{self.whose}]({self.source})"
+        return f"{self.whose} {{cite}}`{self.source}`" if self.source else self.whose
+
+    @property
+    def trained(self) -> str:
+        return f"{self.rollouts} million rollouts, {self.training}" if self.rollouts else self.training
 
     def ours(self, alike) -> str:
         """What we have under these conditions; alike: (table, row, metric) -> text."""
         return " / ".join(alike(self.table, row, self.metric) for row in self.rows) or "–"
 
 
+_GITHUB, _BENTREVETT = "https://github.com/", "https://github.com/bentrevett/recurrent-attention"
 _ONE, _SAMPLED, _AVERAGED = "test_error", "test_error_sampled", "test_error_averaged"
 _MNIST, _EIGHT, _FOUR = "28 × 28", "100 × 100, 8 pieces", "100 × 100, 4 pieces"
-_PRINCIPAL = "19 million rollouts, 3 scales, centre start, σ 0.11, forget bias 1"
+_AMASKY = "800 to 1,000 epochs, Nesterov, identity recurrent start"
+_PRINCIPAL = "3 scales, centre start, σ 0.11, forget bias 1"
 RIVALS = (
-    Rival("table1", "Mnih et al. 2014, RAM-6 / RAM-7", _MNIST, "1.12 / 1.07", "not stated", "not stated"),
-    Rival("table1", "kevinzakka/recurrent-visual-attention, 6 glimpses", _MNIST, "1.21", "10 passes averaged",
+    Rival("table1", "Mnih et al. 2014, RAM-6 / RAM-7", "mnih2014ram", _MNIST, "1.12 / 1.07", "not stated",
+          "not stated"),
+    Rival("table1", "kevinzakka/recurrent-visual-attention, 6 glimpses",
+          f"{_GITHUB}kevinzakka/recurrent-visual-attention", _MNIST, "1.21", "10 passes averaged",
           "up to 200 epochs, Adam 3e-4, plateau, σ 0.05, hidden state detached, REINFORCE × 0.01",
           _AVERAGED, ("ram-6",)),
-    Rival("table1", "amasky/ram, 6 glimpses", _MNIST, "1.11 to 1.13", "one pass",
-          "800 to 1,000 epochs, Nesterov, identity recurrent start", _ONE, ("ram-6",)),
-    Rival("table1", "Torch blog (dp library), 7 glimpses", _MNIST, "0.85", "one pass", "853 epochs of SGD",
-          _ONE, ("ram-7",)),
-    Rival("table1", "bentrevett/recurrent-attention", _MNIST, "1.08", "epoch chosen on the test set",
-          "10 rollouts per image"),
-    Rival("table2", "Mnih et al. 2014, arXiv v1, RAM-6 / RAM-8", _EIGHT, "11.58 / 10.83", "not stated", "not stated"),
-    Rival("table2", "Mnih et al. 2014, proceedings, RAM-6 / RAM-8", _EIGHT, "8.31 / 8.11", "not stated", "not stated"),
-    Rival("table2", "tfRAM, RAM-6 / RAM-8, LSTM", _EIGHT, "8.3 / 5.9", "single sampled passes",
-          "160 million rollouts, 4 scales, σ 0.1, uniform start", _SAMPLED, ("ram-6@8-pieces", "ram-8@8-pieces")),
-    Rival("table2", "PrincipalComponent/ram, RAM-6 / RAM-8, LSTM", _FOUR, "4.62 / 2.68", "10 passes averaged",
-          _PRINCIPAL, _AVERAGED, ("ram-6@4-pieces", "ram-8@4-pieces")),
-    Rival("table2", "PrincipalComponent/ram, DRAM-like, 6 / 8 glimpses (a whole-image network chooses the start)",
-          _FOUR, "2.00 / 1.71", "10 passes averaged", _PRINCIPAL),
-    Rival("table2", "bentrevett/recurrent-attention, 8 glimpses", "100 × 100, 4 pieces drawn under the digit", "6.74",
+    Rival("table1", "amasky/ram, 6 glimpses", f"{_GITHUB}amasky/ram", _MNIST, "1.11 to 1.13", "one pass", _AMASKY,
+          _ONE, ("ram-6",)),
+    Rival("table1", "Torch blog (dp library), 7 glimpses", "http://torch.ch/blog/2015/09/21/rmva.html", _MNIST, "0.85",
+          "one pass", "853 epochs of SGD", _ONE, ("ram-7",)),
+    Rival("table1", "bentrevett/recurrent-attention", _BENTREVETT, _MNIST, "1.08",
           "epoch chosen on the test set", "10 rollouts per image"),
-    Rival("table2", "dHonerkamp/ram, RAM-6", "100 × 100, pieces as in its configuration", "10.1", "one pass",
-          "Adam 1e-3, decaying"),
-    Rival("table2", "amasky/ram", "60 × 60, 4 pieces", "5.1", "one pass",
-          "800 to 1,000 epochs, Nesterov, identity recurrent start"),
-    Rival("table2", "plain CNNs, 3 / 6 convolutions", _EIGHT, "1.69 / 0.92", "one pass", "fresh canvases, 100 epochs"),
-    Rival("table3", "Ba et al. 2015, DRAM", "SVHN sequences", "5.1; 4.4; 3.9",
+    Rival("table2", "Mnih et al. 2014, arXiv v1, RAM-6 / RAM-8", "https://arxiv.org/abs/1406.6247v1", _EIGHT,
+          "11.58 / 10.83", "not stated", "not stated"),
+    Rival("table2", "Mnih et al. 2014, proceedings, RAM-6 / RAM-8", "mnih2014ram", _EIGHT, "8.31 / 8.11", "not stated",
+          "not stated"),
+    Rival("table2", "tfRAM, RAM-6 / RAM-8, LSTM", f"{_GITHUB}slundqui/tfRAM", _EIGHT, "8.3 / 5.9",
+          "single sampled passes", "4 scales, σ 0.1, uniform start",
+          _SAMPLED, ("ram-6@8-pieces", "ram-8@8-pieces"), rollouts=160),
+    Rival("table2", "PrincipalComponent/ram, RAM-6 / RAM-8, LSTM", f"{_GITHUB}PrincipalComponent/ram", _FOUR,
+          "4.62 / 2.68", "10 passes averaged", _PRINCIPAL, _AVERAGED, ("ram-6@4-pieces", "ram-8@4-pieces"),
+          rollouts=19),
+    Rival("table2", "PrincipalComponent/ram, DRAM-like, 6 / 8 glimpses (a whole-image network chooses the start)",
+          f"{_GITHUB}PrincipalComponent/ram", _FOUR, "2.00 / 1.71", "10 passes averaged", _PRINCIPAL, rollouts=19),
+    Rival("table2", "bentrevett/recurrent-attention, 8 glimpses", _BENTREVETT,
+          "100 × 100, 4 pieces drawn under the digit", "6.74", "epoch chosen on the test set", "10 rollouts per image"),
+    Rival("table2", "dHonerkamp/ram, RAM-6", f"{_GITHUB}dHonerkamp/ram", "100 × 100, pieces as in its configuration",
+          "10.1", "one pass", "Adam 1e-3, decaying"),
+    Rival("table2", "amasky/ram", f"{_GITHUB}amasky/ram", "60 × 60, 4 pieces", "5.1", "one pass", _AMASKY),
+    Rival("table2", "plain CNNs, 3 / 6 convolutions", "", _EIGHT, "1.69 / 0.92", "one pass",
+          "fresh canvases, 100 epochs"),
+    Rival("table3", "Ba et al. 2015, DRAM", "ba2015", "SVHN sequences", "5.1; 4.4; 3.9",
           "one pass; Monte Carlo; both directions", "not stated"),
 )  # fmt: skip
 
@@ -196,6 +217,11 @@ CLAIMS = (
 def metric(table: str) -> str:
     """What a table's numbers are, in percent: `error`, or `robust_accuracy`, of which more is better."""
     return "robust_accuracy" if table == "table4" else "error"
+
+
+def rival(start: str) -> Rival:
+    """The first rival whose name begins so."""
+    return next(r for r in RIVALS if r.whose.startswith(start))
 
 
 def row(table: str, name: str) -> Row | None:

@@ -97,6 +97,12 @@ class Facts:
         found = [r["metrics"][name] for r in by_cell(self.records).get(wanted, []) if name in r["metrics"]]
         return mean_of(found, f"runs of {table}/{row} at {preset} settings with {name}")
 
+    def rollouts(self, table: str, preset: str, row: str) -> float:
+        """Millions of rollouts that a run of a row took in training, the mean over its runs on its table's own data."""
+        runs = by_cell(self.records).get((table, preset, canvases_of(row, self.home(table)), row), [])
+        found = [r["provenance"]["rollouts"] / 1e6 for r in runs]
+        return mean_of(found, f"runs of {table}/{row} at {preset} settings")
+
     def home(self, table: str) -> str:
         """The data set that a table is published on."""
         lines = self.frame(f"tables/{table}").reindex(columns=["table", "preset", "dataset", "row"])

@@ -207,6 +207,14 @@ class Pages:
         except Missing:
             return NOT_YET
 
+    def alike_after(self, table: str, row: str, way: str) -> str:
+        """The same with what our training took, and whether an older recipe made it."""
+        if (error := self.alike(table, row, way)) == NOT_YET:
+            return error
+        rollouts = self.facts.rollouts(table, "strong", row)
+        epochs = count(round(1e6 * rollouts / paper.TRAIN_SIZE), "epoch")
+        return f"{error} after {epochs} ({rollouts:.1f} million rollouts){self.facts.recipe_of('strong', table, row)}"
+
     def mutants(self) -> list[dict]:
         """Which bug is noticed by which test; the one that is named after the bug stands for all that fail."""
         lines = read_json(self.facts.results / "mutants.json")["mutants"]
