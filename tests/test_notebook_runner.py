@@ -108,6 +108,12 @@ def test_a_readers_page_opens_with_the_readers_own_results():
     assert "remove-cell" in book.cells[2].metadata["tags"], "the executed notebook stays as it is"
 
 
+def test_slim_figures_keep_the_scales_of_their_pictures():
+    image = '<image width="54" transform="matrix(1.38 0 0 1.38 7.25 20.7)" y="-20.7461"/>'
+    drawn = notebook.slim(f'<!-- x --><svg>\n\n  {image}<path d="M 10.4567 0.00123"/></svg>\n')
+    assert drawn == f'<svg>\n{image.replace("20.7461", "20.7")}<path d="M 10.4 0.00123"/></svg>\n'
+
+
 def test_every_chapter_that_can_be_asked_for_is_a_notebook():
     assert {f"{name}.ipynb" for name in notebook.CHAPTERS_OF.values()} <= {path.name for path in NOTEBOOKS}
 

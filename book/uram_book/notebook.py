@@ -181,9 +181,16 @@ def run_notebook(name: str, values: dict, output: Path) -> nbformat.NotebookNode
     return notebook
 
 
+def slim(drawing: str) -> str:
+    """SVG with one decimal, but all of them in small numbers and in scales, which multiply a picture's pixels."""
+    drawing = re.sub(r"(?s)<metadata>.*?</metadata>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>", "", drawing)
+    drawing = re.sub(r"((?:matrix|scale)\([^)]*\))|(?<![\d.])([1-9]\d*\.\d)\d+", r"\1\2", drawing)
+    return re.sub(r"\s*\n\s*", "\n", drawing).strip() + "\n"
+
+
 def store(name: str) -> None:
     """Run a chapter's notebook as it stands and keep its outputs in the repository, small: without the reader's own
-    runs, and with figures of two decimals."""
+    runs, and with slim figures."""
     notebook = run_notebook(name, {}, local() / "notebooks" / f"{name}.ipynb")
     for cell in notebook.cells:
         if YOURS in cell.metadata.get("tags", []):
@@ -191,9 +198,7 @@ def store(name: str) -> None:
         for found in (output.get("data", {}) for output in cell.get("outputs", [])):
             for kind in ("image/svg+xml", "text/html"):
                 if "<svg" in (drawing := found.get(kind, "")):
-                    drawing = re.sub(r"(?s)<metadata>.*?</metadata>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>", "", drawing)
-                    drawing = re.sub(r"(?<![\d.])([1-9]\d*\.\d)\d+", r"\1", drawing)  # of small numbers all is kept
-                    found[kind] = re.sub(r"\s*\n\s*", "\n", drawing).strip() + "\n"
+                    found[kind] = slim(drawing)
                     found.pop("text/plain", None)
     path = ROOT / "notebooks" / f"{name}.ipynb"
     write(path, nbformat.writes(notebook) + "\n")
