@@ -14,6 +14,7 @@ from uram_book import comparisons, drawing, looks, plotting, tables  # noqa: E40
 
 from uram_lib import paper  # noqa: E402
 from uram_lib.data import PLACES  # noqa: E402
+from uram_lib.experiments import ROWS  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -47,8 +48,8 @@ def test_curves_are_means_over_seeds_and_gains_are_paired_by_seed_all_cut_to_the
     plotting.learning_curves({"ram-6": ram, "ours-6": ours[:1]}, ax)
     gain, _, mean, alone = ax.lines
     assert points(gain) == [(1, -1.5), (2, -4.5), (3, -8.5)] and gain.get_label() == "6 glimpses, 2 pairs"
-    assert points(mean) == [(1, 56.5), (2, 46.5), (3, 39), (4, 34)] and mean.get_label() == "ram-6, 2 seeds"
-    assert points(alone) == [(1, 50), (2, 40), (3, 30)] and alone.get_label() == "ours-6"
+    assert points(mean) == [(1, 56.5), (2, 46.5), (3, 39), (4, 34)] and mean.get_label() == "RAM, 6 glimpses, 2 seeds"
+    assert points(alone) == [(1, 50), (2, 40), (3, 30)] and alone.get_label() == "URAM, 6 glimpses"
     assert (mean.get_color(), alone.get_color()) == (plotting.BLUE, plotting.ORANGE)
 
 
@@ -68,15 +69,39 @@ def test_choices_of_each_run_fill_its_line_and_have_their_values():
     _, (shares, values) = plt.subplots(1, 2)
     chose = lambda seed, *histogram: {  # noqa: E731
         "seed": seed,
-        "metrics": {"top_down": {"action_histogram": [list(histogram)], "q_values": [[0.1, 0.2, 0.3, 0.4 + seed]]}},
-    }
-    groups = {"ours-6": [chose(0, 0.1, 0.2, 0.3, 0.4), chose(2, 0.7, 0.1, 0.1, 0.1)], "ours-8": [chose(0, 0, 0, 1, 0)]}
+        "metrics": {"top_down": {"action_histogram": [list(histogram)], "q_values": [[0.1, 0.2, 0.3, 0.4 + seed]],
+                                 "in_region_percent": 91.4}},
+    }  # fmt: skip
+    groups = {"ours-6": [chose(0, 0.1, 0.2, 0.3, 0.4), chose(2, 0.7, 0.1, 0.1, 0.1)]}
+    groups |= {"ours-8, old recipe": [chose(0, 0, 0, 1, 0)]}
     looks.region_choices(groups, (shares, values))
     widths = np.array([[bar.get_width() for bar in region] for region in shares.containers])  # (4, runs)
     np.testing.assert_allclose(widths.sum(0), 100)
     np.testing.assert_allclose(widths[:, 1], [70, 10, 10, 10])
-    assert names(shares.get_yticklabels()) == ["ours-6, seed 0", "ours-6, seed 2", "ours-8, seed 0"]
-    np.testing.assert_allclose(values.lines[3].get_xdata(), [0.4, 2.4, 0.4])
+    called = ["URAM, 6 glimpses, seed 0", "URAM, 6 glimpses, seed 2", "URAM, 8 glimpses, old recipe, seed 0"]
+    assert names(shares.get_yticklabels()) == called and set(names(values.get_yticklabels())) == {"91 % right"}
+    np.testing.assert_allclose(values.lines[3].get_xdata(), [0.15, 1.65, 0.15])  # above the mean of the four
+
+
+def test_figures_call_rows_by_names_of_which_no_two_in_a_table_are_alike():
+    for table, rows in ROWS.items():
+        called = [plotting.name_of(row) for row in rows]
+        assert len(set(called)) == len(rows) and not set(called) & set(rows), table
+    looks = [plotting.look_of(row) for row in ROWS["table4"]]
+    assert len({look["color"] for look in looks} - {None}) == len(looks)
+    assert plotting.name_of("ours-6-entropy-context, old recipe") == "URAM, entropy, context, 6 glimpses, old recipe"
+    assert plotting.name_of("ours-6@region-centre") == "URAM, 6 glimpses; start at the chosen quarter's centre"
+    assert plotting.name_of("dram") == "Single DRAM" and plotting.name_of("6 glimpses") == "6 glimpses"
+
+
+def test_a_legend_below_fits_and_axes_side_by_side_say_their_quantity_once():
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 3))
+    for i, ax in enumerate(axes):
+        ax.plot(0, 0, label=f"{i}: words that leave no room beside them for a second column")
+        ax.set_ylabel("error (%)")
+    plotting.legend_below(figure)
+    (legend,) = figure.legends
+    assert legend._ncols == 1 and [ax.get_ylabel() for ax in axes] == ["error (%)", "", ""]
 
 
 def test_a_published_table_s_picture_has_rows_in_the_papers_order_and_its_title_is_not_cut_off():

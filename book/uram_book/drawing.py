@@ -4,6 +4,7 @@ Every picture is drawn on the axes it is given, in pixels of the image, and its 
 in [0, 1]; locations (T, 2), x then y, in [-1, 1], the first of them the start.
 """
 
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -18,7 +19,7 @@ from uram_lib.data.base import Split
 from uram_lib.evaluation import rollouts
 from uram_lib.glimpse import GlimpseSensor, location_to_pixel
 
-from .plotting import BLACK, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW
+from .plotting import BLACK, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, name_of
 
 PLACE_COLOURS = (YELLOW, SKY, ORANGE, GREEN, PURPLE, VERMILION)
 # Of what is drawn over an image: a dark outline.
@@ -166,4 +167,4 @@ def read_together(models: dict[str, tuple], split: Split) -> None:
             title = f"{looked.class_logits[i, -1].argmax()} ({split.labels[i]})"
             glimpse_path(images[i], looked.locations[i], config.patch_size, 1, ax, title)
             ax.set(xlabel="", ylabel="", xticks=(), yticks=())
-        line[0].set_ylabel(name)
+        line[0].set_ylabel(textwrap.fill(name_of(name), 18))

@@ -23,7 +23,7 @@ from uram_lib.runs import Run
 
 from .comparisons import by_cell, with_header
 from .drawing import square
-from .plotting import COLOURS, VERMILION, legend_below
+from .plotting import COLOURS, VERMILION, legend_below, name_of
 from .tables import write
 
 CANVASES = slice(None, None, 5)  # of the test set: its first 2,000 are harder than the rest
@@ -121,19 +121,20 @@ def write_looks() -> None:
 
 def region_choices(groups: dict[str, list[dict]], axes: Sequence[Axes]) -> Sequence[Axes]:
     """Draw the first top-down decision of every run, a line a run from the top: on the first axes how often each region
-    is chosen, on the second the mean Q of each. groups: label -> run records of models that choose their start."""
-    runs = {f"{label}, seed {r['seed']}": r["metrics"]["top_down"] for label, group in groups.items() for r in group}
+    is chosen, and rightly, on the second its mean Q less that of all. groups: row -> records of runs that choose."""
+    runs = {f"{name_of(row)}, seed {r['seed']}": r["metrics"]["top_down"] for row, of in groups.items() for r in of}
     shares, values = (np.array([run[key][0] for run in runs.values()]) for key in ("action_histogram", "q_values"))
     y, left = np.arange(len(runs)), np.zeros(len(runs))  # shares and values: (runs, 4)
     names = ("top left", "top right", "bottom left", "bottom right")
-    for region, share, value, colour in zip(names, 100 * shares.T, values.T, COLOURS, strict=False):
+    apart = values - values.mean(1, keepdims=True)
+    for region, share, value, colour in zip(names, 100 * shares.T, apart.T, COLOURS, strict=False):
         axes[0].barh(y, share, left=left, height=0.7, color=colour, label=region)
-        axes[1].plot(value, y, "o", ms=5, color=colour, alpha=0.8)
+        axes[1].plot(value, y, "|", ms=9, mew=2.5, color=colour)
         left += share
     axes[0].set_yticks(y, runs, fontsize=8)
-    axes[1].set_yticks(y, [])
+    axes[1].set_yticks(y, [f"{run['in_region_percent']:.0f} % right" for run in runs.values()], fontsize=8)
     axes[0].set(xlabel="test canvases (%)", xlim=(0, 100))
-    axes[1].set(xlabel="mean Q")
+    axes[1].set(xlabel="mean Q,\ncentred")
     for ax in axes:
         ax.set_ylim(len(runs) - 0.5, -0.5)
     return axes

@@ -7,6 +7,7 @@ given, or on a new figure, and returns the axes. Call `use_style()` once at the 
 
 import html
 import io
+import itertools
 import math
 import re
 import textwrap
@@ -21,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from uram_lib import paper
-from uram_lib.experiments import READINGS
+from uram_lib.experiments import READINGS, ROWS, label_of
 from uram_lib.progress import count
 
 from .comparisons import in_common
@@ -33,10 +34,11 @@ GREY = "#767676"  # reference lines and lesser text; 4.5:1 on white
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK)
 # One colour per row on every page; rows that play the same part in two tables share it.
 ROW_COLOURS = {
-    "ram-6": BLUE, "ram-7": SKY, "ram-8": SKY, "ours-6": ORANGE, "ours-8": YELLOW, "dram": BLUE,
-    "entropy-6": GREEN, "ours-6-entropy": GREEN, "entropy": GREEN,
+    "ram-6": BLUE, "ram-7": SKY, "ram-8": SKY, "ours-6": ORANGE, "ours-8": YELLOW, "dram": BLUE, "vgg16-pgd": BLUE,
+    "entropy-6": GREEN, "ours-6-entropy": GREEN, "entropy": GREEN, "vgg16-random-glimpses": PURPLE,
     "entropy-context-6": VERMILION, "ours-6-entropy-context": VERMILION, "entropy-context": VERMILION,
     "fc": GREY, "cnn2": PURPLE, "cnn5": PURPLE, "cnn11": PURPLE, "cnn10": BLACK,
+    "vgg16-undefended": SKY, "ours-vgg16-pgd": VERMILION, "ours-vgg16-undefended": ORANGE, "vgg16-mlp": GREEN,
 }  # fmt: skip
 
 STYLE = {
@@ -46,6 +48,7 @@ STYLE = {
     "font.sans-serif": ["DejaVu Sans", "Arial"],
     "svg.hashsalt": "uram",  # the same figure is the same file
     "figure.constrained_layout.use": True,
+    "figure.constrained_layout.wspace": 0.06,  # or the words of an axis touch the panel beside it
     "axes.titlesize": 10,
     "axes.edgecolor": BLACK,
     "axes.spines.top": False,
@@ -63,7 +66,7 @@ QUANTITIES = {
     "val_error": "validation error (%)",
     "train_error": "training error (%)",
     "cross_entropy": "cross entropy (nats)",
-    "glimpse_distance_px": "distance to the digit's centre (px)",
+    "glimpse_distance_px": "distance to the\ndigit's centre (px)",
     "patch_entropy_bits": "entropy of the patch (bits)",
     "blank_patch_percent": "blank patches (%)",
 }
@@ -76,12 +79,32 @@ def use_style() -> None:
         set_matplotlib_formats("svg")
 
 
+def name_of(row: str) -> str:
+    """What a figure calls a row, with what follows its id: "ours" there is the paper's model. Other words stay."""
+    base = re.match(r"[\w.@-]*", row)[0]
+    table = next((table for table in ("table2", *ROWS) if base.partition("@")[0] in ROWS[table]), "")
+    usual = "" if "8x8" in base else ", 12×12, [24] scales|, 8×8, 1 scale|, 18 glimpses|"  # in most of a table's rows
+    words = re.sub(rf"{usual} \([A-Z][^)]* \d{{4}}\)", "", label_of(table, base))
+    words = re.sub(r" \(((?:Entropy|Context).*?)\)", lambda of: ", " + of[1].lower().replace("+", ", "), words)
+    return words + row.removeprefix(base)
+
+
+def look_of(row: str) -> dict:
+    """A row's name, colour and line, dashed where an older recipe made it or nothing defends it."""
+    line = "--" if re.search("undefended|old recipe", row) else "-"
+    return {"label": name_of(row), "color": ROW_COLOURS.get(row), "ls": line}
+
+
 def legend_below(figure: plt.Figure, columns: int = 4) -> None:
-    """One legend under a figure for all of its axes, one entry per label."""
+    """One legend under a figure for all of its axes, one entry per label; axes side by side say their quantity once."""
     entries = {}
+    for left, right in reversed([*itertools.pairwise(figure.axes)]):
+        if left.get_ylabel() == right.get_ylabel():
+            right.set_ylabel("")
     for ax in figure.axes:
         entries |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
+    fit = int(figure.get_figwidth() / (0.5 + 0.063 * max(map(len, entries), default=0)))  # inches: a mark, a letter
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=max(1, min(columns, fit)))
 
 
 def grid(number: int, columns: int = 4, size: float = 2.2) -> Sequence[Axes]:
@@ -99,10 +122,10 @@ def _curves(records: list[dict], quantity: str = "val_error") -> pd.DataFrame:
     return pd.DataFrame({record["seed"]: pd.Series(record["curves"][quantity]) for record in records})
 
 
-def _band(curves: pd.DataFrame, ax: Axes, label: str, ylabel: str, colour: str | None = None) -> None:
+def _band(curves: pd.DataFrame, ax: Axes, ylabel: str, **look) -> None:
     """Draw the mean of curves in a band from the lowest to the highest, as far as the shortest goes."""
     curves = curves.dropna()
-    (line,) = ax.plot(curves.index + 1, curves.mean(axis=1), label=label, color=colour)
+    (line,) = ax.plot(curves.index + 1, curves.mean(axis=1), **look)
     low, high = curves.min(axis=1), curves.max(axis=1)
     ax.fill_between(curves.index + 1, low, high, color=line.get_color(), alpha=0.2, lw=0)
     ax.set(xlabel="epoch", ylabel=ylabel)
@@ -110,10 +133,11 @@ def _band(curves: pd.DataFrame, ax: Axes, label: str, ylabel: str, colour: str |
 
 
 def learning_curves(groups: dict[str, list[dict]], ax: Axes, quantity: str = "val_error") -> Axes:
-    """Draw a curve a group against the epoch. groups: label -> run records; quantity: a key of their `curves`."""
-    for label, records in groups.items():
-        seeds = f", {len(records)} seeds" if len(records) > 1 else ""
-        _band(_curves(records, quantity), ax, f"{label}{seeds}", QUANTITIES[quantity], ROW_COLOURS.get(label))
+    """Draw a curve a group against the epoch. groups: row or words -> run records; quantity: of their `curves`."""
+    for row, records in groups.items():
+        look = look_of(row)
+        look["label"] += f", {len(records)} seeds" if len(records) > 1 else ""
+        _band(_curves(records, quantity), ax, QUANTITIES[quantity], **look)
     return ax
 
 
@@ -121,7 +145,8 @@ def gain_curve(better: list[dict], worse: list[dict], ax: Axes, label: str = "")
     """Draw by epoch what `better` gains over `worse` in validation error, paired by seed, and a line at 0. Both hold
     run records; at least one seed in common."""
     gains = (_curves(better) - _curves(worse)).dropna(axis=1, how="all")  # seeds and epochs that both have
-    _band(gains, ax, f"{label}, {count(gains.shape[1], 'pair')}", "difference of validation error (points)")
+    called = {"label": f"{label}, {count(gains.shape[1], 'pair')}"}
+    _band(gains, ax, "difference of\nvalidation error (points)", **look_of(label) | called)
     ax.axhline(0, color=GREY, lw=1, zorder=0)
     return ax
 
@@ -139,8 +164,8 @@ def by_glimpse(details: pd.DataFrame, quantity: str, rows: Sequence[str], ax: Ax
         if len(part):
             glimpse = part["quantity"].str.extract(r"(\d+)$")[0].astype(int)
             ends = part[["ci_low", "ci_high"]].astype(float).sub(part["value"], axis=0).abs().to_numpy().T
-            look = {"marker": "o", "ms": 4, "capsize": 2, "color": ROW_COLOURS.get(row)}
-            ax.errorbar(glimpse, part["value"], yerr=None if np.isnan(ends).all() else ends, label=row, **look)
+            look = {"marker": "o", "ms": 4, "capsize": 2} | look_of(row)
+            ax.errorbar(glimpse, part["value"], yerr=None if np.isnan(ends).all() else ends, **look)
     ax.set(xlabel="glimpse t", ylabel=QUANTITIES[quantity])
     ax.xaxis.get_major_locator().set_params(integer=True)
     return ax
@@ -199,7 +224,7 @@ HOLDS = {  # what an interval holds: the paper's effect, 0 -> words, colour, mar
     (True, False): ("interval holds the paper's effect only", GREEN, "D"),
     (False, True): ("interval holds 0 only", BLUE, "o"),
     (True, True): ("interval holds both", GREY, "s"),
-    (False, False): ("interval holds neither", VERMILION, "X"),
+    (False, False): ("interval holds neither", PURPLE, "X"),  # the paper's line is vermilion
 }
 
 
@@ -231,7 +256,7 @@ def specification_curve(lines: pd.DataFrame) -> str:
     top.set_yticks(marks, [str(value).replace("-", "−") for value in marks])
     low, high = min(lines["ci_low"].min(), reported), max(lines["ci_high"].max(), 0)
     top.set_ylim(low - max(1, 0.3 * abs(low)), high + max(1, 0.3 * high))  # whole marks, also where the axis is narrow
-    below.set_yticks(range(len(choices)), shown, fontsize=8)
+    below.set_yticks(range(len(choices)), shown, fontsize=9)
     below.set(ylim=(len(choices) - 0.5, -0.5), xticks=[], xlim=(-0.7, len(lines) - 0.3))
     below.grid(axis="y", color="#dddddd", lw=0.6)
     legend_below(figure, 2)
