@@ -97,11 +97,11 @@ def test_figures_call_rows_by_names_of_which_no_two_in_a_table_are_alike():
 def test_a_legend_below_fits_and_axes_side_by_side_say_their_quantity_once():
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 3))
     for i, ax in enumerate(axes):
-        ax.plot(0, 0, label=f"{i}: words that leave no room beside them for a second column")
+        ax.plot(0, 0, label=f"{i}: words that would leave no room beside them unless they wrapped")
         ax.set_ylabel("error (%)")
     plotting.legend_below(figure)
     (legend,) = figure.legends
-    assert legend._ncols == 1 and [ax.get_ylabel() for ax in axes] == ["error (%)", "", ""]
+    assert legend._ncols == 2 and [ax.get_ylabel() for ax in axes] == ["error (%)", "", ""]
 
 
 def test_a_published_table_s_picture_has_rows_in_the_papers_order_and_its_title_is_not_cut_off():

@@ -90,8 +90,8 @@ def name_of(row: str) -> str:
 
 
 def look_of(row: str) -> dict:
-    """A row's name, colour and line, dashed where an older recipe made it or nothing defends it."""
-    line = "--" if re.search("undefended|old recipe", row) else "-"
+    """A row's name, colour and line, dashed where it is a reading, of an older recipe or without a defence."""
+    line = "--" if re.search("undefended|old recipe|@", row) else "-"
     return {"label": name_of(row), "color": ROW_COLOURS.get(row), "ls": line}
 
 
@@ -102,8 +102,10 @@ def legend_below(figure: plt.Figure, columns: int = 4) -> None:
         if left.get_ylabel() == right.get_ylabel():
             right.set_ylabel("")
     for ax in figure.axes:
-        entries |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
-    fit = int(figure.get_figwidth() / (0.5 + 0.063 * max(map(len, entries), default=0)))  # inches: a mark, a letter
+        handles, labels = ax.get_legend_handles_labels()
+        entries |= dict(zip((textwrap.fill(label, 44) for label in labels), handles, strict=True))
+    longest = max((min(len(label), 44) for label in entries), default=0)
+    fit = int(figure.get_figwidth() / (0.5 + 0.063 * longest))  # inches of a mark and a letter
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=max(1, min(columns, fit)))
 
 
