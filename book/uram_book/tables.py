@@ -62,10 +62,10 @@ def ways_of_testing(name: str, records: list[dict]) -> pd.DataFrame:
         if "@" not in row and found[WAYS.values()].notna().any(axis=None):
             means = zip(("one pass", *WAYS), (round(value, 2) for value in found.mean()), strict=True)
             made = ", old recipe" if preset == "strong" and f"{name}/{row}" in older else ""
-            line = {"preset": preset + made, "data": dataset, "row": row}
+            line = {"preset": preset + made, "data": dataset, "model": label_of(name, row)}
             lines.append(line | dict(means) | {"seeds": len(group)})
     frame = pd.DataFrame(lines)
-    return with_header(frame.dropna(axis=1, how="all").astype(object).fillna("–"), "row") if lines else frame
+    return with_header(frame.dropna(axis=1, how="all").astype(object).fillna("–"), "model") if lines else frame
 
 
 def details(name: str, records: list[dict]) -> pd.DataFrame:
