@@ -50,15 +50,26 @@ def half_width(*readings: list[float]) -> float:
     return scipy.stats.t.ppf(0.975, freedom) * deviation / np.sqrt(len(readings[0]))
 
 
+def and_images(half: float, *pairs: tuple[int, int]) -> float:
+    """A half-width with the chance of the test images in it. pairs: how many images each row misread, by seed."""
+    index = np.arange(IMAGES)
+    by_image = np.mean([100.0 * (index < better) - 100.0 * (index < worse) for better, worse in pairs], 0)
+    low, high = scipy.stats.t.interval(0.95, IMAGES - 1, by_image.mean(), scipy.stats.sem(by_image))
+    return np.hypot(half, (high - low) / 2)
+
+
 def test_an_effect_is_paired_by_seed_and_has_a_spread_pooled_over_readings(made):
     records = made({"ram-6": [300, 320, 310], "ours-6": [290, 280, 300, 900], "ours-6@two-levels": [250, 270, 280]})
     main, levels = (line_of(records, "top-down", name) for name in (comparisons.MAIN, "two-levels"))
     gains = [-1.0, -4.0, -1.0], [-5.0, -5.0, -3.0]  # points; the fourth seed of ours-6 has no partner
     assert main.n_pairs == levels.n_pairs == 3 and main.paper_effect == levels.paper_effect == pytest.approx(-3.5)
-    for line, gain in zip((main, levels), gains, strict=True):
+    pairs = ((290, 300), (280, 320), (300, 310)), ((250, 300), (270, 320), (280, 310))
+    for line, gain, own in zip((main, levels), gains, pairs, strict=True):
+        half = and_images(half_width(*gains), *own)
         assert line.effect_mean == pytest.approx(np.mean(gain))
-        assert line.ci_high - line.effect_mean == pytest.approx(half_width(*gains), rel=1e-3)
-        assert line.effect_mean - line.ci_low == pytest.approx(half_width(*gains), rel=1e-3)
+        assert line.ci_high - line.effect_mean == line.effect_mean - line.ci_low == pytest.approx(half, rel=1e-3)
+    early = line_of(records, "top-down", comparisons.MAIN, "paper-7")  # of its images the records say nothing
+    assert early.ci_high - early.effect_mean == pytest.approx(half_width(*gains), rel=1e-3)
     assert "pooled" in main.note and "p = " in main.note
 
 
@@ -67,7 +78,7 @@ def test_one_pair_has_the_pooled_interval_and_nothing_else_has_one_without_two(m
     line = line_of(records, "top-down", "greedy")
     wide = scipy.stats.t.ppf(0.975, 2) * np.std([-1.0, -4.0, -1.0], ddof=1)
     assert (line.n_pairs, line.effect_mean) == (1, pytest.approx(-5))
-    assert line.ci_high - line.effect_mean == pytest.approx(wide, rel=1e-3)
+    assert line.ci_high - line.effect_mean == pytest.approx(and_images(wide, (250, 300)), rel=1e-3)
     assert not len(comparisons.readings(made({"ram-6": [300], "ours-6": [290]})))
 
 

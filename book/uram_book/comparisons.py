@@ -236,15 +236,15 @@ def factorial(records: list[dict], preset: str) -> pd.DataFrame:
         ideas = itertools.compress(factors[1:], levels[1:])
         row = names[levels] = "-".join(("ours-6" if levels[0] else "ram-6", *ideas))
         error = f"{statistics.estimate(outcomes(cells[row]))}" if row in cells else "not measured"
-        lines.append((row, *("yes" if on else "–" for on in levels), error))
+        lines.append((row, error, *("yes" if on else "–" for on in levels)))
     for i, factor in enumerate(factors):
         pairs = [(row, names[*levels[:i], False, *levels[i + 1 :]]) for levels, row in names.items() if levels[i]]
         groups, error = compared(*(cells.get(row, []) for pair in pairs for row in pair)), "not measured"
         if groups[0]:
             shares = np.stack([outcomes(group) for group in groups])  # (2 pairs, seeds, images), with, without in turn
             error = f"{statistics.paired_difference(shares[::2].mean(0), shares[1::2].mean(0)):+}"
-        lines.append((f"main effect of {factor}", "", "", "", error))
-    return with_header(pd.DataFrame(lines, columns=["row", *factors, "error (%)"]), "row")
+        lines.append((f"main effect of {factor}", error, "", "", ""))
+    return with_header(pd.DataFrame(lines, columns=["model", "error (%)", *factors]), "model")
 
 
 def with_header(frame: pd.DataFrame, column: str) -> pd.DataFrame:
