@@ -62,6 +62,7 @@ WRONG = {
     f"{RUN} --jobs 0": ("jobs must be a whole number from 1 to 1000", "0"),
     f"{RUN} --scheduler localhost": ("scheduler must be an address such as tcp://host:8786",),
     f"{RUN} --set sigma": ("--set takes NAME=VALUE", "sigma=0.3"),
+    f"{RUN} --set sigma=0.1 --set sigma=0.2": ("sigma twice, 0.1 and 0.2",),
     f"{RUN} --set sgima=0.3": ("unknown setting 'sgima'", "sigma"),
     f"{RUN} --rows ram-6 --set sigma=wide": ("sigma must be a number, got 'wide'",),
     f"{RUN} --rows ram-6 --set sigma=nan": ("sigma must be from",),
@@ -98,12 +99,13 @@ def test_help_and_mistakes_answer_without_loading_pytorch():
     assert [line[:20] for line in done.stderr.splitlines()] == ["uram: error: unknown"] * 3
 
 
-def test_words_that_are_no_command_show_the_usage(capsys):
+def test_words_that_are_no_command_get_one_line(capsys):
     for words in (["walk"], ["run", "table1", "--speed", "9"], ["run", "table1", "--jobs", "two"], []):
         with pytest.raises(SystemExit) as stopped:
             cli.main(words)
         assert stopped.value.code == 2
-        assert "error:" in capsys.readouterr().err.splitlines()[-1]
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "error:" in line and "--help" in line
 
 
 @pytest.mark.parametrize("images, said", [

@@ -121,6 +121,17 @@ def test_a_killed_worker_is_tried_again_and_a_stopped_command_goes_on_to_the_sam
     assert other["curves"] == record["curves"] and other["test_correct"] == record["test_correct"]
 
 
+def test_ctrl_c_while_the_workers_start_is_one_line(local):
+    words = f"{sys.executable} -m uram_lib.cli run table1 --preset smoke --rows ram-6 --device cpu".split()
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    run = subprocess.Popen(words, stdout=-1, stderr=-1, text=True, preexec_fn=heard, start_new_session=True)
+    wait_for(lambda: workers_of(run.pid))
+    time.sleep(0.3)  # the worker is at its imports
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does, to all of them
+    said = run.communicate(timeout=60)[1]
+    assert run.returncode == 130 and "stopped" in said and "Traceback" not in said
+
+
 def test_two_processes_cannot_be_at_one_run(local):
     run = plan.make_plan("table1", "smoke", ["fc"]).runs[0]
     with runs.only_one(run.lock), pytest.raises(runs.Busy, match="is being trained by another process"):

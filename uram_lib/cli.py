@@ -20,10 +20,16 @@ def words_of(text: str) -> list[str]:
 
 
 def settings_of(pairs: list[str]) -> dict[str, str]:
-    """`["sigma=0.3"]` as a dict. Raises UramError for a word without `=`."""
-    if odd := [pair for pair in pairs if "=" not in pair]:
-        raise UramError(f"--set takes NAME=VALUE, as in --set sigma=0.3, got {odd[0]!r}")
-    return dict(pair.split("=", 1) for pair in pairs)
+    """`["sigma=0.3"]` as a dict. Raises UramError for a word without `=`, and for a name that comes twice."""
+    settings: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UramError(f"--set takes NAME=VALUE, as in --set sigma=0.3, got {pair!r}")
+        if name in settings:
+            raise UramError(f"--set gives {name} twice, {settings[name]} and {value}: give it once")
+        settings[name] = value
+    return settings
 
 
 def command_run(options: argparse.Namespace) -> None:
@@ -78,11 +84,18 @@ def command_doctor(options: argparse.Namespace) -> None:
     print(*data.overview(), sep="\n")
 
 
+class Parser(argparse.ArgumentParser):
+    """One that answers a mistake in one line, without the usage above it."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
 def parser() -> argparse.ArgumentParser:
     rows = "\n".join(f"  {table}: {', '.join(rows)}" for table, rows in ROWS.items())
     presets = "\n".join(f"  {name}: {what}" for name, what in PRESETS.items())
     readings = ", ".join(sorted(READINGS))
-    main = argparse.ArgumentParser(prog="uram", description="Run the replication's experiments and read pictures.")
+    main = Parser(prog="uram", description="Run the replication's experiments and read pictures.")
     main.add_argument("--version", action="version", version=f"uram {__version__}")
     commands = main.add_subparsers(dest="command", required=True)
 

@@ -9,6 +9,7 @@ import math
 import multiprocessing
 import os
 import re
+import signal
 import threading
 import time
 import traceback
@@ -113,7 +114,12 @@ def execute(plan: Plan, waiting: list[Run], progress: Progress, failed: dict[Run
     threads = 0 if plan.scheduler else max(1, multiprocessing.cpu_count() // plan.jobs)
     killed = []
     with executor_of(plan, len(waiting)) as pool:
-        futures = {pool.submit(do, run, plan.device, threads): run for run in waiting}
+        # Workers start here and inherit the mask: Ctrl-C, which a terminal sends to all, is for this process alone.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            futures = {pool.submit(do, run, plan.device, threads): run for run in waiting}
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         while futures:
             done, _ = wait(futures, timeout=0.2, return_when=FIRST_COMPLETED)
             for future in done:
