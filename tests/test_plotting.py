@@ -109,7 +109,7 @@ def test_a_published_table_s_picture_has_rows_in_the_papers_order_and_its_title_
     table = table[~table["row"].str.contains("@")]
     plotting.use_style()
     ax = plotting.comparison(table[::-1], title=title)
-    order = [row.label for row in paper.ROWS if row.table == "table2" and row.label in set(table["label"])]
+    order = [plotting.name_of(one.row) for one in paper.ROWS if one.table == "table2" and one.row in set(table["row"])]
     assert names(ax.get_yticklabels())[: len(order)] == order
     ax.figure.canvas.draw()
     (text,) = ax.figure.findobj(lambda artist: getattr(artist, "get_text", str)() == title)

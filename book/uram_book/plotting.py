@@ -179,7 +179,8 @@ def comparison(table: pd.DataFrame, title: str = "") -> Axes:
     name = table["table"].iloc[0]
     places = {row.row: i for i, row in enumerate(paper.ROWS) if row.table == name}
     table = table.sort_values("row", kind="stable", key=lambda rows: rows.map(places))  # the paper's rows first
-    ax = _forest(table[["label", "preset", "ours_mean", "ours_ci_low", "ours_ci_high", "paper"]], "the paper")
+    table = table.assign(name=table["row"].map(name_of))
+    ax = _forest(table[["name", "preset", "ours_mean", "ours_ci_low", "ours_ci_high", "paper"]], "the paper")
     ax.set_xlabel("accuracy under attack (%)" if name == "table4" else "test error (%)")
     ax.set_title(title, loc="right")  # grows over the rows' names, where a centred one would be cut off
     return ax
@@ -210,7 +211,7 @@ def _forest(lines: pd.DataFrame, mark: str) -> Axes:
     if len(reported):
         y = reported["name"].map(names.index)
         ax.plot(reported["paper"].astype(float), y, "D", ms=8, mfc="none", mec=BLACK, mew=1.3, label=mark, zorder=5)
-    ax.set_yticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), [textwrap.fill(name, 44) for name in names])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(axis="x", color="#dddddd", lw=0.6)
     ax.set_axisbelow(True)
