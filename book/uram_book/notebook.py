@@ -164,6 +164,7 @@ def run_notebook(name: str, values: dict, output: Path) -> nbformat.NotebookNode
     output.parent.mkdir(parents=True, exist_ok=True)
     path, failure = ROOT / "notebooks" / f"{name}.ipynb", None
     options = {"cwd": path.parent, "progress_bar": sys.stderr.isatty(), "kernel_name": "python3", "language": "python"}
+    options["extra_arguments"] = ["--log-level=50"]  # the kernel's own lines; those of cells come with the notebook
     try:
         with warnings.catch_warnings(action="ignore"):  # papermill's own, about its dependencies
             papermill.execute_notebook(path, output, values, **options)
