@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import torch
 
 matplotlib.use("Agg")
@@ -53,16 +54,18 @@ def test_curves_are_means_over_seeds_and_gains_are_paired_by_seed_all_cut_to_the
     assert (mean.get_color(), alone.get_color()) == (plotting.BLUE, plotting.ORANGE)
 
 
-def test_a_quantity_by_glimpse_has_one_colour_per_row_and_glimpses_in_their_places(ax):
-    lines = [("ram-6", f"glimpse_distance_px, glimpse {t}", value, value - 1, value + 1)
-             for t, value in ((0, 40.0), (1, 20.0), (10, 5.0))]  # fmt: skip
-    others = ("glimpse_distance_px, glimpse 0", "in_region_percent")
-    lines += [("ours-6", name, 30.0, np.nan, np.nan) for name in others]
-    frame = pd.DataFrame(lines, columns=["row", "quantity", "value", "ci_low", "ci_high"])
-    plotting.by_glimpse(frame, "glimpse_distance_px", ["ram-8", "ram-6", "ours-6"], ax)
-    ram, ours = (container.lines[0] for container in ax.containers)
-    assert points(ram) == [(0, 40), (1, 20), (10, 5)] and points(ours) == [(0, 30)]
-    assert (ram.get_color(), ours.get_color()) == (plotting.BLUE, plotting.ORANGE)  # as on every page
+def test_a_quantity_by_glimpse_has_one_colour_per_row_and_its_interval_over_seeds(ax):
+    made = lambda *values: {"metrics": {"glimpse_distance_px": list(values)}}  # noqa: E731
+    groups = {"fc": [{"metrics": {}}], "ram-6": [made(40, 20), made(44, 20), made(48, 26)], "ours-6": [made(30, 1)]}
+    plotting.by_glimpse(groups, "glimpse_distance_px", ax)
+    ram, ours = ax.containers
+    assert points(ram.lines[0]) == [(1, 44), (2, 22)] and points(ours.lines[0]) == [(1, 30), (2, 1)]
+    (bars,) = ram.lines[2]
+    truth = [scipy.stats.ttest_1samp(at, 0).confidence_interval(0.95) for at in ((40, 44, 48), (20, 20, 26))]
+    np.testing.assert_allclose([segment[:, 1] for segment in bars.get_segments()], truth, rtol=1e-6)
+    assert not ours.lines[2]  # one seed has no interval
+    colours = ram.lines[0].get_color(), ours.lines[0].get_color()
+    assert colours == (plotting.BLUE, plotting.ORANGE)  # as on every page
 
 
 def test_choices_of_each_run_fill_its_line_and_have_their_values():

@@ -16,7 +16,6 @@ from uram_lib.paths import PUBLISHED, RESULTS, TABLES
 COLUMNS = {
     "tables/table1":
         "table,row,label,metric,paper,dataset,preset,n_seeds,ours_mean,ours_ci_low,ours_ci_high,delta,verdict",
-    "tables/table1_details": "row,preset,dataset,quantity,value,ci_low,ci_high,n",
     "tables/readings": "effect,reading,budget,n_pairs,effect_mean,ci_low,ci_high,paper_effect,note",
     "claims": "claim,part,preset,source,statement,paper_effect,our_effect,ci_low,ci_high,n_pairs,verdict,evidence",
 }  # fmt: skip
@@ -114,32 +113,11 @@ def test_table_lines_in_the_papers_order_with_papers_values_and_the_digits_witho
     assert not tables.read("claims", written)["evidence"].str.contains("digits").any()
 
 
-def test_details_hold_what_the_records_hold(written):
-    lines = tables.read("tables/table1_details", written)
-    line = line_of(lines, row="ram-6", quantity="validation error")
-    truth = scipy.stats.ttest_1samp([2.0, 3.0], 0).confidence_interval(0.95)
-    assert truth.low < 0  # an error cannot be
-    found = [line[name] for name in ("value", "ci_low", "ci_high", "n")]
-    assert found == pytest.approx([2.5, 0, truth.high, 2], abs=1e-4)
-    assert line_of(lines, row="ram-6", quantity="test error, averaged over 10")["value"] == pytest.approx(1.1)
-    assert line_of(lines, row="ram-6", quantity="glimpse_distance_px, glimpse 6")["value"] == 5
-    alone = line_of(lines, row="fc", quantity="wall minutes", dataset="mnist")
-    assert (alone["value"], alone["n"]) == (2, 1) and np.isnan(alone["ci_low"]) and np.isnan(alone["ci_high"])
-    assert not lines.loc[lines["row"] == "fc", "quantity"].str.contains("glimpse").any()
-
-
-def test_details_hold_what_the_top_down_model_did_within_its_bounds(made_record):
-    made = [made_record("ours-6", seed, outcomes(100), **CLUTTERED, entropies=[bits] * 6)
-            for seed, bits in ((0, 0.1), (30, 0.9))]  # fmt: skip
-    frame = tables.details("table2", [*made, made_record("ram-6", 0, outcomes(100), **CLUTTERED)])
-    found = frame[frame["row"] == "ours-6"].set_index("quantity")
-    assert found.loc["in_region_percent", ["value", "ci_low", "ci_high", "n"]].tolist() == [75, 0, 100, 2]  # 60, 90
-    assert found.loc["patch_entropy_bits, glimpse 1", ["ci_low", "ci_high"]].tolist() == [0, 1]
-    shares = [found.loc[f"action_percent, decision 0, region {a}", "value"] for a in range(4)]
-    values = [found.loc[f"q_value, decision 0, region {a}", "value"] for a in range(4)]
-    assert shares == pytest.approx([10, 20, 30, 40]) and values == pytest.approx([0.5, 0.6, 0.7, 0.8])
-    assert found.loc["start_distance_px", "value"] == found.loc["glimpse_distance_px, glimpse 1", "value"]
-    assert not frame.loc[frame["row"] == "ram-6", "quantity"].str.contains("region|q_value|start_dist").any()
+def test_an_image_stands_where_it_is_right_and_none_of_the_attacks_breaks_it():
+    outcome = lambda *right: records.pack(torch.tensor(right, dtype=torch.bool))  # noqa: E731
+    outcomes = {"clean": outcome(1, 1, 1, 0), "pgd": outcome(1, 0, 1, 0), "square": outcome(0, 1), "noise": outcome(0)}
+    record = {"metrics": {"outcomes": outcomes}}
+    assert comparisons.standing(record, ("pgd", "square", "not run")).tolist() == [False, False, True, False]
 
 
 def test_readings_are_lines_of_their_table_behind_its_rows(cluttered):
@@ -285,7 +263,7 @@ def test_published_tables_are_what_the_published_records_give(tmp_path):
     tables.write_tables(tmp_path, PUBLISHED)
     assert (tmp_path / "claims.csv").read_text() == (RESULTS / "claims.csv").read_text()
     fresh = {path.name: path.read_text() for path in (tmp_path / "tables").iterdir()}
-    assert len(fresh) == 9 and {name: (TABLES / name).read_text() for name in fresh} == fresh
+    assert len(fresh) == 5 and {name: (TABLES / name).read_text() for name in fresh} == fresh
 
 
 def test_every_contrast_names_rows_of_the_paper():

@@ -167,42 +167,33 @@ _NUMBERS = {"learning_rate": 2e-3, "clip_norm": 5.0, "dataset": "composed", "wid
 _ROBUST = {"learning_rate": 1e-3, "clip_norm": 5.0, "augment": True, "attack": "fast"}
 _PAPER = {"learning_rate": paper.LEARNING_RATE, "schedule": "constant"}
 
-RECIPES = {
-    ("table1", "strong"): _MNIST | {"epochs": 240},
-    ("table1", "quick"): _MNIST | {"epochs": 12},
-    ("table1", "smoke"): _MNIST | {"epochs": 8, "dataset": "digits"},
-    # Epochs of `paper`: where the validation error of ram-6 comes nearest to the paper's 29.8 % (seed 1000).
-    ("table2", "paper"): _PAPER | {"epochs": 22},
-    ("table2", "strong"): _CLUTTER | {"epochs": 60},
-    ("table2", "quick"): _CLUTTER | {"epochs": 6},
-    ("table2", "smoke"): _CLUTTER | {"epochs": 3, "dataset": "digits-clutter60-4"},
-    ("table3", "paper"): _PAPER | {"epochs": 30},
-    ("table3", "strong"): _NUMBERS | {"epochs": 40},
-    ("table3", "quick"): _NUMBERS | {"epochs": 5},
-    ("table3", "smoke"): _NUMBERS | {"epochs": 2, "dataset": "digits-composed", "width": 1 / 16},
-    ("table4", "paper"): _PAPER | {"epochs": 30, "augment": True, "attack": "pgd", "attack_steps": 10},
-    ("table4", "strong"): _ROBUST | {"epochs": 20, "width": 1 / 4, "precision": "bfloat16"},
-    ("table4", "quick"): _ROBUST | {"epochs": 4, "width": 1 / 8},
-    # Few images: small batches and large steps. Mirrored digits would be other signs.
-    ("table4", "smoke"): _ROBUST | {"epochs": 3, "width": 1 / 8, "dataset": "digits-colour", "batch_size": 32,
-                                    "learning_rate": 3e-3, "augment": False},
-}  # fmt: skip
-# What the rows with glimpses have beside that.
 _LOOKING_1 = _LEARNING | {"last_sigma": 0.03}
 _LOOKING_2 = _LEARNING | _SEEKING
 _LOOKING_3 = _LOOKING_1 | {"beta2": 0.1, "forget_bias": 1.0, "explore_epochs": 1, "adam_epsilon": 1e-3}
-GLIMPSE_RECIPES = {
-    ("table1", "strong"): _LOOKING_1,
-    ("table1", "quick"): _LOOKING_1,
-    ("table1", "smoke"): _LOOKING_1,
-    ("table2", "strong"): _LOOKING_2 | {"curriculum_epochs": 10},
-    ("table2", "quick"): _LOOKING_2 | {"curriculum_epochs": 2},
-    ("table2", "smoke"): _LOOKING_2 | {"curriculum_epochs": 1},
-    ("table3", "paper"): {"reward": "cumulative"},
-    ("table3", "strong"): _LOOKING_3 | {"curriculum_epochs": 8},
-    ("table3", "quick"): _LOOKING_3 | {"curriculum_epochs": 4},
-    ("table3", "smoke"): _LOOKING_3 | {"explore_epochs": 0, "curriculum_epochs": 1},
-}
+
+# What all rows have, and what those with glimpses have beside that.
+RECIPES = {
+    ("table1", "strong"): (_MNIST | {"epochs": 240}, _LOOKING_1),
+    ("table1", "quick"): (_MNIST | {"epochs": 12}, _LOOKING_1),
+    ("table1", "smoke"): (_MNIST | {"epochs": 8, "dataset": "digits"}, _LOOKING_1),
+    # Epochs of `paper`: where the validation error of ram-6 comes nearest to the paper's 29.8 % (seed 1000).
+    ("table2", "paper"): (_PAPER | {"epochs": 22}, {}),
+    ("table2", "strong"): (_CLUTTER | {"epochs": 60}, _LOOKING_2 | {"curriculum_epochs": 10}),
+    ("table2", "quick"): (_CLUTTER | {"epochs": 6}, _LOOKING_2 | {"curriculum_epochs": 2}),
+    ("table2", "smoke"): (_CLUTTER | {"epochs": 3, "dataset": "digits-clutter60-4"},
+                          _LOOKING_2 | {"curriculum_epochs": 1}),
+    ("table3", "paper"): (_PAPER | {"epochs": 30}, {"reward": "cumulative"}),
+    ("table3", "strong"): (_NUMBERS | {"epochs": 40}, _LOOKING_3 | {"curriculum_epochs": 8}),
+    ("table3", "quick"): (_NUMBERS | {"epochs": 5}, _LOOKING_3 | {"curriculum_epochs": 4}),
+    ("table3", "smoke"): (_NUMBERS | {"epochs": 2, "dataset": "digits-composed", "width": 1 / 16},
+                          _LOOKING_3 | {"explore_epochs": 0, "curriculum_epochs": 1}),
+    ("table4", "paper"): (_PAPER | {"epochs": 30, "augment": True, "attack": "pgd", "attack_steps": 10}, {}),
+    ("table4", "strong"): (_ROBUST | {"epochs": 20, "width": 1 / 4, "precision": "bfloat16"}, {}),
+    ("table4", "quick"): (_ROBUST | {"epochs": 4, "width": 1 / 8}, {}),
+    # Few images: small batches and large steps. Mirrored digits would be other signs.
+    ("table4", "smoke"): (_ROBUST | {"epochs": 3, "width": 1 / 8, "dataset": "digits-colour", "batch_size": 32,
+                                     "learning_rate": 3e-3, "augment": False}, {}),
+}  # fmt: skip
 # Exceptions of single rows, each for the time that an epoch takes.
 ROW_RECIPES = {
     ("table1", "strong", "fc"): {"epochs": 50},
@@ -254,10 +245,9 @@ def experiment(
     if preset == "converged":
         raise UramError("the preset 'converged' is called 'strong' now")
     check("preset", preset, presets, f" of {table}")
-    found = {"dataset": paper.DATASETS[table], **RECIPES[table, preset]}
-    if ROWS[table][base].get("glimpses"):
-        found |= GLIMPSE_RECIPES.get((table, preset), {})
-    found |= ROWS[table][base]
+    common, looking = RECIPES[table, preset]
+    own = ROWS[table][base]
+    found = {"dataset": paper.DATASETS[table]} | common | (looking if "glimpses" in own else {}) | own
     # In all presets but `paper` the context constraint takes the form that does not tell the label, and the chooser is
     # paid by what makes it find the digit. Both are chosen for their mechanism, not for the error they give.
     if preset != "paper" and found.get("context") == "attended":

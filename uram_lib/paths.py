@@ -54,7 +54,7 @@ def read_json(path: Path, *keys: str) -> dict | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         if missing := [key for key in keys if key not in found]:
             raise ValueError(f"it lacks {', '.join(missing)}")
     except (OSError, ValueError, TypeError) as error:

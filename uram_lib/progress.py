@@ -36,7 +36,7 @@ class Progress:
     def __init__(self, runs: list, out: TextIO | None = None):
         self.runs, self.out = runs, out or sys.stderr
         self.began = self.said = time.monotonic()
-        self.started, self.first = time.time(), None
+        self.started, self.first, self.done = time.time(), None, set()
         form = "{percentage:3.0f} % |{bar:20}| {elapsed} gone, {remaining} left{postfix}"
         self.bar = tqdm(total=100, file=self.out, disable=None, bar_format=form, dynamic_ncols=True)
         if self.bar.disable:
@@ -56,7 +56,8 @@ class Progress:
 
     def show(self) -> None:
         """Look at every run's notes and show where all are."""
-        states = {run: DONE if run.finished else run.steps(self.started) for run in self.runs}
+        self.done |= {run for run in self.runs if run not in self.done and run.finished}
+        states = {run: DONE if run in self.done else run.steps(self.started) for run in self.runs}
         share = sum(done / total for done, total, _ in states.values()) / len(states)
         running = []
         for run, (done, total, error) in states.items():

@@ -10,7 +10,7 @@ import pandas as pd
 from uram_lib import data, paper
 from uram_lib.config import Config
 from uram_lib.experiments import PRESETS, READINGS, experiment
-from uram_lib.records import dataset_name, wrong
+from uram_lib.records import dataset_name, unpack, wrong
 
 from . import statistics
 from .statistics import Estimate
@@ -44,6 +44,15 @@ def by_cell(records: list[dict], table: str | None = None) -> dict[tuple[str, st
 def outcomes(records: list[dict]) -> np.ndarray:
     """(seeds, images): shares of wrong answers, or of right ones where the metric is an accuracy."""
     return wrong(records) if paper.metric(records[0]["table"]) == "error" else 1 - wrong(records)
+
+
+def standing(record: dict, attacks: Iterable[str]) -> np.ndarray:
+    """(images,) bool: which images of a row of Table 4 are right and none of `attacks` breaks."""
+    outcomes = record["metrics"]["outcomes"]
+    left = unpack(outcomes["clean"])
+    for outcome in (unpack(outcomes[name]) for name in attacks if name in outcomes):
+        left[: len(outcome)] &= outcome  # some attacks are tried on the first images alone
+    return left
 
 
 def depends_on_start(records: list[dict]) -> np.ndarray:

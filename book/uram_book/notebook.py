@@ -21,7 +21,6 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
-import torch
 import yaml
 from IPython.display import display
 from matplotlib import pyplot as plt
@@ -46,7 +45,6 @@ BUDGET = {"table1": 14, "table2": 14, "table3": 22, "table4": 22}  # minutes of 
 YOURS = "yours"  # tag of the cells that show a reader's own runs: hidden in the book, first on the reader's page
 
 
-@torch.no_grad()
 def retest(table: str) -> Iterator[tuple]:
     """Test every published checkpoint of a table on the first test images, image by image against its record.
 
@@ -60,12 +58,8 @@ def retest(table: str) -> Iterator[tuple]:
         except data.DataUnavailable as error:
             print(f"{label_of(table, row)}: not tested again: {error}")
             continue
-        model, _ = checkpoints.load(path)
-        few, everything = test.at(slice(RETESTED)), test.floats()
-        draws = evaluation.draws_in_testing(model.eval(), everything, centres=test.centres)
-        own = {name: value[: len(few)] for name, value in draws.items()}
-        answers = model.decode(model.probabilities(model.rollout(everything[: len(few)], own)))
-        here = ~evaluation.match(answers, few.labels).numpy()
+        few = test.at(slice(RETESTED))  # their random starts are the first of the whole test set's
+        here = ~evaluation.evaluate(checkpoints.load(path)[0], few).correct[0].numpy()
         record = records.read_record(Run(experiment(table, row, preset, dataset), seed, publish=True).record)
         there = ~records.unpack(record["test_correct"])[0, : len(few)]
         yield row, preset, len(few), 100 * here.mean(), 100 * there.mean(), int((here != there).sum())

@@ -26,6 +26,7 @@ from uram_lib.experiments import READINGS, ROWS, label_of
 from uram_lib.progress import count
 
 from .comparisons import in_common
+from .statistics import t_interval
 
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#222222",
@@ -153,21 +154,15 @@ def gain_curve(better: list[dict], worse: list[dict], ax: Axes, label: str = "")
     return ax
 
 
-def by_glimpse(details: pd.DataFrame, quantity: str, rows: Sequence[str], ax: Axes) -> Axes:
-    """Draw a quantity glimpse by glimpse: one line per row with its 95 % interval over seeds, where there are several.
-    Rows without it are left out.
-
-    details: lines of a `results/tables/tableN_details.csv`, of one preset and data set; quantity: what its `quantity`
-    says before `, glimpse`.
-    """
-    found = details[details["quantity"].str.startswith(f"{quantity}, glimpse ")]
-    for row in rows:
-        part = found[found["row"] == row]
-        if len(part):
-            glimpse = part["quantity"].str.extract(r"(\d+)$")[0].astype(int)
-            ends = part[["ci_low", "ci_high"]].astype(float).sub(part["value"], axis=0).abs().to_numpy().T
+def by_glimpse(groups: dict[str, list[dict]], quantity: str, ax: Axes) -> Axes:
+    """Draw a quantity glimpse by glimpse: a line a row with its 95 % interval over seeds, where there are several.
+    groups: row -> run records; quantity: of their `metrics`. Rows without it are left out."""
+    for row, records in groups.items():
+        values = np.array([r["metrics"][quantity] for r in records if quantity in r["metrics"]])  # (seeds, T)
+        if len(values):
+            ends = [t_interval(at).high - at.mean() for at in values.T] if len(values) > 1 else None
             look = {"marker": "o", "ms": 4, "capsize": 2} | look_of(row)
-            ax.errorbar(glimpse, part["value"], yerr=None if np.isnan(ends).all() else ends, **look)
+            ax.errorbar(range(1, values.shape[1] + 1), values.mean(0), yerr=ends, **look)
     ax.set(xlabel="glimpse t", ylabel=QUANTITIES[quantity])
     ax.xaxis.get_major_locator().set_params(integer=True)
     return ax

@@ -2,34 +2,24 @@
 `results/claims.csv`."""
 
 import dataclasses
-from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from uram_lib import data, paper
 from uram_lib.config import Config
 from uram_lib.experiments import PRESETS, ROWS, Experiment, experiment, label_of, readings_of
-from uram_lib.models import build, count_parameters
 from uram_lib.paths import PUBLISHED, RESULTS, read_json, relative, write_atomically
-from uram_lib.progress import count
-from uram_lib.records import dataset_name, load_records, unpack
-from uram_lib.robustness import FACED_BY_ALL
+from uram_lib.records import dataset_name, load_records
 
 from . import statistics
-from .comparisons import HOMES, by_cell, claims, depends_on_start, outcomes, published_on, readings, with_header
+from .comparisons import HOMES, by_cell, claims, outcomes, published_on, readings, with_header
 
 TABLE_COLUMNS = ["table", "row", "label", "metric", "paper", "dataset", "preset", "n_seeds", "ours_mean", "ours_ci_low",
                  "ours_ci_high", "delta", "verdict"]  # fmt: skip
-DETAIL_COLUMNS = ["row", "preset", "dataset", "quantity", "value", "ci_low", "ci_high", "n"]
 # Ways of testing beside one pass along the mean path, and what records call them; old ones average over five passes.
 WAYS = {"one sampled pass": "test_error_sampled", "averaged over 10": "test_error_averaged",
         "averaged over 5": "test_error_monte_carlo"}  # fmt: skip
-# What a quantity of `details` can be, by a word in its name; the first that fits. Others are from 0 on.
-BOUNDS = {"q_value": (-np.inf, np.inf), "bits": (0, 1), "percent": (0, 100), "error": (0, 100), "accuracy": (0, 100)}
 PUBLISHED_AT = ("strong", "paper")  # presets of published records, those that a reader's own resemble first
 
 
@@ -66,93 +56,6 @@ def ways_of_testing(name: str, records: list[dict]) -> pd.DataFrame:
             lines.append(line | dict(means) | {"seeds": len(group)})
     frame = pd.DataFrame(lines)
     return with_header(frame.dropna(axis=1, how="all").astype(object).fillna("–"), "model") if lines else frame
-
-
-def details(name: str, records: list[dict]) -> pd.DataFrame:
-    """What else the records of a table hold, in long form; columns `DETAIL_COLUMNS`. Intervals are over seeds alone,
-    none for one seed, and end where the quantity does."""
-    lines = []
-    for (_, preset, dataset, row), group in by_cell(records, name).items():
-        for quantity, values in pd.DataFrame([series_of(r) for r in group]).items():
-            mean, low, high = values.mean(), None, None
-            if len(values) > 1:
-                found = statistics.t_interval(values)
-                least, most = next((BOUNDS[word] for word in BOUNDS if word in quantity), (0, np.inf))
-                low, high = max(found.low, least), min(found.high, most)
-            lines.append((row, preset, dataset, quantity, mean, low, high, len(values)))
-    return pd.DataFrame(lines, columns=DETAIL_COLUMNS)
-
-
-def series_of(record: dict) -> dict[str, float]:
-    """Quantity -> value of what one record holds beside its test error."""
-    metrics, made = record["metrics"], record["provenance"]
-    numbers = {
-        "validation error": metrics["val_error"],
-        "best epoch": metrics["best_epoch"],
-        "wall minutes": made["wall_seconds"] / 60,
-        "images per second": made["images_per_second"],
-        "threads": made["threads"],
-        "million rollouts": made["rollouts"] / 1e6,
-    }
-    numbers |= {f"test error, {way}": metrics[key] for way, key in WAYS.items() if key in metrics}
-    if len(metrics.get("test_error_by_start", ())) > 1:
-        numbers["spread over start seeds"] = np.std(metrics["test_error_by_start"], ddof=1)
-        numbers["answers that depend on the start, percent"] = 100 * depends_on_start([record]).mean()
-    for quantity in ("glimpse_distance_px", "patch_entropy_bits", "blank_patch_percent"):
-        numbers |= {f"{quantity}, glimpse {t}": value for t, value in enumerate(metrics.get(quantity, []), 1)}
-    if "accuracy_under" in metrics:
-        numbers |= series_of_attacks(record)
-    if "test_error_by_length" in metrics:  # of a reader of numbers, with what a prediction costs
-        by_length, config = metrics["test_error_by_length"], Config.read(record["config"])
-        shape, classes = data.shape_of(config.dataset)
-        model = build(config, shape, classes)
-        numbers |= {f"test error, numbers of {count(int(n), 'digit')}": error for n, error in by_length.items()}
-        numbers |= {"parameters": count_parameters(model), "multiply-adds": multiply_adds(model, shape)}
-    if "top_down" in metrics:  # the region that it chose, where the start lies, and each region's share and value
-        found, start = metrics["top_down"], metrics["glimpse_distance_px"][0]
-        numbers |= {"in_region_percent": found["in_region_percent"], "start_distance_px": start}
-        for d, (shares, values) in enumerate(zip(found["action_histogram"], found["q_values"], strict=True)):
-            numbers |= {f"action_percent, decision {d}, region {a}": 100 * share for a, share in enumerate(shares)}
-            numbers |= {f"q_value, decision {d}, region {a}": value for a, value in enumerate(values)}
-    return numbers
-
-
-def series_of_attacks(record: dict) -> dict[str, float]:
-    """Of a row of Table 4: its accuracies, the curves over epsilon, over steps and over the rollouts of EOT, how many
-    warnings there are, and what the evaluation cost."""
-    metrics = record["metrics"]
-    numbers = {
-        "clean accuracy, whole test set": metrics["clean_accuracy"],
-        "clean accuracy, attacked images": metrics["clean_accuracy_attacked_images"],
-        "robust accuracy, start unknown": metrics["robust_accuracy_start_unknown"],
-        "robust accuracy, attacks on all rows": 100 * standing(record, FACED_BY_ALL).mean(),
-        "red flags": len(metrics["flags"]),
-        "evaluation minutes": sum(record["provenance"]["attack_seconds"].values()) / 60,
-    }
-    under = dict(metrics["accuracy_under"])
-    for point in metrics["by_epsilon"]:
-        under |= {f"{name}, epsilon {point['epsilon']:.4f}": v for name, v in point.items() if name != "epsilon"}
-    under |= {f"PGD, {p['steps']} steps": p["accuracy"] for p in metrics["by_steps"]}
-    under |= {f"EOT-PGD, {p['draws']} rollouts": p["accuracy"] for p in metrics["by_draws"]}
-    return numbers | {f"accuracy under {name}": value for name, value in under.items()}
-
-
-def standing(record: dict, attacks: Iterable[str]) -> np.ndarray:
-    """(images,) bool: which images of a row of Table 4 are right and none of `attacks` breaks."""
-    outcomes = record["metrics"]["outcomes"]
-    left = unpack(outcomes["clean"])
-    for outcome in (unpack(outcomes[name]) for name in attacks if name in outcomes):
-        left[: len(outcome)] &= outcome  # some attacks are tried on the first images alone
-    return left
-
-
-@torch.no_grad()
-def multiply_adds(model: torch.nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """Multiply-adds of the matrix products and convolutions in one forward pass for one image of (C, H, W), for models
-    that take images alone. Of a reader of numbers these are all its glimpses, as many as the longest takes."""
-    with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, *image_shape))
-    return counter.get_total_flops() // 2  # it counts a multiplication and an addition as two
 
 
 def shared_settings(chosen: dict[str, list[Experiment]]) -> pd.DataFrame:
@@ -217,7 +120,7 @@ def write_tables(root: Path = RESULTS, runs: Path = PUBLISHED) -> list[str]:
     records = load_records(runs)
     frames = {"claims": claims(records, read_json(root / "bench.json", "canvas")), "tables/readings": readings(records)}
     for name in sorted({record["table"] for record in records}):
-        frames |= {f"tables/{name}": table(name, records), f"tables/{name}_details": details(name, records)}
+        frames[f"tables/{name}"] = table(name, records)
     paths = {root / f"{name}.csv": frame for name, frame in frames.items()}
     for path, frame in paths.items():
         write(path, as_text(frame))
