@@ -114,12 +114,8 @@ def execute(plan: Plan, waiting: list[Run], progress: Progress, failed: dict[Run
     threads = 0 if plan.scheduler else max(1, multiprocessing.cpu_count() // plan.jobs)
     killed = []
     with executor_of(plan, len(waiting)) as pool:
-        # Workers start here and inherit the mask: Ctrl-C, which a terminal sends to all, is for this process alone.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with interrupts_held():
             futures = {pool.submit(do, run, plan.device, threads): run for run in waiting}
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         while futures:
             done, _ = wait(futures, timeout=0.2, return_when=FIRST_COMPLETED)
             for future in done:
@@ -136,6 +132,24 @@ def execute(plan: Plan, waiting: list[Run], progress: Progress, failed: dict[Run
                     failed[run] = traceback.format_exception_only(error)[0].splitlines()[0]
             progress.show()
     return killed
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Ctrl-C, which a terminal sends to all processes, never reaches those started here, and this one afterwards."""
+    if threading.current_thread() is not threading.main_thread():  # no signal reaches it
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))  # another thread may take the signal
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited by new processes
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt
 
 
 def end_with(parent: int) -> None:
