@@ -319,6 +319,8 @@ def test_settings_that_all_rows_share_and_those_that_differ_from_the_defaults():
     frame = tables.shared_settings(chosen)
     assert frame.loc["learning_rate"].tolist() == ["0.0003", "0.001"] and frame.loc["core"].tolist() == ["relu", "lstm"]
     assert "sigma" in frame.index and "width" not in frame.index
+    assert frame.loc["chooser_reward"].tolist() == ["outcome", "early, outcome"]  # RAM's is the default
+    assert frame.loc["reward"].tolist() == ["outcome", "probability"]  # whatever runs of an older recipe had
 
 
 def test_tables_in_notebooks_have_one_row_of_headers(made_record):

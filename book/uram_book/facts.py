@@ -190,6 +190,15 @@ class Facts:
             raise Missing(f"no runs of {row} beside runs of the main reading")
         return self.differences[row][-1]
 
+    def alone(self, row: str) -> Estimate:
+        """What a start, as in `ours-6@region-centre`, changes against RAM, with the interval of its own pairs of runs:
+        that of `under` takes the spread of all readings."""
+        cells = by_cell(self.records)
+        pair = in_common(*(cells.get(("table2", "paper", self.home("table2"), name), []) for name in (row, "ram-6")))
+        if not pair[0]:
+            raise Missing(f"no runs of {row} beside runs of RAM")
+        return statistics.paired_difference(*map(wrong, pair))
+
     def chosen(self, preset: str, paid: str = "outcome") -> float:
         """The share of test canvases whose digit lies in the chosen quarter: the mean over the runs of Table 2 without
         context whose chooser is paid so."""
@@ -207,9 +216,9 @@ class Facts:
         wanted = {"what": "repeats", "row": "ours-6-entropy-context", "preset": preset, "form": form}
         return self.line("tables/looks", **wanted)["value"]
 
-    def at_25_px(self, row: str) -> float:
-        """The error of a row where the digit is 20 to 30 px from the start, in percent (`uram_book.looks`)."""
-        return self.line("tables/looks", what="error at 25 px", row=row, preset="paper")["value"]
+    def error_at(self, px: int, row: str) -> float:
+        """The error of a row where the digit is `px` ± 5 px from the start, in percent (`uram_book.looks`)."""
+        return self.line("tables/looks", what=f"error at {px} px", row=row, preset="paper")["value"]
 
     def third_glimpse(self, row: str) -> float:
         """Mean pixels from the third glimpse of a row of Table 2 at strong settings to the digit's centre."""
@@ -252,8 +261,10 @@ NAMED = {
     "chosen quarter, early": (lambda facts: facts.chosen("strong", "early"), _WHOLE_PERCENT),
     "leak, paper": (lambda facts: facts.leak("paper", "attended"), _WHOLE_PERCENT),
     "leak without labels": (lambda facts: facts.leak("strong", "confidence"), _WHOLE_PERCENT),
-    "at 25 px, image centre": (lambda facts: facts.at_25_px("ram-6@image-centre"), percent),
-    "at 25 px, true quarter": (lambda facts: facts.at_25_px("ram-6@true-quadrant"), percent),
+    "at 5 px, image centre": (lambda facts: facts.error_at(5, "ram-6@image-centre"), percent),
+    "at 5 px, true quarter": (lambda facts: facts.error_at(5, "ram-6@true-quadrant"), percent),
+    "at 25 px, image centre": (lambda facts: facts.error_at(25, "ram-6@image-centre"), percent),
+    "at 25 px, true quarter": (lambda facts: facts.error_at(25, "ram-6@true-quadrant"), percent),
     "third glimpse, RAM": (lambda facts: facts.third_glimpse("ram-6"), lambda value: f"{plain(value)}{SPACE}px"),
     "third glimpse, URAM": (lambda facts: facts.third_glimpse("ours-6"), lambda value: f"{plain(value)}{SPACE}px"),
     # The probabilities of five sampled passes averaged.
@@ -271,5 +282,6 @@ KINDS = {
                         lambda found: number(found.mean, "+.4g")),
     "reading": (Facts.under, with_interval),
     "change": (Facts.change, with_interval),
+    "alone": (Facts.alone, lambda found: with_interval(found).partition(" ")[2]),  # the interval; `under` has the mean
     "fact": (lambda facts, name: Estimate(NAMED[name][0](facts)), None),  # each of NAMED in its own way
 }  # fmt: skip

@@ -113,9 +113,9 @@ def write_looks() -> None:
             lines += [{"what": what, "row": row, "preset": preset, "form": config.context, "value": round(value, 4)}
                       for what, value in found.items()]  # fmt: skip
     cells = {key[1:]: runs for key, runs in by_cell(records.load_records(), "table2").items()}
-    bins = error_by_distance({row: cells["paper", "clutter100-10", row] for row in STARTED}).query("distance_px == 25")
-    lines += [{"what": "error at 25 px", "row": line.row, "preset": "paper", "form": "", "value": round(line.error, 4)}
-              for line in bins.itertuples()]  # fmt: skip
+    bins = error_by_distance({row: cells["paper", "clutter100-10", row] for row in STARTED})
+    lines += [{"what": f"error at {line.distance_px:.0f} px", "row": line.row, "preset": "paper", "form": "",
+               "value": round(line.error, 4)} for line in bins.itertuples() if line.distance_px in (5, 25)]  # fmt: skip
     write(TABLES / "looks.csv", pd.DataFrame(lines).to_csv(index=False, lineterminator="\n"))
 
 
@@ -135,6 +135,8 @@ def region_choices(groups: dict[str, list[dict]], axes: Sequence[Axes]) -> Seque
     axes[1].set_yticks(y, [f"{run['in_region_percent']:.0f} % right" for run in runs.values()], fontsize=8)
     axes[0].set(xlabel="test canvases (%)", xlim=(0, 100))
     axes[1].set(xlabel="mean Q,\ncentred")
+    edge = np.abs(apart).max()
+    axes[1].set_xticks((-edge, edge), (f"−{edge:.2g}", f"+{edge:.2g}"))  # the panel has room for two
     for ax in axes:
         ax.set_ylim(len(runs) - 0.5, -0.5)
     return axes

@@ -26,7 +26,7 @@ from IPython.display import display
 from matplotlib import pyplot as plt
 
 from uram_lib import UramError, checkpoints, data, evaluation, paper, plan, records
-from uram_lib.cli import exit_status, words_of
+from uram_lib.cli import Parser, exit_status, words_of
 from uram_lib.config import Config
 from uram_lib.experiments import experiment, label_of
 from uram_lib.paths import CHECKPOINTS, QUICK, ROOT, local, read_json, relative
@@ -254,7 +254,7 @@ def reproduce(options: argparse.Namespace) -> None:
 
 
 def main(words: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m uram_book.notebook", description="Run a chapter with its runs.")
+    parser = Parser(prog="python -m uram_book.notebook", description="Run a chapter with its runs.")
     parser.add_argument("what", choices=CHAPTERS_OF)
     for option, default in {"preset": "quick", "rows": "", "seeds": "1", "device": "auto", "dataset": "",
                             "scheduler": "", "jobs": 1}.items():  # fmt: skip

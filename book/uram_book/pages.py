@@ -29,7 +29,7 @@ from uram_lib.paths import FIGURES, ROOT, read_json, write_atomically
 from . import live, looks, plotting
 from .comparisons import by_cell
 from .facts import KINDS, NOT_YET, SETTINGS, Facts, Missing, commit_of, count, plain, with_interval
-from .statistics import Estimate
+from .statistics import FEWEST, Estimate
 from .tables import write
 
 BOOK, README = ROOT / "book", ROOT / "README.md"
@@ -114,7 +114,9 @@ class Pages:
             if marks:
                 reported = self.printed("reported_effect", claim, part, next(iter(marks)))
                 name = f"[{words}](../notebooks/{CHAPTERS_OF[table]}.ipynb) ({claim}): {reported} points"
-                verdicts = [f"{SIGNS[preset]} {self.judgement(claim, part, preset)}" for preset in marks]
+                verdicts = [f"{SIGNS[preset]} {self.judgement(claim, part, preset)}"
+                            + (f", {count(found.n, 'pair')} only" if found.n < FEWEST else "")  # hence undecided
+                            for preset, found in marks.items()]  # fmt: skip
                 lines.append({title: name, AXIS: strip(marks), "Verdict": " <br>".join(verdicts)})
         caption = "Effect found as a share of the effect claimed, with 95 % intervals: ● paper settings, ■ strong "
         caption += "settings. The dashed line is the paper's effect; an arrow: beyond the axis."

@@ -59,18 +59,20 @@ def ways_of_testing(name: str, records: list[dict]) -> pd.DataFrame:
 
 
 def shared_settings(chosen: dict[str, list[Experiment]]) -> pd.DataFrame:
-    """What all experiments of each preset have in common and what differs from `Config`'s defaults somewhere, one line
-    per setting and one column per preset: of published runs as their records say, of others as they would be run."""
+    """What differs between presets or is no default of `Config`, one line per setting and one column per preset, all
+    values of its rows: of published runs as their records say, but of today's recipe where there are both."""
     defaults = {f.name: str(f.default) for f in dataclasses.fields(Config)}
     made = {(r["table"], r["preset"], r["row"]): Config.read(r["config"]) for r in load_records()
             if dataset_name(r) in HOMES[r["table"]]}  # fmt: skip
     columns = {}
     for at, of in chosen.items():
         configs = [made.get((e.table, e.preset, e.row), e.config) for e in of]
+        configs = [config for config, e in zip(configs, of, strict=True) if config == e.config] or configs
         values = {name: {str(getattr(config, name)) for config in configs} for name in defaults}
-        columns[at] = {name: found.pop() if len(found) == 1 else "by row" for name, found in values.items()}
+        columns[at] = {name: ", ".join(sorted(found)) for name, found in values.items()}
     frame = pd.DataFrame(columns)
-    told = [name for name, values in frame.iterrows() if not set(values) <= {defaults[name], "by row"}]
+    told = [name for name, values in frame.iterrows()
+            if values.nunique() > 1 or (set(values) != {defaults[name]} and "," not in values.iloc[0])]  # fmt: skip
     return frame.loc[told].rename_axis(columns="setting")
 
 
