@@ -62,7 +62,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 # $(call reproduce,WHAT): notebooks of the book, run with the reader's choices.
-reproduce = echo '$@: loading PyTorch'; $(BIN)/python -m uram_book.notebook $(1) --preset '$(PRESET)' --seeds '$(SEEDS)' --rows '$(ROWS)' \
+reproduce = echo '$@: loading PyTorch'; $(BIN)/python -m uram_book $(1) --preset '$(PRESET)' --seeds '$(SEEDS)' --rows '$(ROWS)' \
   --device '$(DEVICE)' --jobs '$(JOBS)' --dataset '$(DATASET)' --scheduler '$(SCHEDULER)'
 
 reproduce: reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 ## reproduce all four tables

@@ -1,9 +1,13 @@
-"""`python -m uram_book.notebook`: mistakes come first, failures are one line, weights are really tested."""
+"""`python -m uram_book`: mistakes come first, failures are one line, weights are really tested."""
 
 import ast
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import textwrap
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -177,3 +181,14 @@ def test_the_error_to_expect_is_that_of_a_run_with_the_same_configuration():
         assert said.endswith(f"; ours had {notebook.error_of(record)}")
         (said,) = notebook.expected(SimpleNamespace(experiments=[replace(e, config=replace(config, sigma=0.9))]))
         assert "ours had" not in said
+
+
+@pytest.mark.parametrize("after", [0.3, 1.0])
+def test_ctrl_c_while_pytorch_is_imported_ends_without_a_traceback(after):
+    command = [sys.executable, "-m", "uram_book", "table2", "--rows", "none"]
+    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(after)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=60)
+    # A fast machine has imported all and refused the row by then.
+    assert (run.returncode, said) == (-signal.SIGINT, "") or "unknown row" in said

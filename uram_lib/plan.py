@@ -169,6 +169,7 @@ def executor_of(plan: Plan, runs: int) -> Iterator[Executor]:
     UramError where the scheduler cannot be reached or `distributed` is not installed."""
     if not plan.scheduler:
         workers, context = min(plan.jobs, runs), multiprocessing.get_context("spawn")
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin would starve a command beside this one
         with ProcessPoolExecutor(workers, context, end_with, (os.getpid(),)) as pool:
             try:
                 yield pool

@@ -1,6 +1,6 @@
 """What `make reproduce-table2` runs: re-test published weights, train, run the chapter's notebook, make its page.
 
-    python -m uram_book.notebook table2 --preset quick --seeds 1
+    python -m uram_book table2 --preset quick --seeds 1
 
 The executed notebook lies in `results/local/notebooks` and its page, rendered as the book is, in `results/local/pages`.
 """
@@ -254,7 +254,7 @@ def reproduce(options: argparse.Namespace) -> None:
 
 
 def main(words: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m uram_book.notebook", description="Run a chapter with its runs.")
+    parser = Parser(prog="python -m uram_book", description="Run a chapter with its runs.")
     parser.add_argument("what", choices=CHAPTERS_OF)
     for option, default in {"preset": "quick", "rows": "", "seeds": "1", "device": "auto", "dataset": "",
                             "scheduler": "", "jobs": 1}.items():  # fmt: skip
@@ -263,7 +263,3 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--train", action="store_true", help="of readings: train first what is missing")
     options = parser.parse_args(words)
     return exit_status(lambda: reproduce(options))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -123,10 +123,13 @@ class Pages:
         return table_of((title, AXIS, "Verdict"), lines, caption, "scoreboard", ":widths: 38 38 24\n")
 
     def judgement(self, claim: str, part: str, preset: str) -> str:
-        """The verdict on a part of a claim, and whether its runs are of an older recipe."""
-        of = self.facts.contrast(claim, part)
-        badge = self.badge(self.facts.claim(claim, part, preset).verdict)
-        return badge + self.facts.recipe_of(preset, of.table, of.better, of.worse)
+        """The verdict on a part of a claim, whether the effect is of another size than the paper's, and whether its runs
+        are of an older recipe."""
+        of, found = self.facts.contrast(claim, part), self.facts.claim(claim, part, preset)
+        size = ""
+        if found.verdict == "supported" and (found.paper < found.low or found.paper > found.high):
+            size = ", larger" if abs(found.mean) > abs(found.paper) else ", smaller"
+        return self.badge(found.verdict) + size + self.facts.recipe_of(preset, of.table, of.better, of.worse)
 
     def found(self, *name: str) -> str:
         """An effect (claim, part, preset) with its verdict, for a cell of a table."""
@@ -275,6 +278,8 @@ def strip(marks: dict[str, Estimate]) -> str:
         if abs(share) > SPAN:
             base = x + (10 if share < 0 else -10)
             mark = f'<polygon points="{x},{y} {base},{y - 6} {base},{y + 6}"/>'
+            beside, anchor = (base + 4, "start") if share < 0 else (base - 4, "end")
+            mark += f'<text x="{beside}" y="{y + 4}" text-anchor="{anchor}">{share:.1f} ×</text>'.replace("-", "−")
         elif preset == "paper":
             mark = f'<circle cx="{x}" cy="{y}" r="5"/>'
         else:

@@ -254,6 +254,7 @@ def specification_curve(lines: pd.DataFrame) -> str:
     top.set_yticks(marks, [str(value).replace("-", "−") for value in marks])
     low, high = min(lines["ci_low"].min(), reported), max(lines["ci_high"].max(), 0)
     top.set_ylim(low - max(1, 0.3 * abs(low)), high + max(1, 0.3 * high))  # whole marks, also where the axis is narrow
+    below.yaxis.tick_right()  # a phone shows the points first
     below.set_yticks(range(len(choices)), shown, fontsize=9)
     below.set(ylim=(len(choices) - 0.5, -0.5), xticks=[], xlim=(-0.7, len(lines) - 0.3))
     below.grid(axis="y", color="#dddddd", lw=0.6)
@@ -299,9 +300,11 @@ def canvas_cost(lines: list[dict]) -> Axes:
 
 def paired_slopes(pairs: list[tuple[str, list[dict], list[dict]]]) -> Sequence[Axes]:
     """Draw test errors without and with an idea as one line per seed. pairs: its name, the records without it and with
-    it; each is one panel, titled with the preset, all on one scale."""
-    _, axes = plt.subplots(1, len(pairs), figsize=(7.2, 2.9), sharey=True)
+    it; each is one panel, titled with the preset, those of one preset on one scale."""
+    _, axes = plt.subplots(1, len(pairs), figsize=(7.2, 2.9))
+    scales = {}
     for ax, (name, *groups) in zip(axes, pairs, strict=True):
+        ax.sharey(scales.setdefault(groups[0][0]["preset"], ax))
         for ends in zip(*([r["metrics"]["test_error"] for r in group] for group in in_common(*groups)), strict=True):
             ax.plot((0, 1), ends, "-o", ms=5, color=VERMILION if ends[1] > ends[0] else BLUE)
         ax.set_xticks((0, 1), ("without", "with"))

@@ -2,6 +2,9 @@
 `results/claims.csv`."""
 
 import dataclasses
+import itertools
+import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -44,18 +47,19 @@ def table(name: str, records: list[dict]) -> pd.DataFrame:
     return frame.sort_values(["dataset", "preset", "row"], key=place, ignore_index=True)
 
 
-def ways_of_testing(name: str, records: list[dict]) -> pd.DataFrame:
-    """Test error in percent of a table's rows with glimpses, by preset and way of testing."""
-    lines, older = [], of_older_recipe(records)
-    for (_, preset, dataset, row), group in by_cell(records, name).items():
+def ways_of_testing(name: str, records: list[dict], rows: Iterable[str] = ()) -> pd.DataFrame:
+    """Test error in percent of a table's rows with glimpses (rows: of these alone), by preset and way of testing."""
+    lines, older, cells = [], of_older_recipe(records), by_cell(records, name)
+    for preset, row in itertools.product(PRESETS, rows or ROWS[name]):
+        group = cells.get((name, preset, published_on(name, cells), row), [])
         found = pd.DataFrame([r["metrics"] for r in group]).reindex(columns=["test_error", *WAYS.values()])
-        if "@" not in row and found[WAYS.values()].notna().any(axis=None):
-            means = zip(("one pass", *WAYS), (round(value, 2) for value in found.mean()), strict=True)
+        if found[WAYS.values()].notna().any(axis=None):
+            means = ("" if math.isnan(value) else f"{value:.2f}" for value in found.mean())
             made = ", old recipe" if preset == "strong" and f"{name}/{row}" in older else ""
-            line = {"preset": preset + made, "data": dataset, "model": label_of(name, row)}
-            lines.append(line | dict(means) | {"seeds": len(group)})
-    frame = pd.DataFrame(lines)
-    return with_header(frame.dropna(axis=1, how="all").astype(object).fillna("–"), "model") if lines else frame
+            line = {"model": label_of(name, row), "preset": preset + made}
+            lines.append(line | dict(zip(("one pass", *WAYS), means, strict=True)) | {"seeds": len(group)})
+    frame = pd.DataFrame(lines).replace("", None).dropna(axis=1, how="all").fillna("–")
+    return with_header(frame, "model") if lines else frame
 
 
 def shared_settings(chosen: dict[str, list[Experiment]]) -> pd.DataFrame:
