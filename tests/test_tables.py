@@ -300,7 +300,7 @@ def test_three_ways_of_testing_side_by_side(made_record):
     frame = tables.ways_of_testing("table1", [*made, old, made_record("fc", 0, outcomes(400, passes=1))])
     ways = ["one pass", "one sampled pass", "averaged over 10", "averaged over 5", "seeds"]
     assert frame.index.str.startswith(("RAM, 6 glimpses", "RAM, 7 glimpses")).all()
-    assert frame[ways].values.tolist() == [[2.1, 2.6, 1.05, "–", 2], [3.0, "–", "–", 1.25, 1]]
+    assert frame[ways].values.tolist() == [["2.10", "2.60", "1.05", "–", 2], ["3.00", "–", "–", "1.25", 1]]
     assert not len(tables.ways_of_testing("table2", made))
 
 
