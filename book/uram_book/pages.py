@@ -123,8 +123,7 @@ class Pages:
         return table_of((title, AXIS, "Verdict"), lines, caption, "scoreboard", ":widths: 38 38 24\n")
 
     def judgement(self, claim: str, part: str, preset: str) -> str:
-        """The verdict on a part of a claim, whether the effect is of another size than the paper's, and whether its runs
-        are of an older recipe."""
+        """The verdict on a part of a claim; whether its size is not the paper's, and its recipe not today's."""
         of, found = self.facts.contrast(claim, part), self.facts.claim(claim, part, preset)
         size = ""
         if found.verdict == "supported" and (found.paper < found.low or found.paper > found.high):
