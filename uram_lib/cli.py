@@ -154,8 +154,7 @@ def exit_status(act: Callable[[], object]) -> int:
     except BrokenPipeError:  # nobody reads on, as in `uram data | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        print("uram: stopped; run the same command again to go on", file=sys.stderr)
+    except KeyboardInterrupt:  # where runs were under way, `Progress` has said what is kept
         return 130
     return 0
 
