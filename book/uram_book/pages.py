@@ -151,10 +151,10 @@ class Pages:
                 for preset, n in zip(same["preset"], same["n_pairs"], strict=True):
                     line[SETTINGS[preset]] = f"{self.found(claim.claim, part, preset)}, {count(n, 'pair')}"
                 lines.append(line)
-        caption = "Effects in percentage points, with 95 % intervals and the number of pairs; "
-        caption += "of errors, negative is better."
-        if any(code in line["Claim"] for line in lines for code in ("C9", "C10")):
-            caption += " A change of spread (C10) is in percent, a growth of cost (C9) is an exponent."
+        caption = "Effects in percentage points, with 95 % intervals and the number of pairs; negative is better."
+        notes = {"C8": "Of an accuracy (C8), positive is better.", "C9": "A growth of cost (C9) is an exponent.",
+                 "C10": "A change of spread (C10) is in percent.", "C12": "C12 is about the share of blank patches."}  # fmt: skip
+        caption = " ".join([caption, *(notes[c] for c in notes if any(f"{c} " in line["Claim"] for line in lines))])
         return table_of(("Claim", "Part", "Paper", *SETTINGS.values()), lines, caption, "numbers")
 
     def open_claims(self) -> str:

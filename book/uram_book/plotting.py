@@ -184,7 +184,8 @@ def comparison(table: pd.DataFrame, title: str = "") -> Axes:
 def effects(claims: pd.DataFrame, title: str = "") -> Axes:
     """Draw rows of `results/claims.csv` as a forest plot of paired differences, with a line at 0, no difference. A
     difference of errors below 0 means that the method helps."""
-    claims = claims.assign(name=claims["claim"] + "  " + claims["part"])
+    idea = claims["claim"].map({"C1": "entropy, ", "C2": "context, ", "C3": "top-down, "}).fillna("")
+    claims = claims.assign(name=idea + claims["part"] + " (" + claims["claim"] + ")")
     ax = _forest(claims[["name", "preset", "our_effect", "ci_low", "ci_high", "paper_effect"]], "the paper's effect")
     ax.axvline(0, color=GREY, lw=1, zorder=0)
     ax.set(xlabel="difference (percentage points)", title=title)

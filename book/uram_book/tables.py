@@ -71,7 +71,8 @@ def shared_settings(chosen: dict[str, list[Experiment]]) -> pd.DataFrame:
     columns = {}
     for at, of in chosen.items():
         configs = [made.get((e.table, e.preset, e.row), e.config) for e in of]
-        configs = [config for config, e in zip(configs, of, strict=True) if config == e.config] or configs
+        today = [config for config, e in zip(configs, of, strict=True) if config == e.config]
+        at, configs = (at, today) if today else (f"{at}, old recipe", configs)
         values = {name: {str(getattr(config, name)) for config in configs} for name in defaults}
         columns[at] = {name: ", ".join(sorted(found)) for name, found in values.items()}
     frame = pd.DataFrame(columns)
