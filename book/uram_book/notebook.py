@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 import yaml
 from IPython.display import display
 from matplotlib import pyplot as plt
@@ -33,7 +32,7 @@ from uram_lib.paths import CHECKPOINTS, QUICK, ROOT, local, read_json, relative
 from uram_lib.progress import count
 from uram_lib.runs import Run
 
-from . import drawing, pages, plotting, tables
+from . import drawing, pages, plotting
 from .pages import CHAPTERS_OF
 from .tables import write
 
@@ -133,8 +132,7 @@ def show_yours(made: plan.Plan) -> None:
     here, first = [records.read_record(run.record) for run in made.runs], made.experiments[0]
     display(pages.say("yours", preset=first.preset, table=first.table, epochs=first.config.epochs, runs=len(here),
                       banner=data.BANNER if made.embedded else ""))  # fmt: skip
-    with pd.option_context("display.max_colwidth", None):
-        display(tables.compare(list(made.experiments), records.load_records(table=first.table), here, first.preset))
+    display(pages.show("rows", first.table, here))
     groups = {e.row: [r for r in here if r["row"] == e.row] for e in made.experiments}
     ax = plotting.learning_curves(groups, plt.gca())
     ax.set_title("Your learning curves")

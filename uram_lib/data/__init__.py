@@ -20,9 +20,7 @@ BANNER = (
     "EMBEDDED DEFAULT: scikit-learn's 8x8 digits, resized. These numbers show that the machinery works; "
     "they are NOT comparable with the paper."
 )
-# Data on which results are published where the paper's own is not at hand: no verdict against the paper's values then.
-STAND_INS = {"svhn": ("composed", "composed-jpeg"), "cifar10": ("cifar10-jpeg",)}
-# Those of them that hold the paper's own images, re-encoded: effects between rows are judged on them, by name.
+# Data that holds the paper's own images, re-encoded: effects between rows are judged on it, by name.
 COPIES = ("cifar10-jpeg",)
 
 
