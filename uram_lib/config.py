@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args, get_origin
 
-from . import UramError, paper
+from . import UramError, check, paper
 
 #: Goes into every configuration's hash. Raise it when a change of the code changes the weights that a seed gives.
 ENGINE = 1
@@ -85,10 +85,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise UramError(
-                    f"unknown {name.replace('_', ' ')} {getattr(self, name)!r}; one of: {', '.join(map(str, allowed))}"
-                )
+            check(name.replace("_", " "), getattr(self, name), allowed)
         for name, (least, most) in LIMITS.items():
             if not least <= getattr(self, name) <= most:  # also refuses nan
                 raise UramError(f"{name} must be from {least} to {most}, got {getattr(self, name)}")
@@ -163,8 +160,7 @@ class Config:
         kinds = {f.name: type(getattr(self, f.name)) for f in dataclasses.fields(self)}
         values = {}
         for name, text in texts.items():
-            if name not in kinds:
-                raise UramError(f"unknown setting {name!r}; one of: {', '.join(kinds)}")
+            check("setting", name, kinds)
             kind = kinds[name]
             try:
                 values[name] = {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)

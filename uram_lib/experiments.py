@@ -7,7 +7,7 @@ PyTorch is not imported here, so a wrong name is refused at once.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import UramError, paper
+from . import UramError, check, paper
 from .config import Config, Protocol
 from .paths import CHECKPOINTS
 
@@ -267,9 +267,12 @@ def experiment(
 
 
 def experiments(table: str, preset: str, rows: list[str] | None = None, **options) -> list[Experiment]:
-    """The experiments of `rows`, each once; when None, of all rows of the table. options: of `experiment`."""
+    """The experiments of `rows`, each once. Among them `all`, as when None, stands for all rows of the table and
+    `readings` for its readings. options: of `experiment`."""
     check("table", table, ROWS)
-    return [experiment(table, row, preset, **options) for row in dict.fromkeys(rows or ROWS[table])]
+    sets = {"all": ROWS[table], "readings": readings_of(table, preset)}
+    named = dict.fromkeys(row for name in rows or ["all"] for row in sets.get(name, [name]))
+    return [experiment(table, row, preset, **options) for row in named]
 
 
 def published_weights(table: str, row: str, preset: str, seed: int, dataset: str | None = None) -> Path:
@@ -302,9 +305,3 @@ def label_of(table: str, row: str) -> str:
     known = paper.row(table, base)
     read = READINGS[reading].label if reading in READINGS else ""
     return "; ".join(filter(None, [known.label if known else CONTROLS.get(base, base), read, by_hand]))
-
-
-def check(kind: str, name: str, known, where: str = "") -> None:
-    """Raise UramError where `name` is not among the known ones, listing them."""
-    if name not in known:
-        raise UramError(f"unknown {kind} {name!r}{where}; one of: {', '.join(known)}")

@@ -115,13 +115,13 @@ def make_record(experiment: Experiment, seed: int, dataset: dict, trained, test,
     }
 
 
-def rounded(value, digits: int = 4):
+def rounded(value):
     """Numbers cut to what is meaningful, so that records stay small and their differences legible."""
     if isinstance(value, dict):
-        return {key: rounded(item, digits) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [rounded(item, digits) for item in value]
-    return round(value, digits) if isinstance(value, float) else value
+        return [rounded(item) for item in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def write_record(path: Path, record: dict) -> None:

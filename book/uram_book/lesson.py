@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from IPython.display import Markdown
 
-from uram_lib import UramError, data
+from uram_lib import UramError, check, data
 from uram_lib.config import Config
 from uram_lib.data.base import Dataset
 from uram_lib.experiments import PRESETS
@@ -42,8 +42,7 @@ def parameters(preset: str, seeds: int, device: str) -> Settings:
 
     Raises UramError in one line that names the valid values.
     """
-    if preset not in PRESETS:
-        raise UramError(f"unknown preset {preset!r}; one of: {', '.join(PRESETS)}")
+    check("preset", preset, PRESETS)
     if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= 100:
         raise UramError(f"seeds must be a whole number from 1 to 100 (5 means seeds 0 to 4), got {seeds!r}")
     return Settings(preset, tuple(range(seeds)), torch.device(pick_device(device)))

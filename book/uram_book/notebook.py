@@ -81,9 +81,8 @@ def show_retest(table: str) -> None:
 
 
 def planned(table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str):
-    """The plan of a table's runs, rows as words with commas or `all`. Raises UramError for what is not allowed."""
-    named = None if rows == "all" else words_of(rows)
-    return plan.make_plan(table, preset, named, seeds, dataset, device=device, jobs=jobs, scheduler=scheduler)
+    """The plan of a table's runs, rows as words with commas. Raises UramError for what is not allowed."""
+    return plan.make_plan(table, preset, words_of(rows), seeds, dataset, device=device, jobs=jobs, scheduler=scheduler)
 
 
 def open_chapter(table: str, preset: str, seeds, device, jobs, dataset: str, rows: str, scheduler: str) -> plan.Plan:

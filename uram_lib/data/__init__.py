@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from .. import UramError
+from .. import UramError, check
 
 LONGEST = 5  # digits of the longest house number
 PLACES = LONGEST + 1  # of a house number: its digits and its end
@@ -65,8 +65,7 @@ NAMES = tuple(REGISTRY)
 
 def about(name: str) -> Entry:
     """What is known of data set `name` before it is read. Raises UramError, with all names, where it is unknown."""
-    if name not in REGISTRY:
-        raise UramError(f"unknown data set {name!r}; one of: {', '.join(sorted(REGISTRY))}")
+    check("data set", name, sorted(REGISTRY))
     return REGISTRY[name]
 
 
