@@ -141,8 +141,7 @@ class Config:
 
     @classmethod
     def read(cls, settings: dict) -> "Config":
-        """What a record or checkpoint holds, also one of the first version. Raises UramError for fields without meaning
-        here."""
+        """What a record or checkpoint holds, also an old one. Raises UramError for fields without meaning here."""
         settings = dict(settings)
         if isinstance(settings.get("context"), bool):  # of old: a switch and a form
             form = settings.pop("context_form", "attended")

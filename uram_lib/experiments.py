@@ -236,8 +236,7 @@ def experiment(
     table: str, row: str, preset: str, dataset: str | None = None, settings: dict[str, str] | None = None
 ) -> Experiment:
     """The experiment of a row, or of a reading of it. dataset: in place of the recipe's own; settings: fields of the
-    configuration changed by hand, as text, which also go into the row's name. Raises UramError for an unknown table,
-    row, reading or preset, listing what is allowed."""
+    configuration changed by hand, as text, also in the row's name. Raises UramError for what is unknown."""
     check("table", table, ROWS)
     base, _, reading = row.partition("@")
     check("row", base, ROWS[table], f" of {table}")
@@ -276,8 +275,7 @@ def experiments(table: str, preset: str, rows: list[str] | None = None, **option
 
 
 def published_weights(table: str, row: str, preset: str, seed: int, dataset: str | None = None) -> Path:
-    """The published checkpoint of a row. Raises UramError for an unknown name, and where there is none, listing the
-    rows that have one."""
+    """The published checkpoint of a row. Raises UramError where there is none, listing the rows that have one."""
     experiment(table, row, preset, dataset)
     folder = CHECKPOINTS / table / preset
     there = sorted(folder.glob(f"{dataset or '*'}/*/seed-{seed}.safetensors"))
@@ -291,8 +289,7 @@ def published_weights(table: str, row: str, preset: str, seed: int, dataset: str
 
 
 def readings_of(table: str, preset: str | None = None) -> list[str]:
-    """The readings of a table as rows, as in `ours-6@region-centre`; with a preset, those that change something there:
-    some are its main reading."""
+    """The readings of a table as rows, as in `ours-6@softmax`; with a preset, those that change something there."""
     found = [f"{row}@{name}" for name, reading in READINGS.items() if reading.table == table for row in reading.rows]
     config = lambda row: experiment(table, row, preset).config  # noqa: E731
     return [row for row in found if preset is None or config(row) != config(row.partition("@")[0])]

@@ -49,8 +49,7 @@ def relative(path: Path) -> str:
 
 
 def read_json(path: Path, *keys: str) -> dict | None:
-    """What a JSON file of measurements holds; None where there is none. Raises UramError where it is damaged or lacks
-    one of `keys`."""
+    """What a JSON file holds; None where there is none. Raises UramError where it is damaged or lacks one of `keys`."""
     if not path.exists():
         return None
     try:

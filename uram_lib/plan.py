@@ -109,8 +109,7 @@ def run_all(plan: Plan, waiting: list[Run], progress: Progress) -> dict[Run, str
 
 
 def execute(plan: Plan, waiting: list[Run], progress: Progress, failed: dict[Run, str]) -> list[Run]:
-    """Hand the runs to an executor and wait for them; puts into `failed` what those said that did, and returns those
-    whose pool broke."""
+    """Run all on an executor; puts into `failed` what those said that did, and returns those whose pool broke."""
     threads = 0 if plan.scheduler else max(1, multiprocessing.cpu_count() // plan.jobs)
     killed = []
     with executor_of(plan, len(waiting)) as pool:

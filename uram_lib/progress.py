@@ -30,8 +30,7 @@ def count(number: int, noun: str) -> str:
 
 
 class Progress:
-    """How far the runs are, the mean share of their training steps that is done: on a terminal one bar for all and the
-    runs at work, elsewhere a line now and then."""
+    """How far the runs are, the mean share of their steps: on a terminal as one bar, elsewhere a line now and then."""
 
     def __init__(self, runs: list, out: TextIO | None = None):
         self.runs, self.out = runs, out or sys.stderr

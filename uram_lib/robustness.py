@@ -52,8 +52,7 @@ class Target:
         return Under(self.model, {name: value[index] for name, value in self.draws.items()}, **paths)
 
     def rolled_out(self, index: Tensor, rollouts: int, *names: object) -> Under:
-        """The same under `rollouts` other draws per image, of the stream `names`, which are the image's own whatever
-        others are still attacked."""
+        """The same under `rollouts` other draws per image, of stream `names`, whatever others are still attacked."""
         count, centres = len(self.split), self.split.centres.cpu().repeat(rollouts, 1)
         streams = {"start": stream(EVALUATION_SEED, "start", *names), "policy": stream(EVALUATION_SEED, *names)}
         drawn = self.model.draws(rollouts * count, streams, centres, sampled=False)

@@ -1,8 +1,5 @@
-"""One run: train, test once, write the weights and then the record.
-
-A run takes care of itself wherever it is started: what is finished is skipped, what was cut goes on from its last
-epoch, and a lock keeps two processes from the same run.
-"""
+"""One run: train, test once, write the weights and then the record. It takes care of itself wherever it is started:
+what is finished is skipped, what was cut goes on, and a lock keeps two processes from the same run."""
 
 import contextlib
 import dataclasses

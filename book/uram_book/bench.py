@@ -1,9 +1,6 @@
 """How fast training is, as ratios within one run: `make bench`. A step against its matrix products alone, and the cost
-of a glimpse, the pyramid and the whole model on canvases of several sizes (claim C9).
-
-Everything is timed in turns, so that a busy machine slows all alike. Writes `results/bench.json` with `--publish`,
-else `results/local/bench.json`.
-"""
+of a glimpse, the pyramid and the whole model on canvases of several sizes (claim C9). All is timed in turns, so that a
+busy machine slows all alike. Writes `results/bench.json` with `--publish`, else `results/local/bench.json`."""
 
 import argparse
 import functools

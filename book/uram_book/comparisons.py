@@ -249,6 +249,5 @@ def factorial(records: list[dict], preset: str) -> pd.DataFrame:
 
 
 def with_header(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The frame with a column as its index. The column's name heads the index in the one row of headers; as the name of
-    the index, pandas would show it in a second."""
+    """The frame with a column as its index, named in the only row of headers: an index's name would take a second."""
     return frame.set_index(column).rename_axis(index=None, columns=column)

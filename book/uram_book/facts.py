@@ -194,14 +194,10 @@ class Facts:
         ]  # fmt: skip
         return mean_of(found, f"runs at {preset} settings with such a chooser")
 
-    def leak(self, preset: str, form: str) -> float:
-        """How often Z repeats a wrong label that it is told, in percent of the canvases (`uram_book.looks`)."""
-        wanted = {"what": "repeats", "row": "ours-6-entropy-context", "preset": preset, "form": form}
-        return self.line("tables/looks", **wanted)["value"]
-
-    def error_at(self, px: int, row: str) -> float:
-        """The error of a row where the digit is `px` ± 5 px from the start, in percent (`uram_book.looks`)."""
-        return self.line("tables/looks", what=f"error at {px} px", row=row, preset="paper")["value"]
+    def look(self, what: str, row: str, preset: str = "paper") -> float:
+        """A number of `uram_book.looks`, in percent of the canvases: how often Z `repeats` a wrong label that it hears,
+        or the `error at 5 px`, where the digit is 5 ± 5 px from the start."""
+        return self.line("tables/looks", what=what, row=row, preset=preset)["value"]
 
     def third_glimpse(self, row: str) -> float:
         """Mean pixels from the third glimpse of a row of Table 2 at strong settings to the digit's centre."""
@@ -241,12 +237,12 @@ NAMED = {
     "chosen quarter, paper": (lambda facts: facts.chosen("paper"), _WHOLE_PERCENT),
     "chosen quarter, outcome": (lambda facts: facts.chosen("strong"), _WHOLE_PERCENT),
     "chosen quarter, early": (lambda facts: facts.chosen("strong", "early"), _WHOLE_PERCENT),
-    "leak, paper": (lambda facts: facts.leak("paper", "attended"), _WHOLE_PERCENT),
-    "leak without labels": (lambda facts: facts.leak("strong", "confidence"), _WHOLE_PERCENT),
-    "at 5 px, image centre": (lambda facts: facts.error_at(5, "ram-6@image-centre"), percent),
-    "at 5 px, true quarter": (lambda facts: facts.error_at(5, "ram-6@true-quadrant"), percent),
-    "at 25 px, image centre": (lambda facts: facts.error_at(25, "ram-6@image-centre"), percent),
-    "at 25 px, true quarter": (lambda facts: facts.error_at(25, "ram-6@true-quadrant"), percent),
+    "leak, paper": (lambda facts: facts.look("repeats", "ours-6-entropy-context"), _WHOLE_PERCENT),
+    "leak without labels": (lambda facts: facts.look("repeats", "ours-6-entropy-context", "strong"), _WHOLE_PERCENT),
+    "at 5 px, image centre": (lambda facts: facts.look("error at 5 px", "ram-6@image-centre"), percent),
+    "at 5 px, true quarter": (lambda facts: facts.look("error at 5 px", "ram-6@true-quadrant"), percent),
+    "at 25 px, image centre": (lambda facts: facts.look("error at 25 px", "ram-6@image-centre"), percent),
+    "at 25 px, true quarter": (lambda facts: facts.look("error at 25 px", "ram-6@true-quadrant"), percent),
     "third glimpse, RAM": (lambda facts: facts.third_glimpse("ram-6"), lambda value: f"{plain(value)}{SPACE}px"),
     "third glimpse, URAM": (lambda facts: facts.third_glimpse("ours-6"), lambda value: f"{plain(value)}{SPACE}px"),
     # The probabilities of five sampled passes averaged.

@@ -38,10 +38,8 @@ class Settings:
 
 
 def parameters(preset: str, seeds: int, device: str) -> Settings:
-    """Check what the `parameters` cell holds (papermill passes anything): `seeds` = n means seeds 0 to n - 1.
-
-    Raises UramError in one line that names the valid values.
-    """
+    """Check what the `parameters` cell holds (papermill passes anything): `seeds` = n means seeds 0 to n - 1. Raises
+    UramError in one line that names the valid values."""
     check("preset", preset, PRESETS)
     if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= 100:
         raise UramError(f"seeds must be a whole number from 1 to 100 (5 means seeds 0 to 4), got {seeds!r}")

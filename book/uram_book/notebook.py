@@ -86,8 +86,7 @@ def planned(table: str, preset: str, seeds, device: str, jobs: int, dataset: str
 
 
 def open_chapter(table: str, preset: str, seeds, device, jobs, dataset: str, rows: str, scheduler: str) -> plan.Plan:
-    """What a table's notebook begins with: make the runs that are not there yet, within BUDGET where `quick` chose rows
-    and seed."""
+    """What a table's notebook begins with: make the missing runs, within BUDGET where `quick` chose rows and seed."""
     made = planned(table, preset, seeds, device, jobs, dataset, rows, scheduler)
     if preset == "quick" and rows == ARGUED.get(table) and len(made.seeds) == 1 and not scheduler:
         made = within_budget(made)
@@ -146,8 +145,7 @@ def show_yours(made: plan.Plan) -> None:
 
 
 def run_notebook(name: str, values: dict, output: Path) -> nbformat.NotebookNode:
-    """Execute a notebook with parameters, write it to `output` and return it. Raises UramError for a cell that
-    failed."""
+    """Execute a notebook with parameters, write it to `output` and return it. Raises UramError where a cell failed."""
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError

@@ -43,8 +43,7 @@ def around(mean: float, error: float, n: int, freedom: float = math.inf) -> Esti
 
 
 def t_interval(values: Sequence[float]) -> Estimate:
-    """Mean of a sample, as one value per seed, in the values' own unit, with its t interval. Raises ValueError for
-    fewer than two."""
+    """Mean of a sample, in its own unit, with its t interval. Raises ValueError for fewer than two values."""
     if len(values) < 2:
         raise ValueError("an interval over seeds needs at least two")
     return around(np.mean(values), stats.sem(values), len(values), len(values) - 1)
@@ -118,13 +117,12 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> Estimate:
 
 def pooled_spread(groups: Sequence[Sequence[float]]) -> tuple[float, int, float]:
     """The standard deviation of paired differences over seeds, pooled over the readings of one effect: its value, its
-    degrees of freedom, and the p-value of Bartlett's test that the readings spread alike. Raises ValueError where no
-    group has two values.
+    degrees of freedom, and the p-value of Bartlett's test that the readings spread alike (a small one says not). Raises
+    ValueError where no group has two values.
 
     groups: for each reading, one difference per seed; those with a single seed add nothing. Three seeds give a poor
-    estimate of a spread; 15 readings of three give a good one, if they have it in common. A small p-value says not.
-    Levene's test cannot say it with three seeds: it rejects 4 in 100 times where one reading of ten spreads five times
-    as widely, Bartlett's 60 in 100.
+    estimate of a spread; 15 readings of three give a good one, if they share it. Levene's test cannot tell with three
+    seeds: it rejects 4 in 100 times where one reading of ten spreads five times as widely, Bartlett's 60 in 100.
     """
     groups = [group for group in groups if len(group) > 1]
     if not groups:
@@ -143,9 +141,8 @@ def pooled_interval(values: Sequence[float], spread: float, freedom: int, by_ima
 
 
 def row_verdict(ours: Estimate, paper: float, test_size: int, higher_is_better: bool = False) -> str:
-    """`matches` where the paper's value lies in our interval widened by the paper's own test-set noise, or `too wide to
-    tell` where our interval is wider than the value itself; else `better` or `worse`. The luck of the paper's own seed
-    is not in it."""
+    """`matches` where the paper's value lies in our interval widened by the paper's test-set noise (not the luck of its
+    seed), or `too wide to tell` where our interval is wider than the value itself; else `better` or `worse`."""
     share = paper / 100
     noise = 100 * Z * math.sqrt(share * (1 - share) / test_size)
     below, above = math.hypot(ours.mean - ours.low, noise), math.hypot(ours.high - ours.mean, noise)

@@ -80,8 +80,7 @@ def shared_settings(chosen: dict[str, list[Experiment]]) -> pd.DataFrame:
 
 
 def of_older_recipe(records: list[dict]) -> list[str]:
-    """Rows, as in `table2/ram-6`, of whose published runs at strong settings any was made with another recipe than
-    today's."""
+    """Rows, as in `table2/ram-6`, of whose published runs at strong settings any has another recipe than today's."""
     meant = lambda r: experiment(r["table"], r["row"], "strong", dataset_name(r)).config  # noqa: E731
     strong = [r for r in records if r["preset"] == "strong" and dataset_name(r) == PUBLISHED_ON[r["table"]]]
     return sorted({f"{r['table']}/{r['row']}" for r in strong

@@ -1,8 +1,5 @@
-"""What every data set gives: splits of images with labels, and batches to train on.
-
-Images are kept as bytes and reach the models as floats in [0, 1]. The test split is a function, not a field: it is
-read once, at the end of a run.
-"""
+"""What every data set gives: splits of images with labels, and batches to train on. Images are kept as bytes and reach
+the models as floats in [0, 1]. The test split is a function, as it is read once, at the end of a run."""
 
 import hashlib
 from collections.abc import Callable
@@ -76,9 +73,8 @@ class Split:
 @dataclass(frozen=True)
 class Dataset:
     """name: as the registry spells it; load_test: gives the test split, of `test_size`, and raises UramError where a
-    generated one is not the known one; checksum: of the test split of generated data, and of other data of the part
-    that is trained on; draw: what is trained on, made from `train` and the arguments of `training_batch`, for data sets
-    that draw their images."""
+    generated one is not the known one; checksum: of the test split of generated data, else of the part that is trained
+    on; draw: of data sets that draw their images, makes these from `train` and the arguments of `training_batch`."""
 
     name: str
     train: Split
