@@ -110,11 +110,8 @@ class Config:
     @property
     def hash(self) -> str:
         """12 hexadecimal digits of SHA-256 over the engine's version and every field that is not at its default."""
-        settings = {}
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            if value != f.default:
-                settings[f.name] = float(value) if isinstance(f.default, float) else value
+        found = ((f, getattr(self, f.name)) for f in dataclasses.fields(self))
+        settings = {f.name: float(v) if isinstance(f.default, float) else v for f, v in found if v != f.default}
         canonical = json.dumps({"engine": ENGINE, **settings}, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 

@@ -78,10 +78,6 @@ class Attack:
     source: Target | None = None  # attacked in place of the target (transfer)
     study: bool = False  # looked at, not part of the worst case
 
-    @property
-    def knows_draws(self) -> bool:
-        return not (self.rollouts or self.source or self.method is sign_noise)
-
     def __call__(self, target: Target, index: Tensor, restart: int, generator: torch.Generator) -> Tensor:
         """Adversarial images (B, C, H, W) for those at `index`. Raises ValueError where they leave the ball."""
         images, random = target.images[index], {"generator": generator} if self.restarts else {}
@@ -242,7 +238,8 @@ def evaluate_robustness(
             save(kept)
         if not attack.study:
             worst[: len(outcomes[name])] &= outcomes[name]
-            if not (attack.knows_draws and target.draws):
+            knows_draws = not (attack.rollouts or attack.source or attack.method is sign_noise)
+            if not (knows_draws and target.draws):
                 secret[: len(outcomes[name])] &= outcomes[name]
     names = [name for name, attack in every.items() if not attack.study]
     clean = evaluate(model, split)

@@ -55,12 +55,6 @@ def standing(record: dict, attacks: Iterable[str]) -> np.ndarray:
     return left
 
 
-def depends_on_start(records: list[dict]) -> np.ndarray:
-    """(seeds, images): 1 where the image was read rightly from some start locations and wrongly from others."""
-    shares = wrong(records)
-    return ((shares > 0) & (shares < 1)).astype(float)
-
-
 def in_common(*groups: list[dict]) -> list[list[dict]]:
     """Each group's records of the seeds that all groups have."""
     shared = set.intersection(*({r["seed"] for r in group} for group in groups))
@@ -85,7 +79,8 @@ def compared(*groups: list[dict]) -> list[list[dict]]:
 MEASURES = {
     "outcome": outcomes,
     "harm of clutter": outcomes,  # what the table's clutter adds over fewer pieces: the same digits at other places
-    "depends on the start": depends_on_start,
+    # Read rightly from some start locations and wrongly from others.
+    "depends on the start": lambda group: ((0 < wrong(group)) & (wrong(group) < 1)).astype(float),
     # In percent of the patches that the policy chose, so without the start; records hold means over images.
     "blank patches": lambda group: [np.mean(r["metrics"]["blank_patch_percent"][1:]) for r in group],
     "spread over seeds": lambda group: [r["metrics"]["test_error"] for r in group],

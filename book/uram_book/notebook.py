@@ -80,14 +80,10 @@ def show_retest(table: str) -> None:
     print(found if asked else "none: this table's networks are too large to be published", flush=True)
 
 
-def planned(table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str):
-    """The plan of a table's runs, rows as words with commas. Raises UramError for what is not allowed."""
-    return plan.make_plan(table, preset, words_of(rows), seeds, dataset, device=device, jobs=jobs, scheduler=scheduler)
-
-
 def open_chapter(table: str, preset: str, seeds, device, jobs, dataset: str, rows: str, scheduler: str) -> plan.Plan:
     """What a table's notebook begins with: make the missing runs, within BUDGET where `quick` chose rows and seed."""
-    made = planned(table, preset, seeds, device, jobs, dataset, rows, scheduler)
+    how = {"device": device, "jobs": jobs, "scheduler": scheduler}
+    made = plan.make_plan(table, preset, words_of(rows), seeds, dataset, **how)
     if preset == "quick" and rows == ARGUED.get(table) and len(made.seeds) == 1 and not scheduler:
         made = within_budget(made)
     print(made.announce(), flush=True)
@@ -234,7 +230,7 @@ def reproduce(options: argparse.Namespace) -> None:
         return store(name)
     if what.startswith("table"):
         values = asked | {"rows": asked["rows"] or (ARGUED[what] if quick else "all")}
-        planned(what, **values)  # mistakes are told before anything starts
+        plan.make_plan(what, **values | {"rows": words_of(values["rows"])})  # mistakes are told before anything starts
         if quick and not asked["dataset"]:
             show_retest(what)
         open_chapter(what, **values)

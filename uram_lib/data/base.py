@@ -47,10 +47,6 @@ class Split:
         """The examples at `index`, in that order."""
         return Split(self.images[index], self.labels[index], self.centres[index])
 
-    def batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """All of it, to train on: images as floats in [0, 1], labels, centres."""
-        return self.floats(), self.labels, self.centres
-
     def to(self, device: torch.device) -> "Split":
         """The same split on `device`."""
         return Split(self.images.to(device), self.labels.to(device), self.centres.to(device))
@@ -103,7 +99,8 @@ class Dataset:
         """The training examples at `index`, (B,): images (B, C, H, W) in [0, 1], labels (B,), and centres (B, 2). Data
         sets that draw their images use `generator`, and the share `spread` (0 to 1) of the range of translations, or of
         lengths of numbers: labels (B, n + 1), of numbers with at most n digits, and centres (B, 5, 2)."""
-        return (self.draw(self.train, index, generator, spread) if self.draw else self.train.at(index)).batch()
+        drawn = self.draw(self.train, index, generator, spread) if self.draw else self.train.at(index)
+        return drawn.floats(), drawn.labels, drawn.centres
 
     def describe(self) -> dict:
         """The `dataset` entry of a run record."""
