@@ -116,8 +116,7 @@ class Config:
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def at(self, epoch: int) -> "Config":
-        """The configuration of `epoch` (from 1): its sigma, whether the chooser is trained alone, and no policy term
-        while the policy only explores."""
+        """The configuration of `epoch` (from 1): sigma, whether the chooser trains alone, no policy term at first."""
         sigma = self.sigma
         if self.last_sigma:
             passed = (epoch - 1) / (self.epochs - 1) if self.epochs > 1 else 1.0

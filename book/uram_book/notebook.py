@@ -94,8 +94,7 @@ def open_chapter(table: str, preset: str, seeds, device, jobs, dataset: str, row
 
 
 def within_budget(made: plan.Plan) -> plan.Plan:
-    """The plan with as many epochs as this machine trains in BUDGET, at most the preset's. What was found once is kept,
-    so that the same command goes on with the same runs."""
+    """The plan with as many epochs as this machine trains in BUDGET, at most the preset's, found once and then kept."""
     table = made.experiments[0].table
     path = local() / f"quick-{table}.json"
     kept = read_json(path, "share")
@@ -175,8 +174,7 @@ def slim(drawing: str) -> str:
 
 
 def store(name: str) -> None:
-    """Run a chapter's notebook as it stands and keep its outputs in the repository, small: without the reader's own
-    runs, and with slim figures."""
+    """Run a chapter's notebook and keep its outputs in the repository: slim figures, no runs of the reader's own."""
     notebook = run_notebook(name, {}, local() / "notebooks" / f"{name}.ipynb")
     for cell in notebook.cells:
         if YOURS in cell.metadata.get("tags", []):

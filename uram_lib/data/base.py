@@ -61,8 +61,7 @@ class Split:
         return (pixels.unflatten(1, (PLACES, -1))[:, :-1] - self.centres[:, :, None]).norm(dim=-1)[is_digit]
 
     def per_object(self, values: Tensor) -> Tensor:
-        """What was measured at each glimpse, (N, T): the same, or of numbers (M, T / 6), a row for each of the M places
-        that count."""
+        """What was measured at each glimpse, (N, T): the same, or of numbers (M, T / 6) for the M places that count."""
         return values if self.lengths is None else values.unflatten(1, (PLACES, -1))[counting(self.labels)]
 
 

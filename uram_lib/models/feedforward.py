@@ -35,8 +35,7 @@ PIECES = 3  # of a maxout unit
 
 
 class Classifier(Model):
-    """The layers of `CLASSIFIERS`, each with ReLU, then one that gives the class logits (ledger I). 2x2 max pooling
-    follows each of the first four convolutions."""
+    """The layers of `CLASSIFIERS`, each with ReLU, the first four convolutions with 2x2 max pooling; then logits."""
 
     def __init__(self, config, image_shape: tuple[int, int, int], classes: int):
         super().__init__(config, image_shape)
