@@ -52,10 +52,8 @@ def pixels_of(image: Tensor, locations: Tensor) -> np.ndarray:
 
 
 def glimpse_path(image: Tensor, locations: Tensor, patch_size: int, scales: int, ax: Axes, title: str = "") -> Axes:
-    """Draw where a model looked: one number per glimpse, the path between them and each glimpse's boxes.
-
-    Boxes have side `patch_size` * 2**k px for scale k: the finest is a full line, the coarser ones are thin and dashed.
-    """
+    """Draw where a model looked: one number per glimpse, the path between them and each glimpse's boxes, of side
+    `patch_size` * 2**k px for scale k: the finest is a full line, the coarser ones are thin and dashed."""
     show_image(image, ax, title)
     pixels = pixels_of(image, locations)
     ax.plot(*pixels.T, color=YELLOW, lw=1.3, zorder=3, **LINE)

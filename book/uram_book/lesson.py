@@ -50,10 +50,8 @@ def digits() -> Dataset:
 
 
 def train_briefly(settings: Settings, seed: int, epochs: int, **changes) -> Trained:
-    """Train a RAM on the embedded digits with the library's loop; returns it with its model on the CPU.
-
-    epochs: at the smoke preset. changes: fields of `Config`, over a recipe for so few images.
-    """
+    """Train a RAM on the embedded digits with the library's loop, for `epochs` at the smoke preset; returns it with its
+    model on the CPU. changes: fields of `Config`, over a recipe for so few images."""
     recipe = {"model": "ram", "glimpses": 4, "patch_size": 8, "scales": 1, "batch_size": 32} | changes
     trained = train(Config(data.EMBEDDED, epochs=settings.epochs(epochs), **recipe), seed, digits(), settings.device)
     trained.model.cpu()

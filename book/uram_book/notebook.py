@@ -45,10 +45,8 @@ YOURS = "yours"  # tag of the cells that show a reader's own runs: hidden in the
 
 
 def retest(table: str) -> Iterator[tuple]:
-    """Test every published checkpoint of a table on the first test images, image by image against its record.
-
-    Yields (row, preset, images, error here, error in the record, answers that differ) for each.
-    """
+    """Test every published checkpoint of a table on the first test images, image by image against its record. Yields
+    (row, preset, images, error here, error in the record, answers that differ) for each."""
     for path in sorted(CHECKPOINTS.glob(f"{table}/*/*/*/seed-*.safetensors")):
         preset, dataset, row = path.parts[-4:-1]
         seed = int(path.stem.removeprefix("seed-"))

@@ -78,10 +78,8 @@ def estimate(wrong: np.ndarray) -> Estimate:
 
 
 def paired_difference(better: np.ndarray, worse: np.ndarray) -> Estimate:
-    """Mean of better - worse in percentage points, paired by seed and by test image; both (seeds, images).
-
-    One seed: a normal interval over images alone, which leaves out the variation between trainings.
-    """
+    """Mean of better - worse in percentage points, paired by seed and by test image; both (seeds, images). One seed: a
+    normal interval over images alone, which leaves out the variation between trainings."""
     difference = 100 * (better - worse)
     if len(difference) > 1:
         return crossed(difference)
@@ -161,10 +159,8 @@ def direction_verdict(ours: Estimate, border: float = 0) -> str:
 
 
 def claim_verdict(ours: Estimate, paper_effect: float) -> str:
-    """Judge a paired effect against the paper's, both signed alike (an effect of the paper's sign is claimed).
-
-    As `direction_verdict`, but an interval that holds 0 and excludes the paper's effect is `not supported`.
-    """
+    """Judge a paired effect against the paper's, both signed alike (an effect of the paper's sign is claimed), as
+    `direction_verdict`; but an interval that holds 0 and excludes the paper's effect is `not supported`."""
     if ours.n >= FEWEST and ours.low <= 0 <= ours.high and not ours.low <= paper_effect <= ours.high:
         return "not supported"
     return direction_verdict(ours if paper_effect < 0 else Estimate(-ours.mean, -ours.high, -ours.low, ours.n))
