@@ -160,7 +160,7 @@ def test_code_shown_in_the_notebooks_is_the_librarys():
 
 
 def test_quick_trains_as_many_epochs_as_fit_and_keeps_to_them(local, monkeypatch):
-    made = notebook.planned("table1", "quick", "1", "cpu", 1, "digits", notebook.ARGUED["table1"], "")
+    made = notebook.plan.make_plan("table1", rows=notebook.ARGUED["table1"].split(","), dataset="digits", device="cpu")
     whole = [e.config.epochs for e in made.experiments]
     for minutes, epochs in ((1_000, whole), (1e-6, [1] * len(whole))):
         monkeypatch.setitem(notebook.BUDGET, "table1", minutes)

@@ -141,7 +141,7 @@ def test_boxes_lie_around_their_glimpses_and_an_object_s_frame_around_it(ax):
     drawing.glimpse_path(torch.rand(1, 40, 40), locations, 6, 3, ax)
     assert sorted(patch.get_width() for patch in ax.patches) == [6] * 3 + [12] * 3 + [24] * 3 and len(ax.texts) == 3
     assert {patch.get_x() + patch.get_width() / 2 for patch in ax.patches} == {10, 20, 30}
-    frame = drawing.object_frame(torch.tensor([30.0, 50.0]), 28, ax).patches[-1]
+    frame = drawing.square(torch.tensor([30.0, 50.0]), 28, ax).patches[-1]
     assert box(frame) == (16, 36, 28, 28)
 
 

@@ -226,9 +226,9 @@ def test_one_missing_cell_leaves_the_main_effects_unmeasured_and_the_other_cells
 
 def test_a_published_start_has_one_mean_and_two_intervals_of_its_pairs_alone_and_with_every_reading_s_spread():
     facts = Facts()
-    alone, pooled = facts.alone("ram-6@image-centre"), facts.under("top-down", "image-centre")
+    alone, pooled = facts.change("ram-6@image-centre", "ram-6"), facts.under("top-down", "image-centre")
     assert alone == facts.change("ram-6@image-centre")  # the row that it changes is RAM
     assert alone.mean == pytest.approx(pooled.mean, abs=1e-3) and alone.n == pooled.n == 3
     assert alone.low < pooled.low < pooled.high < alone.high
     with pytest.raises(Missing):
-        facts.alone("ours-6@no-such-reading")
+        facts.change("ours-6@region-centre", "no-such-row")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from uram_book import comparisons, tables
+from uram_book import comparisons, pages, tables
 
 from uram_lib import UramError, paper, records
-from uram_lib.experiments import ROWS, experiments, label_of
+from uram_lib.experiments import experiments, label_of
 from uram_lib.paths import PUBLISHED, RESULTS, TABLES
 
 # Typed here from the design, not read from the code.
@@ -230,22 +230,15 @@ def test_a_damaged_benchmark_is_named_before_anything_is_written(tmp_path, text)
     assert not (tmp_path / "claims.csv").exists()
 
 
-def test_compare_shows_one_published_preset_throughout_and_says_which(cluttered):
-    """The one asked for if anything is published there, else the one with the most rows, `strong` on a tie."""
-    at_paper = cluttered({"ram-6": [500], "ours-6": [400]}, preset="paper")
-    strong, both = cluttered({"ram-6": [100]}), cluttered({"ram-6": [100], "ours-6": [80]})
-    mine = cluttered({"ram-8": [60]}, preset="paper")
-    for preset, there, at, ram, ours in (
-        ("paper", at_paper + both, "paper", "25.00 [", "20.00 ["),
-        ("strong", at_paper + strong, "strong", "5.00 [", "–"),
-        ("quick", at_paper + both, "strong", "5.00 [", "4.00 ["),
-        ("quick", at_paper + strong, "paper", "25.00 [", "20.00 ["),
-    ):
-        frame = tables.compare(experiments("table2", preset), there, mine, preset)
-        assert list(frame.index) == list(ROWS["table2"]) and frame.loc["fc", "published"] == "–"
-        assert frame.loc["ram-6", "published"].startswith(ram) and frame.loc["ours-6", "published"].startswith(ours)
-        assert frame.loc["ram-6", "published"].endswith(f"1 seed, {at}")
-        assert frame.loc["ram-8", "this machine"].startswith("3.00 [" if preset == "paper" else "–")
+def test_a_reader_s_own_runs_stand_beside_the_published_ones(cluttered):
+    """A line for each of their rows, also where nothing is published of it."""
+    mine = cluttered({"ram-6": [60, 80], "ours-6@noise-h0": [40]}, preset="quick", dataset="digits-clutter60-4")
+    head, _, *lines = [line for line in pages.Pages().rows("table2", mine).splitlines() if line.startswith("|")]
+    assert head == "| Model | Paper | Paper settings | Strong settings | This machine |"
+    (known, unknown) = sorted(lines, key=lambda line: "noise" in line or "random" in line)
+    assert "| 29.8 | 29.9 [" in known and known.count("3 seeds") == 2 and "| 3.50 [" in known and "2 seeds" in known
+    assert "| – | – | – | 2.00 [" in unknown and unknown.endswith(", 1 seed |")
+    assert "This machine" not in pages.Pages().rows("table2")
 
 
 def test_a_frame_is_the_same_as_its_file_up_to_four_decimals(written):
@@ -326,7 +319,7 @@ def test_settings_that_all_rows_share_and_those_that_differ_from_the_defaults():
 def test_tables_in_notebooks_have_one_row_of_headers(made_record):
     made = [made_record("ram-6", 0, outcomes(40))]
     rows = experiments("table1", "strong")
-    for frame in (tables.ways_of_testing("table1", made), tables.compare(rows, made, [], "strong"),
-                  comparisons.factorial([], "paper"), tables.shared_settings({"strong": rows})):  # fmt: skip
+    for frame in (tables.ways_of_testing("table1", made), comparisons.factorial([], "paper"),
+                  tables.shared_settings({"strong": rows})):  # fmt: skip
         head = frame.to_html().partition("</thead>")[0]
         assert head.count("<tr") == 1 and f"<th>{frame.columns.name}</th>" in head

@@ -8,10 +8,17 @@ Three names are all that most readers need:
 """
 
 __version__ = "0.2.0"
+DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 class UramError(Exception):
     """A mistake of the user's or of the machine's, told in one line: what was wrong and what is allowed."""
+
+
+def check(kind: str, name, known, where: str = "") -> None:
+    """Raise UramError where `name` is not among the known ones, listing them."""
+    if name not in known:
+        raise UramError(f"unknown {kind} {name!r}{where}; one of: {', '.join(map(str, known))}")
 
 
 def load(table: str, row: str, preset: str = "strong", seed: int = 0, dataset: str | None = None):

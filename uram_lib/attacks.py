@@ -34,8 +34,7 @@ CHOICE_IMAGES, CHOICE_STEPS = 1_000, 5  # validation images and PGD's steps that
 
 
 class Under(nn.Module):
-    """`model` under fixed draws, those of the very images it will be asked about: a function of the images alone.
-    paths: options of its rollout, such as features_only."""
+    """`model` under fixed draws, those of the very images it will be asked about. paths: options of its rollout."""
 
     def __init__(self, model: Model, draws: Draws, **paths):
         super().__init__()
@@ -95,8 +94,7 @@ def ball(images: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
 def look(
     model: Classifier, images: Tensor, labels: Tensor, loss: Callable = cross_entropy, ascend: bool = True
 ) -> tuple[Tensor, Tensor | None]:
-    """The margin at the images, (B,), and with `ascend` the gradient of the loss in them, (B, C, H, W); both averaged
-    over draws."""
+    """The margin at the images, (B,), and with `ascend` the loss's gradient in them, (B, C, H, W); means over draws."""
     with frozen(model), torch.set_grad_enabled(ascend):
         point = images.detach().requires_grad_(ascend)
         logits = model(point)  # (B, K) or (S, B, K)

@@ -58,8 +58,7 @@ def save_state(path: Path, config: Config, seed: int, state: dict) -> None:
 
 
 def load_state(path: Path, config: Config, seed: int, device: torch.device | str = "cpu") -> dict | None:
-    """Read the resume state; None where there is none. Raises UramError where it is unreadable or belongs to another
-    configuration or seed."""
+    """Read the resume state; None where there is none. Raises UramError for a damaged one and for another run's."""
     if not path.exists():
         return None
     try:

@@ -1,5 +1,4 @@
-"""The console script `uram`: `run`, `read`, `data`, `doctor`. PyTorch is imported when a command needs it, so that help
-and a mistake answer at once."""
+"""The console script `uram`. PyTorch is imported when a command needs it, so that help and a mistake answer at once."""
 
 import argparse
 import io

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args, get_origin
 
-from . import UramError, paper
+from . import UramError, check, paper
 
 #: Goes into every configuration's hash. Raise it when a change of the code changes the weights that a seed gives.
 ENGINE = 1
@@ -85,10 +85,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise UramError(
-                    f"unknown {name.replace('_', ' ')} {getattr(self, name)!r}; one of: {', '.join(map(str, allowed))}"
-                )
+            check(name.replace("_", " "), getattr(self, name), allowed)
         for name, (least, most) in LIMITS.items():
             if not least <= getattr(self, name) <= most:  # also refuses nan
                 raise UramError(f"{name} must be from {least} to {most}, got {getattr(self, name)}")
@@ -113,17 +110,13 @@ class Config:
     @property
     def hash(self) -> str:
         """12 hexadecimal digits of SHA-256 over the engine's version and every field that is not at its default."""
-        settings = {}
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            if value != f.default:
-                settings[f.name] = float(value) if isinstance(f.default, float) else value
+        found = ((f, getattr(self, f.name)) for f in dataclasses.fields(self))
+        settings = {f.name: float(v) if isinstance(f.default, float) else v for f, v in found if v != f.default}
         canonical = json.dumps({"engine": ENGINE, **settings}, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def at(self, epoch: int) -> "Config":
-        """The configuration of `epoch` (from 1): its sigma, whether the chooser is trained alone, and no policy term
-        while the policy only explores."""
+        """The configuration of `epoch` (from 1): sigma, whether the chooser trains alone, no policy term at first."""
         sigma = self.sigma
         if self.last_sigma:
             passed = (epoch - 1) / (self.epochs - 1) if self.epochs > 1 else 1.0
@@ -144,8 +137,7 @@ class Config:
 
     @classmethod
     def read(cls, settings: dict) -> "Config":
-        """What a record or checkpoint holds, also one of the first version. Raises UramError for fields without meaning
-        here."""
+        """What a record or checkpoint holds, also an old one. Raises UramError for fields without meaning here."""
         settings = dict(settings)
         if isinstance(settings.get("context"), bool):  # of old: a switch and a form
             form = settings.pop("context_form", "attended")
@@ -163,8 +155,7 @@ class Config:
         kinds = {f.name: type(getattr(self, f.name)) for f in dataclasses.fields(self)}
         values = {}
         for name, text in texts.items():
-            if name not in kinds:
-                raise UramError(f"unknown setting {name!r}; one of: {', '.join(kinds)}")
+            check("setting", name, kinds)
             kind = kinds[name]
             try:
                 values[name] = {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)

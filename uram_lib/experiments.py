@@ -7,7 +7,7 @@ PyTorch is not imported here, so a wrong name is refused at once.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import UramError, paper
+from . import UramError, check, paper
 from .config import Config, Protocol
 from .paths import CHECKPOINTS
 
@@ -236,8 +236,7 @@ def experiment(
     table: str, row: str, preset: str, dataset: str | None = None, settings: dict[str, str] | None = None
 ) -> Experiment:
     """The experiment of a row, or of a reading of it. dataset: in place of the recipe's own; settings: fields of the
-    configuration changed by hand, as text, which also go into the row's name. Raises UramError for an unknown table,
-    row, reading or preset, listing what is allowed."""
+    configuration changed by hand, as text, also in the row's name. Raises UramError for what is unknown."""
     check("table", table, ROWS)
     base, _, reading = row.partition("@")
     check("row", base, ROWS[table], f" of {table}")
@@ -267,14 +266,16 @@ def experiment(
 
 
 def experiments(table: str, preset: str, rows: list[str] | None = None, **options) -> list[Experiment]:
-    """The experiments of `rows`, each once; when None, of all rows of the table. options: of `experiment`."""
+    """The experiments of `rows`, each once. Among them `all`, as when None, stands for all rows of the table and
+    `readings` for its readings. options: of `experiment`."""
     check("table", table, ROWS)
-    return [experiment(table, row, preset, **options) for row in dict.fromkeys(rows or ROWS[table])]
+    sets = {"all": ROWS[table], "readings": readings_of(table, preset)}
+    named = dict.fromkeys(row for name in rows or ["all"] for row in sets.get(name, [name]))
+    return [experiment(table, row, preset, **options) for row in named]
 
 
 def published_weights(table: str, row: str, preset: str, seed: int, dataset: str | None = None) -> Path:
-    """The published checkpoint of a row. Raises UramError for an unknown name, and where there is none, listing the
-    rows that have one."""
+    """The published checkpoint of a row. Raises UramError where there is none, listing the rows that have one."""
     experiment(table, row, preset, dataset)
     folder = CHECKPOINTS / table / preset
     there = sorted(folder.glob(f"{dataset or '*'}/*/seed-{seed}.safetensors"))
@@ -288,8 +289,7 @@ def published_weights(table: str, row: str, preset: str, seed: int, dataset: str
 
 
 def readings_of(table: str, preset: str | None = None) -> list[str]:
-    """The readings of a table as rows, as in `ours-6@region-centre`; with a preset, those that change something there:
-    some are its main reading."""
+    """The readings of a table as rows, as in `ours-6@softmax`; with a preset, those that change something there."""
     found = [f"{row}@{name}" for name, reading in READINGS.items() if reading.table == table for row in reading.rows]
     config = lambda row: experiment(table, row, preset).config  # noqa: E731
     return [row for row in found if preset is None or config(row) != config(row.partition("@")[0])]
@@ -302,9 +302,3 @@ def label_of(table: str, row: str) -> str:
     known = paper.row(table, base)
     read = READINGS[reading].label if reading in READINGS else ""
     return "; ".join(filter(None, [known.label if known else CONTROLS.get(base, base), read, by_hand]))
-
-
-def check(kind: str, name: str, known, where: str = "") -> None:
-    """Raise UramError where `name` is not among the known ones, listing them."""
-    if name not in known:
-        raise UramError(f"unknown {kind} {name!r}{where}; one of: {', '.join(known)}")

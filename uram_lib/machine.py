@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from . import UramError
+from . import DEVICES, UramError, check
 
 
 def prepare_process(device: torch.device | str = "cpu", threads: int = 0) -> None:
@@ -42,9 +42,8 @@ def devices_here() -> list[str]:
 
 def pick_device(name: str = "auto") -> torch.device:
     """`auto` takes CUDA, else MPS, else CPU. Raises UramError for an unknown device or one that is not here."""
+    check("device", name, DEVICES)
     here = devices_here()
-    if name not in ("auto", "cpu", "cuda", "mps"):
-        raise UramError(f"unknown device {name!r}; one of: auto, cpu, cuda, mps")
     if name not in ("auto", *here):
         raise UramError(f"device {name!r} is not available on this machine; here: {', '.join(here)}")
     return torch.device(here[0] if name == "auto" else name)

@@ -189,11 +189,8 @@ def returns_of(right: Tensor, counts: Tensor, reward: str) -> Tensor:
 
 def number_loss(trajectory, labels: Tensor, context_network, config) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 14 for a number: the sum over its digits and its end of `hybrid_loss`, each over its own glimpses and with
-    its own label (ledger I), the mean over images. What lies behind the end adds nothing.
-
-    trajectory: T glimpses and T actions; labels: (B, N), N a divisor of T. Returns as `hybrid_loss`; `reward` is the
-    share of numbers that are wholly right.
-    """
+    its own label (ledger I), the mean over images. What lies behind the end adds nothing. trajectory: T glimpses and
+    actions; labels: (B, N), N a divisor of T. Returns as `hybrid_loss`, `reward` the share of numbers wholly right."""
     places, counts = labels.shape[1], counting(labels)  # N, (B, N)
     # B N rollouts of T / N glimpses.
     digits = type(trajectory)(*(field.unflatten(1, (places, -1)).flatten(0, 1) for field in trajectory))

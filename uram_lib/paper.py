@@ -1,5 +1,4 @@
-"""The paper's facts: every reported number, the stated hyper-parameters, the claims; and what others report for RAM.
-Typed in here and nowhere else."""
+"""The paper's facts, typed in here alone: numbers, hyper-parameters, claims; and what others report for RAM."""
 
 from dataclasses import dataclass
 
@@ -63,8 +62,7 @@ CAPTIONS = {
 
 @dataclass(frozen=True)
 class Rival:
-    """A number that others report, with the conditions it was made under, and our rows of `table` on such data, tested
-    alike, in `metric`: none where we have none."""
+    """A number that others report, with its conditions, and our rows of `table` that were tested alike, in `metric`."""
 
     table: str
     whose: str

@@ -49,8 +49,7 @@ def relative(path: Path) -> str:
 
 
 def read_json(path: Path, *keys: str) -> dict | None:
-    """What a JSON file of measurements holds; None where there is none. Raises UramError where it is damaged or lacks
-    one of `keys`."""
+    """What a JSON file holds; None where there is none. Raises UramError where it is damaged or lacks one of `keys`."""
     if not path.exists():
         return None
     try:
@@ -63,9 +62,8 @@ def read_json(path: Path, *keys: str) -> dict | None:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary)`, flush it to disk and move it to `path`: a reader sees the old file or the whole new one,
-    also where two write to one path at a time. Raises UramError where the folder cannot be written or the disk is full;
-    nothing is left behind."""
+    """Call `write(temporary)`, flush it to disk and move it to `path`: readers and other writers there see whole files
+    alone. Raises UramError where the folder cannot be written or the disk is full; nothing is left behind."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:

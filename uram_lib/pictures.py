@@ -58,8 +58,7 @@ def pictures_in(place: Path) -> list[Path]:
 
 
 def opened(file: Path) -> tuple[Image.Image, list[str]]:
-    """The picture in a file as RGB with 8 bits a channel, and what was done to it. Raises UramError where it is damaged
-    or none."""
+    """The picture in a file as 8-bit RGB, and what was done to it. Raises UramError where it is damaged or none."""
     try:
         with Image.open(file) as image:
             said = [f"the first of {n} frames"] if (n := getattr(image, "n_frames", 1)) > 1 else []

@@ -19,8 +19,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import UramError, data, paper, records
-from .experiments import ROWS, TRANSFER_FROM, Experiment, check, experiments, readings_of
+from . import DEVICES, UramError, check, data, paper, records
+from .experiments import TRANSFER_FROM, Experiment, experiments
 from .paths import relative
 from .progress import Progress, count, seconds_of
 from .runs import Run, do
@@ -49,7 +49,7 @@ class Plan:
             raise UramError(f"jobs must be a whole number from 1 to 1000, got {self.jobs!r}")
         if self.scheduler and "://" not in str(self.scheduler):
             raise UramError(f"scheduler must be an address such as tcp://host:8786, got {self.scheduler!r}")
-        check("device", self.device, ("auto", "cpu", "cuda", "mps"))
+        check("device", self.device, DEVICES)
 
     @property
     def embedded(self) -> bool:
@@ -109,8 +109,7 @@ def run_all(plan: Plan, waiting: list[Run], progress: Progress) -> dict[Run, str
 
 
 def execute(plan: Plan, waiting: list[Run], progress: Progress, failed: dict[Run, str]) -> list[Run]:
-    """Hand the runs to an executor and wait for them; puts into `failed` what those said that did, and returns those
-    whose pool broke."""
+    """Run all on an executor; puts into `failed` what those said that did, and returns those whose pool broke."""
     threads = 0 if plan.scheduler else max(1, multiprocessing.cpu_count() // plan.jobs)
     killed = []
     with executor_of(plan, len(waiting)) as pool:
@@ -195,16 +194,11 @@ def make_plan(
 ) -> Plan:
     """Check what a person asked for and make a plan of it.
 
-    rows: all of the table's when None; "all" and "readings" among them stand for all of these. seeds: how many,
-    counted from 0, or which ones (`parse_seeds`). dataset: the preset's own when empty; where its files cannot be had,
-    the embedded digits take its place, with a warning. settings: fields of `Config` changed by hand, as text. how: the
-    other fields of `Plan`. Raises UramError in one line for anything unknown, listing what is allowed.
+    rows: as for `experiments`. seeds: how many, counted from 0, or which ones (`parse_seeds`). dataset: the preset's
+    own when empty; where its files cannot be had, the embedded digits take its place, with a warning. settings: fields
+    of `Config` changed by hand, as text. how: the other fields of `Plan`. Raises UramError in one line for anything
+    unknown, listing what is allowed.
     """
-    check("table", table, ROWS)
-    if rows and "all" in rows:
-        rows = [*ROWS[table], *(name for name in rows if name != "all")]
-    if rows and "readings" in rows:
-        rows = [*(name for name in rows if name != "readings"), *readings_of(table, preset)]
     chosen = experiments(table, preset, rows, dataset=dataset, settings=settings)
     plan = Plan(tuple(chosen), parse_seeds(seeds), **how)
     if settings and plan.publish:

@@ -1,5 +1,6 @@
 """How long runs will take on this machine, and how far they are."""
 
+import contextlib
 import dataclasses
 import functools
 import heapq
@@ -29,9 +30,8 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-class Progress:
-    """How far the runs are, the mean share of their training steps that is done: on a terminal one bar for all and the
-    runs at work, elsewhere a line now and then."""
+class Progress(contextlib.AbstractContextManager):
+    """How far the runs are, the mean share of their steps: on a terminal as one bar, elsewhere a line now and then."""
 
     def __init__(self, runs: list, out: TextIO | None = None):
         self.runs, self.out = runs, out or sys.stderr
@@ -41,9 +41,6 @@ class Progress:
         self.bar = tqdm(total=100, file=self.out, disable=None, bar_format=form, dynamic_ncols=True)
         if self.bar.disable:
             self.say(f"{count(len(runs), 'run')} to do; progress every {QUIET} seconds")
-
-    def __enter__(self) -> "Progress":
-        return self
 
     def __exit__(self, kind, *_) -> None:
         self.bar.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import UramError
+from . import UramError, check
 from .config import Config
 from .experiments import PRESETS, ROWS, Experiment
 from .paths import PUBLISHED, ROOT, local, relative, write_atomically
@@ -115,13 +115,13 @@ def make_record(experiment: Experiment, seed: int, dataset: dict, trained, test,
     }
 
 
-def rounded(value, digits: int = 4):
+def rounded(value):
     """Numbers cut to what is meaningful, so that records stay small and their differences legible."""
     if isinstance(value, dict):
-        return {key: rounded(item, digits) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [rounded(item, digits) for item in value]
-    return round(value, digits) if isinstance(value, float) else value
+        return [rounded(item) for item in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def write_record(path: Path, record: dict) -> None:
@@ -147,8 +147,7 @@ def read_record(path: Path) -> dict:
     if missing := [f"{key}.{name}" for key, names in WITHIN.items() for name in sorted(names - record[key].keys())]:
         raise UramError(f"{relative(path)} is not a whole run record: it lacks {', '.join(missing)}")
     for kind, known in (("table", ROWS), ("preset", PRESETS)):
-        if record[kind] not in known:
-            raise UramError(f"{relative(path)} has {kind} {record[kind]!r}; one of: {', '.join(known)}")
+        check(kind, record[kind], known, f" in {relative(path)}")
     try:
         if unpack(record["test_correct"]).ndim != 2:
             raise ValueError(f"shape {record['test_correct']['shape']}")

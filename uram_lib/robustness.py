@@ -52,8 +52,7 @@ class Target:
         return Under(self.model, {name: value[index] for name, value in self.draws.items()}, **paths)
 
     def rolled_out(self, index: Tensor, rollouts: int, *names: object) -> Under:
-        """The same under `rollouts` other draws per image, of the stream `names`, which are the image's own whatever
-        others are still attacked."""
+        """The same under `rollouts` other draws per image, of stream `names`, whatever others are still attacked."""
         count, centres = len(self.split), self.split.centres.cpu().repeat(rollouts, 1)
         streams = {"start": stream(EVALUATION_SEED, "start", *names), "policy": stream(EVALUATION_SEED, *names)}
         drawn = self.model.draws(rollouts * count, streams, centres, sampled=False)
@@ -78,10 +77,6 @@ class Attack:
     rollouts: int = 0  # draws that it averages over, not knowing the test's; 0: it knows them
     source: Target | None = None  # attacked in place of the target (transfer)
     study: bool = False  # looked at, not part of the worst case
-
-    @property
-    def knows_draws(self) -> bool:
-        return not (self.rollouts or self.source or self.method is sign_noise)
 
     def __call__(self, target: Target, index: Tensor, restart: int, generator: torch.Generator) -> Tensor:
         """Adversarial images (B, C, H, W) for those at `index`. Raises ValueError where they leave the ball."""
@@ -243,7 +238,8 @@ def evaluate_robustness(
             save(kept)
         if not attack.study:
             worst[: len(outcomes[name])] &= outcomes[name]
-            if not (attack.knows_draws and target.draws):
+            knows_draws = not (attack.rollouts or attack.source or attack.method is sign_noise)
+            if not (knows_draws and target.draws):
                 secret[: len(outcomes[name])] &= outcomes[name]
     names = [name for name, attack in every.items() if not attack.study]
     clean = evaluate(model, split)

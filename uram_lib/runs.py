@@ -1,8 +1,5 @@
-"""One run: train, test once, write the weights and then the record.
-
-A run takes care of itself wherever it is started: what is finished is skipped, what was cut goes on from its last
-epoch, and a lock keeps two processes from the same run.
-"""
+"""One run: train, test once, write the weights and then the record. It takes care of itself wherever it is started:
+what is finished is skipped, what was cut goes on, and a lock keeps two processes from the same run."""
 
 import contextlib
 import dataclasses
@@ -14,15 +11,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from . import UramError, data, paths, records
 from .config import Config
 from .experiments import START_SEEDS, TRANSFER_FROM, Experiment, experiment
 from .paths import relative, write_atomically
-
-if TYPE_CHECKING:  # PyTorch is imported when a run begins
-    from .training import Trained
 
 CHECKPOINT_SEED = 0  # the weights of this seed's runs are kept
 LARGEST = 4_000_000  # bytes of weights that are published; of a larger network the records alone are
@@ -156,8 +150,9 @@ def do(run: Run, device: str = "auto", threads: int = 0) -> str:
     return result_line(run)
 
 
-def train_run(run: Run, device, lock: TextIO) -> tuple[list[dict], "Trained"]:
-    """Train one run, or go on with it, and keep the weights that are to be kept. Returns its sessions and `Trained`."""
+def train_run(run: Run, device, lock: TextIO) -> tuple:
+    """Train one run, or go on with it, and keep the weights that are to be kept. Returns its sessions, a list of dicts,
+    and what `training.train` gives."""
     from . import checkpoints, training
 
     def note(done: int, total: int, error: float | None) -> None:

@@ -131,8 +131,7 @@ def step(
     spread: float = 1.0,
     epsilon: float = 0.0,
 ) -> dict[str, Tensor]:
-    """One step of training on the images at `index`, (B,), with `config` as it is in this epoch; returns the loss and
-    its parts, detached."""
+    """One step on the images at `index`, (B,), with `config` as in this epoch: the loss and its parts, detached."""
     images, labels, centres = dataset.training_batch(index, streams["data"], spread)
     draws = model.draws(len(images), streams, centres, epsilon=epsilon)
     with torch.autocast(index.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):

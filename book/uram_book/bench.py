@@ -1,9 +1,6 @@
 """How fast training is, as ratios within one run: `make bench`. A step against its matrix products alone, and the cost
-of a glimpse, the pyramid and the whole model on canvases of several sizes (claim C9).
-
-Everything is timed in turns, so that a busy machine slows all alike. Writes `results/bench.json` with `--publish`,
-else `results/local/bench.json`.
-"""
+of a glimpse, the pyramid and the whole model on canvases of several sizes (claim C9). All is timed in turns, so that a
+busy machine slows all alike. Writes `results/bench.json` with `--publish`, else `results/local/bench.json`."""
 
 import argparse
 import functools
@@ -44,8 +41,7 @@ def in_turns(acts: dict[str, Callable[[], object]], at_least: float = 0.2) -> pd
 
 
 def matrix_products(model: torch.nn.Module, config: Config) -> Callable[[], object]:
-    """The matrix products of a training step alone: for each weight matrix and each of its uses the forward product and
-    the gradients of its input and of the weight."""
+    """The matrix products of a training step alone: each weight's forward product and both gradients, at each use."""
     parts = []
     for name, weight in model.named_parameters():
         if weight.ndim == 2 and "baseline" not in name:

@@ -18,8 +18,8 @@ from .statistics import Estimate
 CLAIM_COLUMNS = ["claim", "part", "preset", "source", "statement", "paper_effect", "our_effect", "ci_low", "ci_high",
                  "n_pairs", "verdict", "evidence"]  # fmt: skip
 READING_COLUMNS = ["effect", "reading", "budget", "n_pairs", "effect_mean", "ci_low", "ci_high", "paper_effect", "note"]
-# A table's own data set, and what stands in for it.
-HOMES = {table: (own, *data.STAND_INS.get(own, ())) for table, own in paper.DATASETS.items()}
+# What each table is published on: the paper's data set, or what stands in for it where that was not at hand.
+PUBLISHED_ON = paper.DATASETS | {"table3": "composed-jpeg", "table4": "cifar10-jpeg"}
 # P-value of Bartlett's test below which standard deviations are not pooled. Where readings spread alike this costs
 # little; where one of ten spreads five times as widely, its interval covers in 85 % of simulations, at 0.01 in 69 %.
 UNLIKE = 0.2
@@ -55,18 +55,6 @@ def standing(record: dict, attacks: Iterable[str]) -> np.ndarray:
     return left
 
 
-def depends_on_start(records: list[dict]) -> np.ndarray:
-    """(seeds, images): 1 where the image was read rightly from some start locations and wrongly from others."""
-    shares = wrong(records)
-    return ((shares > 0) & (shares < 1)).astype(float)
-
-
-def published_on(table: str, cells: Iterable[tuple[str, str, str, str]], preset: str | None = None) -> str:
-    """The data set that a table is published on, at a preset or at any: the paper's own, or else what stands in."""
-    present = {on for name, at, on, _ in cells if name == table and preset in (None, at)}
-    return next((name for name in HOMES[table] if name in present), paper.DATASETS[table])
-
-
 def in_common(*groups: list[dict]) -> list[list[dict]]:
     """Each group's records of the seeds that all groups have."""
     shared = set.intersection(*({r["seed"] for r in group} for group in groups))
@@ -91,7 +79,8 @@ def compared(*groups: list[dict]) -> list[list[dict]]:
 MEASURES = {
     "outcome": outcomes,
     "harm of clutter": outcomes,  # what the table's clutter adds over fewer pieces: the same digits at other places
-    "depends on the start": depends_on_start,
+    # Read rightly from some start locations and wrongly from others.
+    "depends on the start": lambda group: ((0 < wrong(group)) & (wrong(group) < 1)).astype(float),
     # In percent of the patches that the policy chose, so without the start; records hold means over images.
     "blank patches": lambda group: [np.mean(r["metrics"]["blank_patch_percent"][1:]) for r in group],
     "spread over seeds": lambda group: [r["metrics"]["test_error"] for r in group],
@@ -145,11 +134,10 @@ def growth(contrast: paper.Contrast, bench: dict | None) -> tuple | None:
 
 def judged(contrast: paper.Contrast, preset: str, cells: dict) -> tuple | None:
     """One contrast at one preset: part, paper's effect, ours, verdict, evidence; None where the records do not tell."""
-    table, rows = contrast.table, [contrast.better, contrast.worse]
-    main = published_on(table, cells, preset)
+    table, rows, main = contrast.table, [contrast.better, contrast.worse], PUBLISHED_ON[contrast.table]
     # RAM's protocol has 8 pieces where Table 2 has 10 (ledger F1).
     fewer = [f"{row}@8-pieces" for row in rows] if contrast.measure == "harm of clutter" else []
-    groups = compared(*(cells.get((table, preset, canvases_of(row, main), row), []) for row in rows + fewer))
+    groups = compared(*(cells.get((table, preset, home_of(table, row), row), []) for row in rows + fewer))
     ours = difference(contrast.measure, *groups)
     if ours is None:
         return None
@@ -168,17 +156,16 @@ def judged(contrast: paper.Contrast, preset: str, cells: dict) -> tuple | None:
     return part, reported, ours, verdict, evidence
 
 
-def canvases_of(row: str, own: str) -> str:
-    """The data set that a row is tested on: its reading's, or `own`."""
+def home_of(table: str, row: str) -> str:
+    """The data set that a row is published on: its reading's, or its table's."""
     reading = READINGS.get(row.partition("@")[2])
-    return reading.changes.get("dataset", own) if reading else own
+    return (reading.changes if reading else {}).get("dataset", PUBLISHED_ON[table])
 
 
 def cells_of_table2(records: list[dict]) -> dict[tuple[str, str], list[dict]]:
-    """(preset, row) -> records on the table's own canvases, or on those of the row's reading: others do not count."""
-    own = paper.DATASETS["table2"]
+    """(preset, row) -> records on the row's own canvases: others do not count."""
     return {(at, row): group for (_, at, on, row), group in by_cell(records, "table2").items()
-            if on == canvases_of(row, own)}  # fmt: skip
+            if on == home_of("table2", row)}  # fmt: skip
 
 
 def rows_under(reading: str, effect: str) -> tuple[str, str] | None:
@@ -257,6 +244,5 @@ def factorial(records: list[dict], preset: str) -> pd.DataFrame:
 
 
 def with_header(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The frame with a column as its index. The column's name heads the index in the one row of headers; as the name of
-    the index, pandas would show it in a second."""
+    """The frame with a column as its index, named in the only row of headers: an index's name would take a second."""
     return frame.set_index(column).rename_axis(index=None, columns=column)

@@ -38,14 +38,11 @@ def show_image(image: Tensor, ax: Axes, title: str = "") -> Axes:
     return ax
 
 
-def square(centre: Sequence[float], side: float, ax: Axes, **look) -> None:
+def square(centre: Sequence[float], side: float, ax: Axes, **look) -> Axes:
+    """Draw the square of `side` px around `centre`, x then y, in px: by default the frame of an object."""
     x, y = centre
-    ax.add_patch(Rectangle((x - side / 2, y - side / 2), side, side, fill=False, **{"zorder": 2} | look))
-
-
-def object_frame(centre: Tensor, side: float, ax: Axes) -> Axes:
-    """Draw the square of `side` px around an object's `centre`, (2,), x then y, in px. No model sees it."""
-    square(centre.tolist(), side, ax, ec=GREEN, lw=2)
+    look = {"ec": GREEN, "lw": 2, "zorder": 2} | look
+    ax.add_patch(Rectangle((x - side / 2, y - side / 2), side, side, fill=False, **look))
     return ax
 
 
@@ -55,10 +52,8 @@ def pixels_of(image: Tensor, locations: Tensor) -> np.ndarray:
 
 
 def glimpse_path(image: Tensor, locations: Tensor, patch_size: int, scales: int, ax: Axes, title: str = "") -> Axes:
-    """Draw where a model looked: one number per glimpse, the path between them and each glimpse's boxes.
-
-    Boxes have side `patch_size` * 2**k px for scale k: the finest is a full line, the coarser ones are thin and dashed.
-    """
+    """Draw where a model looked: one number per glimpse, the path between them and each glimpse's boxes, of side
+    `patch_size` * 2**k px for scale k: the finest is a full line, the coarser ones are thin and dashed."""
     show_image(image, ax, title)
     pixels = pixels_of(image, locations)
     ax.plot(*pixels.T, color=YELLOW, lw=1.3, zorder=3, **LINE)
@@ -87,11 +82,8 @@ def scan_paths(locations: Tensor, side: int, ax: Axes) -> Axes:
 
 def reading_path(image: Tensor, locations: Tensor, said: Sequence[int], ax: Axes) -> Axes:
     """Draw how a number was read: the glimpses at each of its places as dots on a line, one colour per place, and what
-    the model then said. The line of a place begins where the one before it ended.
-
-    said: the class at each of the P places that were read, P T / 6 of the T glimpses; 10, the end, is drawn as a full
-    stop.
-    """
+    the model then said. The line of a place begins where the one before it ended. said: the class at each of the P
+    places that were read, P T / 6 of the T glimpses; 10, the end, is drawn as a full stop."""
     show_image(image, ax)
     pixels = pixels_of(image, locations)
     each = len(pixels) // PLACES
@@ -106,8 +98,7 @@ def reading_path(image: Tensor, locations: Tensor, said: Sequence[int], ax: Axes
 
 
 def patches(image: Tensor, locations: Tensor, patch_size: int, scales: int, ax: Axes, title: str = "") -> Axes:
-    """Draw what each glimpse saw: a column a glimpse in time order, a row a scale, finest first. Row labels give the
-    side of the square covered, in px."""
+    """Draw what each glimpse saw: a column a glimpse, a row a scale, finest first, with the side covered, in px."""
     sensor, step = GlimpseSensor(patch_size, scales), patch_size * 1.15
     images = image.detach().cpu().expand(len(locations), *image.shape)
     seen = sensor(sensor.pyramid(images), locations.detach().cpu())  # (T, S, C, g, g)

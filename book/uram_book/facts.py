@@ -17,7 +17,7 @@ from uram_lib.progress import count
 from uram_lib.records import load_records, wrong
 
 from . import statistics, tables
-from .comparisons import by_cell, canvases_of, in_common, published_on
+from .comparisons import by_cell, home_of, in_common
 from .statistics import Estimate
 
 SETTINGS = {"paper": "paper settings", "strong": "strong settings", "bench": "benchmark"}
@@ -87,30 +87,29 @@ class Facts:
 
     bench = functools.cached_property(lambda self: read_json(self.results / "bench.json"))
     records = functools.cached_property(lambda self: load_records(self.results / "runs"))
+    cells = functools.cached_property(lambda self: by_cell(self.records))
     quick = functools.cached_property(lambda self: load_records(self.results / "quick"))  # of small budgets
     # Rows, as in `table2/ram-6`, whose runs at strong settings were made with another recipe than today's.
     older = functools.cached_property(lambda self: tables.of_older_recipe(self.records))
 
+    def runs_of(self, table: str, preset: str, row: str) -> list[dict]:
+        """The records of a row on the data that it is published on."""
+        return self.cells.get((table, preset, home_of(table, row), row), [])
+
     def metrics(self, table: str, preset: str, row: str, name: str) -> float:
-        """The mean of a metric over the runs of a row on its table's own data. Raises Missing where none has it."""
-        wanted = (table, preset, canvases_of(row, self.home(table)), row)
-        found = [r["metrics"][name] for r in by_cell(self.records).get(wanted, []) if name in r["metrics"]]
+        """The mean of a metric over the runs of a row. Raises Missing where none has it."""
+        found = [r["metrics"][name] for r in self.runs_of(table, preset, row) if name in r["metrics"]]
         return mean_of(found, f"runs of {table}/{row} at {preset} settings with {name}")
 
     def rollouts(self, table: str, preset: str, row: str) -> float:
-        """Millions of rollouts that a run of a row took in training, the mean over its runs on its table's own data."""
-        runs = by_cell(self.records).get((table, preset, canvases_of(row, self.home(table)), row), [])
-        found = [r["provenance"]["rollouts"] / 1e6 for r in runs]
+        """Millions of rollouts that a run of a row took in training, the mean over its runs."""
+        found = [r["provenance"]["rollouts"] / 1e6 for r in self.runs_of(table, preset, row)]
         return mean_of(found, f"runs of {table}/{row} at {preset} settings")
-
-    def home(self, table: str) -> str:
-        """The data set that a table is published on."""
-        lines = self.frame(f"tables/{table}").reindex(columns=["table", "preset", "dataset", "row"])
-        return published_on(table, lines.itertuples(index=False))
 
     def row(self, table: str, row: str, preset: str) -> Estimate:
         """The error (Table 4: robust accuracy) of a row, which may be a reading."""
-        found = self.line(f"tables/{table}", row=row, preset=preset, dataset=self.home(table)).fillna({"verdict": ""})
+        found = self.line(f"tables/{table}", row=row, preset=preset, dataset=home_of(table, row))
+        found = found.fillna({"verdict": ""})
         return Estimate(*found[["ours_mean", "ours_ci_low", "ours_ci_high", "n_seeds", "verdict"]])
 
     def contrast(self, claim: str, part: str) -> paper.Contrast:
@@ -151,7 +150,7 @@ class Facts:
     def runs(self) -> list[dict]:
         """What each published row rests on and took, for the chapters on provenance and compute."""
         letters, lines = {}, []  # of machines
-        for (table, preset, dataset, row), runs in by_cell(self.records).items():
+        for (table, preset, dataset, row), runs in self.cells.items():
             made = pd.DataFrame([r["provenance"] for r in runs])
             used = [f"{p.processor}, {count(p.threads, 'thread')}, Python {p.python}, torch {p.torch}"
                     for p in made.itertuples()]  # fmt: skip
@@ -172,31 +171,15 @@ class Facts:
         """What to say behind a number of these rows: nothing where today's recipe made it."""
         return ", old recipe" if preset == "strong" and any(f"{table}/{row}" in self.older for row in rows) else ""
 
-    @functools.cached_property
-    def differences(self) -> dict[str, tuple[str, str, Estimate]]:
-        """What each reading does to the row that it changes: row -> ledger code, words, error under it minus ours."""
-        made, cells = {}, by_cell(self.records)
-        for (table, preset, _, row), runs in cells.items():
-            base, _, name = row.partition("@")
-            runs, ours = in_common(runs, cells.get((table, preset, paper.DATASETS[table], base), []))
-            if name in READINGS and ours and preset == ("paper" if table == "table2" else "strong"):
-                found = statistics.paired_difference(wrong(runs), wrong(ours))
-                made[row] = READINGS[name].ledger, f"{READINGS[name].label} (`{base}`)", found
-        return made
-
-    def change(self, row: str) -> Estimate:
-        """What a reading, as in `ours-6@softmax`, does to the row that it changes."""
-        if row not in self.differences:
-            raise Missing(f"no runs of {row} beside runs of the main reading")
-        return self.differences[row][-1]
-
-    def alone(self, row: str) -> Estimate:
-        """What a start, as in `ours-6@region-centre`, changes against RAM, with the interval of its own pairs of runs:
-        that of `under` takes the spread of all readings."""
-        cells = by_cell(self.records)
-        pair = in_common(*(cells.get(("table2", "paper", self.home("table2"), name), []) for name in (row, "ram-6")))
+    def change(self, row: str, other: str = "") -> Estimate:
+        """The error of a reading, as in `ours-6@softmax`, minus that of the row that it changes, or of another row. The
+        interval is of their own pairs of runs: that of `under` takes the spread of all readings."""
+        base, _, name = row.partition("@")
+        table = READINGS[name].table
+        preset = "paper" if table == "table2" else "strong"
+        pair = in_common(*(self.runs_of(table, preset, one) for one in (row, other or base)))
         if not pair[0]:
-            raise Missing(f"no runs of {row} beside runs of RAM")
+            raise Missing(f"no runs of {row} beside runs of {other or base}")
         return statistics.paired_difference(*map(wrong, pair))
 
     def chosen(self, preset: str, paid: str = "outcome") -> float:
@@ -211,19 +194,14 @@ class Facts:
         ]  # fmt: skip
         return mean_of(found, f"runs at {preset} settings with such a chooser")
 
-    def leak(self, preset: str, form: str) -> float:
-        """How often Z repeats a wrong label that it is told, in percent of the canvases (`uram_book.looks`)."""
-        wanted = {"what": "repeats", "row": "ours-6-entropy-context", "preset": preset, "form": form}
-        return self.line("tables/looks", **wanted)["value"]
-
-    def error_at(self, px: int, row: str) -> float:
-        """The error of a row where the digit is `px` ± 5 px from the start, in percent (`uram_book.looks`)."""
-        return self.line("tables/looks", what=f"error at {px} px", row=row, preset="paper")["value"]
+    def look(self, what: str, row: str, preset: str = "paper") -> float:
+        """A number of `uram_book.looks`, in percent of the canvases: how often Z `repeats` a wrong label that it hears,
+        or the `error at 5 px`, where the digit is 5 ± 5 px from the start."""
+        return self.line("tables/looks", what=what, row=row, preset=preset)["value"]
 
     def third_glimpse(self, row: str) -> float:
         """Mean pixels from the third glimpse of a row of Table 2 at strong settings to the digit's centre."""
-        runs = by_cell(self.records)["table2", "strong", self.home("table2"), row]
-        return float(np.mean([r["metrics"]["glimpse_distance_px"][2] for r in runs]))
+        return float(np.mean([r["metrics"]["glimpse_distance_px"][2] for r in self.runs_of("table2", "strong", row)]))
 
     def core_hours(self) -> float:
         """Of all published runs, attacks included."""
@@ -259,12 +237,12 @@ NAMED = {
     "chosen quarter, paper": (lambda facts: facts.chosen("paper"), _WHOLE_PERCENT),
     "chosen quarter, outcome": (lambda facts: facts.chosen("strong"), _WHOLE_PERCENT),
     "chosen quarter, early": (lambda facts: facts.chosen("strong", "early"), _WHOLE_PERCENT),
-    "leak, paper": (lambda facts: facts.leak("paper", "attended"), _WHOLE_PERCENT),
-    "leak without labels": (lambda facts: facts.leak("strong", "confidence"), _WHOLE_PERCENT),
-    "at 5 px, image centre": (lambda facts: facts.error_at(5, "ram-6@image-centre"), percent),
-    "at 5 px, true quarter": (lambda facts: facts.error_at(5, "ram-6@true-quadrant"), percent),
-    "at 25 px, image centre": (lambda facts: facts.error_at(25, "ram-6@image-centre"), percent),
-    "at 25 px, true quarter": (lambda facts: facts.error_at(25, "ram-6@true-quadrant"), percent),
+    "leak, paper": (lambda facts: facts.look("repeats", "ours-6-entropy-context"), _WHOLE_PERCENT),
+    "leak without labels": (lambda facts: facts.look("repeats", "ours-6-entropy-context", "strong"), _WHOLE_PERCENT),
+    "at 5 px, image centre": (lambda facts: facts.look("error at 5 px", "ram-6@image-centre"), percent),
+    "at 5 px, true quarter": (lambda facts: facts.look("error at 5 px", "ram-6@true-quadrant"), percent),
+    "at 25 px, image centre": (lambda facts: facts.look("error at 25 px", "ram-6@image-centre"), percent),
+    "at 25 px, true quarter": (lambda facts: facts.look("error at 25 px", "ram-6@true-quadrant"), percent),
     "third glimpse, RAM": (lambda facts: facts.third_glimpse("ram-6"), lambda value: f"{plain(value)}{SPACE}px"),
     "third glimpse, URAM": (lambda facts: facts.third_glimpse("ours-6"), lambda value: f"{plain(value)}{SPACE}px"),
     # The probabilities of five sampled passes averaged.
@@ -282,6 +260,7 @@ KINDS = {
                         lambda found: number(found.mean, "+.4g")),
     "reading": (Facts.under, with_interval),
     "change": (Facts.change, with_interval),
-    "alone": (Facts.alone, lambda found: with_interval(found).partition(" ")[2]),  # the interval; `under` has the mean
+    # The interval alone, as `under` has the mean.
+    "alone": (lambda facts, row: facts.change(row, "ram-6"), lambda found: with_interval(found).partition(" ")[2]),
     "fact": (lambda facts, name: Estimate(NAMED[name][0](facts)), None),  # each of NAMED in its own way
 }  # fmt: skip

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import torch
 from IPython.display import Markdown
 
-from uram_lib import UramError, data
+from uram_lib import check, data
 from uram_lib.config import Config
 from uram_lib.data.base import Dataset
 from uram_lib.experiments import PRESETS
 from uram_lib.machine import pick_device
+from uram_lib.plan import parse_seeds
 from uram_lib.training import Trained, train
 
 LONGER = 3  # a lesson's trainings last this many times as long at every preset but `smoke`
@@ -37,16 +38,10 @@ class Settings:
         return f"preset {self.preset}, {seeds}, device {self.device.type}\n{data.BANNER}"
 
 
-def parameters(preset: str, seeds: int, device: str) -> Settings:
-    """Check what the `parameters` cell holds (papermill passes anything): `seeds` = n means seeds 0 to n - 1.
-
-    Raises UramError in one line that names the valid values.
-    """
-    if preset not in PRESETS:
-        raise UramError(f"unknown preset {preset!r}; one of: {', '.join(PRESETS)}")
-    if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= 100:
-        raise UramError(f"seeds must be a whole number from 1 to 100 (5 means seeds 0 to 4), got {seeds!r}")
-    return Settings(preset, tuple(range(seeds)), torch.device(pick_device(device)))
+def parameters(preset: str, seeds, device: str) -> Settings:
+    """Check what the `parameters` cell holds, as papermill passes anything. Raises UramError, naming what is valid."""
+    check("preset", preset, PRESETS)
+    return Settings(preset, parse_seeds(seeds), pick_device(device))
 
 
 def digits() -> Dataset:
@@ -55,10 +50,8 @@ def digits() -> Dataset:
 
 
 def train_briefly(settings: Settings, seed: int, epochs: int, **changes) -> Trained:
-    """Train a RAM on the embedded digits with the library's loop; returns it with its model on the CPU.
-
-    epochs: at the smoke preset. changes: fields of `Config`, over a recipe for so few images.
-    """
+    """Train a RAM on the embedded digits with the library's loop, for `epochs` at the smoke preset; returns it with its
+    model on the CPU. changes: fields of `Config`, over a recipe for so few images."""
     recipe = {"model": "ram", "glimpses": 4, "patch_size": 8, "scales": 1, "batch_size": 32} | changes
     trained = train(Config(data.EMBEDDED, epochs=settings.epochs(epochs), **recipe), seed, digits(), settings.device)
     trained.model.cpu()

@@ -35,10 +35,8 @@ def find(root: Path = CHECKPOINTS) -> tuple[str, list[Path]] | None:
 
 
 def export(model: torch.nn.Module, config: Config) -> dict:
-    """A model as `Uram.load` reads it: settings, and weights in single precision.
-
-    Half precision would be half as long, but a rollout enlarges small differences: some paths would become others.
-    """
+    """A model as `Uram.load` reads it: settings, and weights in single precision. Half precision would be half as long,
+    but a rollout enlarges small differences: some paths would become others."""
     parts = {name: value.float().flatten() for name, value in model.state_dict().items() if predicts(name)}
     places, at = {}, 0
     for name, part in parts.items():

@@ -64,8 +64,7 @@ def on_digit(trajectory: Trajectory, split: Split) -> Tensor:
 
 @torch.no_grad()
 def by_quadrant(model: Unified, split: Split) -> pd.DataFrame:
-    """What the model makes of a start in each quadrant, named from where the digit is: how often it is chosen, the mean
-    Q, and the error."""
+    """What the model makes of a start in each quadrant, seen from the digit: how often it is chosen, mean Q, error."""
     images, size, lines = split.floats(), split.images.shape[-2:], []
     values = model.topdown(images).values[:, 0]  # (N, 4)
     own = actions_to(pixel_to_location(split.centres, *size), 1)[:, 0]
@@ -98,8 +97,7 @@ def error_by_distance(groups: dict[str, list[dict]]) -> pd.DataFrame:
 
 
 def write_looks() -> None:
-    """Renew `results/tables/looks.csv`, the numbers that pages state, since a build may be without MNIST: then it stays
-    as it is."""
+    """Renew `results/tables/looks.csv`, the numbers that pages state; without MNIST it stays as it is."""
     try:
         split = data.load("clutter100-10").load_test().at(CANVASES)
     except data.DataUnavailable:
@@ -144,28 +142,22 @@ def region_choices(groups: dict[str, list[dict]], axes: Sequence[Axes]) -> Seque
 
 def start_distance(groups: dict[str, list[dict]]) -> Axes:
     """Draw each row's test error against the mean distance of its start to the digit's centre, one point per seed."""
-    metrics = {row: [r["metrics"] for r in runs] for row, runs in groups.items()}
-    points = {row: [(m["glimpse_distance_px"][0], m["test_error"]) for m in of] for row, of in metrics.items()}
-    ax = _against_distance(points, "mean distance from the start to the digit's centre (px)", ms=6, ls="")
+    metrics = [(row, r["metrics"]) for row, runs in groups.items() for r in runs]
+    points = [(row, m["glimpse_distance_px"][0], m["test_error"]) for row, m in metrics]
+    ax = by_distance(pd.DataFrame(points, columns=["row", "distance_px", "error"]), "mean ", ms=6, ls="")
     ax.set_xlim(-2, None)
     return ax
 
 
-def by_distance(lines: pd.DataFrame) -> Axes:
-    """Draw the error of single images against the distance of their start, one line per row. lines: columns `row`,
-    `distance_px` and `error` in percent."""
-    points = {row: part[["distance_px", "error"]] for row, part in lines.groupby("row", sort=False)}
-    return _against_distance(points, "distance from the start to the digit's centre (px)", ms=4, ls="-")
-
-
-def _against_distance(points: dict[str, Sequence], xlabel: str, **look) -> Axes:
-    """Draw errors against distances, (N, 2) of each row of RAM with some start."""
+def by_distance(lines: pd.DataFrame, what: str = "", **look) -> Axes:
+    """Draw the error of single images, or what else `what` says, against the distance of their start, one line per row
+    of RAM with some start. lines: columns `row`, `distance_px` and `error` in percent."""
     _, ax = plt.subplots(figsize=(7.2, 3.4))
-    for (row, values), colour in zip(points.items(), itertools.cycle(COLOURS), strict=False):
+    for (row, part), colour in zip(lines.groupby("row", sort=False), itertools.cycle(COLOURS), strict=False):
         reading = READINGS.get(row.partition("@")[2])
         name = reading.label.removeprefix("start ") if reading else "anywhere (RAM)"
-        ax.plot(*np.array(values).T, color=colour, label=name, marker="o", **look)
-    ax.set(xlabel=xlabel, ylabel="test error (%)", ylim=(0, None))
+        ax.plot(part["distance_px"], part["error"], **{"color": colour, "label": name, "marker": "o", "ms": 4} | look)
+    ax.set(xlabel=f"{what}distance from the start to the digit's centre (px)", ylabel="test error (%)", ylim=(0, None))
     legend_below(ax.figure, 2)
     return ax
 

@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 import yaml
 from IPython.display import display
 from matplotlib import pyplot as plt
@@ -33,7 +32,7 @@ from uram_lib.paths import CHECKPOINTS, QUICK, ROOT, local, read_json, relative
 from uram_lib.progress import count
 from uram_lib.runs import Run
 
-from . import drawing, pages, plotting, tables
+from . import drawing, pages, plotting
 from .pages import CHAPTERS_OF
 from .tables import write
 
@@ -46,10 +45,8 @@ YOURS = "yours"  # tag of the cells that show a reader's own runs: hidden in the
 
 
 def retest(table: str) -> Iterator[tuple]:
-    """Test every published checkpoint of a table on the first test images, image by image against its record.
-
-    Yields (row, preset, images, error here, error in the record, answers that differ) for each.
-    """
+    """Test every published checkpoint of a table on the first test images, image by image against its record. Yields
+    (row, preset, images, error here, error in the record, answers that differ) for each."""
     for path in sorted(CHECKPOINTS.glob(f"{table}/*/*/*/seed-*.safetensors")):
         preset, dataset, row = path.parts[-4:-1]
         seed = int(path.stem.removeprefix("seed-"))
@@ -81,16 +78,10 @@ def show_retest(table: str) -> None:
     print(found if asked else "none: this table's networks are too large to be published", flush=True)
 
 
-def planned(table: str, preset: str, seeds, device: str, jobs: int, dataset: str, rows: str, scheduler: str):
-    """The plan of a table's runs, rows as words with commas or `all`. Raises UramError for what is not allowed."""
-    named = None if rows == "all" else words_of(rows)
-    return plan.make_plan(table, preset, named, seeds, dataset, device=device, jobs=jobs, scheduler=scheduler)
-
-
 def open_chapter(table: str, preset: str, seeds, device, jobs, dataset: str, rows: str, scheduler: str) -> plan.Plan:
-    """What a table's notebook begins with: make the runs that are not there yet, within BUDGET where `quick` chose rows
-    and seed."""
-    made = planned(table, preset, seeds, device, jobs, dataset, rows, scheduler)
+    """What a table's notebook begins with: make the missing runs, within BUDGET where `quick` chose rows and seed."""
+    how = {"device": device, "jobs": jobs, "scheduler": scheduler}
+    made = plan.make_plan(table, preset, words_of(rows), seeds, dataset, **how)
     if preset == "quick" and rows == ARGUED.get(table) and len(made.seeds) == 1 and not scheduler:
         made = within_budget(made)
     print(made.announce(), flush=True)
@@ -101,8 +92,7 @@ def open_chapter(table: str, preset: str, seeds, device, jobs, dataset: str, row
 
 
 def within_budget(made: plan.Plan) -> plan.Plan:
-    """The plan with as many epochs as this machine trains in BUDGET, at most the preset's. What was found once is kept,
-    so that the same command goes on with the same runs."""
+    """The plan with as many epochs as this machine trains in BUDGET, at most the preset's, found once and then kept."""
     table = made.experiments[0].table
     path = local() / f"quick-{table}.json"
     kept = read_json(path, "share")
@@ -133,8 +123,7 @@ def show_yours(made: plan.Plan) -> None:
     here, first = [records.read_record(run.record) for run in made.runs], made.experiments[0]
     display(pages.say("yours", preset=first.preset, table=first.table, epochs=first.config.epochs, runs=len(here),
                       banner=data.BANNER if made.embedded else ""))  # fmt: skip
-    with pd.option_context("display.max_colwidth", None):
-        display(tables.compare(list(made.experiments), records.load_records(table=first.table), here, first.preset))
+    display(pages.show("rows", first.table, here))
     groups = {e.row: [r for r in here if r["row"] == e.row] for e in made.experiments}
     ax = plotting.learning_curves(groups, plt.gca())
     ax.set_title("Your learning curves")
@@ -149,8 +138,7 @@ def show_yours(made: plan.Plan) -> None:
 
 
 def run_notebook(name: str, values: dict, output: Path) -> nbformat.NotebookNode:
-    """Execute a notebook with parameters, write it to `output` and return it. Raises UramError for a cell that
-    failed."""
+    """Execute a notebook with parameters, write it to `output` and return it. Raises UramError where a cell failed."""
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -184,8 +172,7 @@ def slim(drawing: str) -> str:
 
 
 def store(name: str) -> None:
-    """Run a chapter's notebook as it stands and keep its outputs in the repository, small: without the reader's own
-    runs, and with slim figures."""
+    """Run a chapter's notebook and keep its outputs in the repository: slim figures, no runs of the reader's own."""
     notebook = run_notebook(name, {}, local() / "notebooks" / f"{name}.ipynb")
     for cell in notebook.cells:
         if YOURS in cell.metadata.get("tags", []):
@@ -239,7 +226,7 @@ def reproduce(options: argparse.Namespace) -> None:
         return store(name)
     if what.startswith("table"):
         values = asked | {"rows": asked["rows"] or (ARGUED[what] if quick else "all")}
-        planned(what, **values)  # mistakes are told before anything starts
+        plan.make_plan(what, **values | {"rows": words_of(values["rows"])})  # mistakes are told before anything starts
         if quick and not asked["dataset"]:
             show_retest(what)
         open_chapter(what, **values)

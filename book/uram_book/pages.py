@@ -14,7 +14,7 @@ import contextlib
 import functools
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import jinja2
@@ -23,13 +23,13 @@ from matplotlib import pyplot as plt
 
 from uram_lib import UramError, paper
 from uram_lib.cli import exit_status
-from uram_lib.experiments import label_of
+from uram_lib.experiments import READINGS, label_of
 from uram_lib.paths import FIGURES, ROOT, read_json, write_atomically
 
 from . import live, looks, plotting
-from .comparisons import by_cell
+from .comparisons import PUBLISHED_ON, by_cell, outcomes
 from .facts import KINDS, NOT_YET, SETTINGS, Facts, Missing, commit_of, count, plain, with_interval
-from .statistics import FEWEST, Estimate
+from .statistics import FEWEST, Estimate, estimate
 from .tables import write
 
 BOOK, README = ROOT / "book", ROOT / "README.md"
@@ -152,9 +152,14 @@ class Pages:
                     line[SETTINGS[preset]] = f"{self.found(claim.claim, part, preset)}, {count(n, 'pair')}"
                 lines.append(line)
         caption = "Effects in percentage points, with 95 % intervals and the number of pairs; negative is better."
-        notes = {"C8": "Of an accuracy (C8), positive is better.", "C9": "A growth of cost (C9) is an exponent.",
-                 "C10": "A change of spread (C10) is in percent.", "C12": "C12 is about the share of blank patches."}  # fmt: skip
-        caption = " ".join([caption, *(notes[c] for c in notes if any(f"{c} " in line["Claim"] for line in lines))])
+        notes = {
+            "C8": "Of an accuracy (C8), positive is better.",
+            "C9": "A growth of cost (C9) is an exponent.",
+            "C10": "A change of spread (C10) is in percent.",
+            "C12": "C12 is about the share of blank patches.",
+        }
+        told = [note for code, note in notes.items() if any(f"{code} " in line["Claim"] for line in lines)]
+        caption = " ".join([caption, *told])
         return table_of(("Claim", "Part", "Paper", *SETTINGS.values()), lines, caption, "numbers")
 
     def open_claims(self) -> str:
@@ -168,14 +173,20 @@ class Pages:
                 lines.append(f"- {anchor}{claim.claim} {claim.statement}: {part}")
         return "## Not measured yet\n\n" + "\n".join(lines) if lines else ""
 
-    def rows(self, table: str) -> str:
-        """One table of the paper beside ours, a line per row and a column per preset."""
-        frame, home, lines = self.facts.frame(f"tables/{table}"), self.facts.home(table), []
-        frame = frame[(frame["dataset"] == home) & ~frame["row"].str.contains("@")]
-        for row, presets in frame.groupby("row", sort=False)["preset"]:
+    def rows(self, table: str, local: Sequence[dict] = ()) -> str:
+        """One table of the paper beside ours, a line per row and a column per preset. local: a reader's own records:
+        then the lines are their rows, and the last column is theirs."""
+        frame, home, lines = self.facts.frame(f"tables/{table}"), PUBLISHED_ON[table], []
+        mine = {row: runs for (*_, row), runs in by_cell(local).items()}
+        shown = frame["row"].isin(mine) if mine else ~frame["row"].str.contains("@")
+        frame = frame[shown & (frame["dataset"] == home)]
+        for row in dict.fromkeys([*frame["row"], *mine]):
             reported = paper.row(table, row)
             line = {"Model": label_of(table, row), "Paper": f"{reported.value:g}" if reported else "–"}
-            for preset in presets:
+            if row in mine:
+                found = estimate(outcomes(mine[row]))
+                line["This machine"] = f"{with_interval(found, plain)}, {count(found.n, 'seed')}"
+            for preset in frame.loc[frame["row"] == row, "preset"]:
                 value = self.facts.row(table, row, preset)
                 verdict = f" {self.badge(value.verdict)}" if value.verdict else ""
                 said = f"{with_interval(value, plain)}{verdict}, {count(value.n, 'seed')}"
@@ -185,17 +196,21 @@ class Pages:
         where = "" if home == paper.DATASETS[table] else f" on {home}, which is not the paper's data"
         caption = f"{paper.CAPTIONS[table]}: {what} in percent, ours with 95 % intervals{where}."
         shown = {(table, line.preset, home, line.row) for line in frame.itertuples()}
-        made = [r["provenance"] for key, runs in by_cell(self.facts.records).items() if key in shown for r in runs]
+        made = [r["provenance"] for key, runs in self.facts.cells.items() if key in shown for r in runs]
         commits = set(map(commit_of, made))
         of = commits.pop() if len(commits) == 1 else f"{len(commits)} commits"
         stamp = f"\n:::{{div}} made-by\nMade by `make tables`, from {count(len(made), 'record')} of {of}.\n:::\n"
-        columns = ("Model", "Paper", *map(str.capitalize, SETTINGS.values()))
+        columns = ("Model", "Paper", *map(str.capitalize, SETTINGS.values()), "This machine")
         return table_of(columns, lines, f"The paper's Table {table[-1]}, {caption}", "numbers") + stamp
 
     def measured(self, code: str, where: str = "") -> str:
         """The measured sensitivity of one decision, or where it is tested, for a cell of the ledger."""
-        mine = [f"{words}: {with_interval(found)}, {count(found.n, 'pair')}"
-                for ledger, words, found in self.facts.differences.values() if ledger == code]  # fmt: skip
+        mine = []
+        for name, reading in READINGS.items():
+            for row in reading.rows if reading.ledger == code else ():
+                with contextlib.suppress(Missing):
+                    found = self.facts.change(f"{row}@{name}")
+                    mine.append(f"{reading.label} (`{row}`): {with_interval(found)}, {count(found.n, 'pair')}")
         return "<br>".join([*mine, where] if where else mine) or NOT_YET
 
     def ledger_summary(self) -> str:

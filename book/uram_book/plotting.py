@@ -273,8 +273,7 @@ def specification_curve(lines: pd.DataFrame) -> str:
 
 
 def ladder(frame: pd.DataFrame) -> Axes:
-    """Draw what made RAM learn: one bar of validation error per step of the recipe, each on top of those above it.
-    frame: `results/recipe_ladder.csv`."""
+    """Draw what made RAM learn: one bar of validation error per step of `results/recipe_ladder.csv`."""
     steps = frame[frame["table"] == "table2"]
     names = [f"{textwrap.fill(line.step, 46)}\n({line.epochs:.0f} epochs)" for line in steps.itertuples()]
     _, ax = plt.subplots(figsize=(7.2, 0.8 + 0.62 * len(names)))

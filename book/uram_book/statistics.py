@@ -43,8 +43,7 @@ def around(mean: float, error: float, n: int, freedom: float = math.inf) -> Esti
 
 
 def t_interval(values: Sequence[float]) -> Estimate:
-    """Mean of a sample, as one value per seed, in the values' own unit, with its t interval. Raises ValueError for
-    fewer than two."""
+    """Mean of a sample, in its own unit, with its t interval. Raises ValueError for fewer than two values."""
     if len(values) < 2:
         raise ValueError("an interval over seeds needs at least two")
     return around(np.mean(values), stats.sem(values), len(values), len(values) - 1)
@@ -79,10 +78,8 @@ def estimate(wrong: np.ndarray) -> Estimate:
 
 
 def paired_difference(better: np.ndarray, worse: np.ndarray) -> Estimate:
-    """Mean of better - worse in percentage points, paired by seed and by test image; both (seeds, images).
-
-    One seed: a normal interval over images alone, which leaves out the variation between trainings.
-    """
+    """Mean of better - worse in percentage points, paired by seed and by test image; both (seeds, images). One seed: a
+    normal interval over images alone, which leaves out the variation between trainings."""
     difference = 100 * (better - worse)
     if len(difference) > 1:
         return crossed(difference)
@@ -118,13 +115,12 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> Estimate:
 
 def pooled_spread(groups: Sequence[Sequence[float]]) -> tuple[float, int, float]:
     """The standard deviation of paired differences over seeds, pooled over the readings of one effect: its value, its
-    degrees of freedom, and the p-value of Bartlett's test that the readings spread alike. Raises ValueError where no
-    group has two values.
+    degrees of freedom, and the p-value of Bartlett's test that the readings spread alike (a small one says not). Raises
+    ValueError where no group has two values.
 
     groups: for each reading, one difference per seed; those with a single seed add nothing. Three seeds give a poor
-    estimate of a spread; 15 readings of three give a good one, if they have it in common. A small p-value says not.
-    Levene's test cannot say it with three seeds: it rejects 4 in 100 times where one reading of ten spreads five times
-    as widely, Bartlett's 60 in 100.
+    estimate of a spread; 15 readings of three give a good one, if they share it. Levene's test cannot tell with three
+    seeds: it rejects 4 in 100 times where one reading of ten spreads five times as widely, Bartlett's 60 in 100.
     """
     groups = [group for group in groups if len(group) > 1]
     if not groups:
@@ -143,9 +139,8 @@ def pooled_interval(values: Sequence[float], spread: float, freedom: int, by_ima
 
 
 def row_verdict(ours: Estimate, paper: float, test_size: int, higher_is_better: bool = False) -> str:
-    """`matches` where the paper's value lies in our interval widened by the paper's own test-set noise, or `too wide to
-    tell` where our interval is wider than the value itself; else `better` or `worse`. The luck of the paper's own seed
-    is not in it."""
+    """`matches` where the paper's value lies in our interval widened by the paper's test-set noise (not the luck of its
+    seed), or `too wide to tell` where our interval is wider than the value itself; else `better` or `worse`."""
     share = paper / 100
     noise = 100 * Z * math.sqrt(share * (1 - share) / test_size)
     below, above = math.hypot(ours.mean - ours.low, noise), math.hypot(ours.high - ours.mean, noise)
@@ -164,10 +159,8 @@ def direction_verdict(ours: Estimate, border: float = 0) -> str:
 
 
 def claim_verdict(ours: Estimate, paper_effect: float) -> str:
-    """Judge a paired effect against the paper's, both signed alike (an effect of the paper's sign is claimed).
-
-    As `direction_verdict`, but an interval that holds 0 and excludes the paper's effect is `not supported`.
-    """
+    """Judge a paired effect against the paper's, both signed alike (an effect of the paper's sign is claimed), as
+    `direction_verdict`; but an interval that holds 0 and excludes the paper's effect is `not supported`."""
     if ours.n >= FEWEST and ours.low <= 0 <= ours.high and not ours.low <= paper_effect <= ours.high:
         return "not supported"
     return direction_verdict(ours if paper_effect < 0 else Estimate(-ours.mean, -ours.high, -ours.low, ours.n))

@@ -9,21 +9,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from uram_lib import data, paper
+from uram_lib import paper
 from uram_lib.config import Config
 from uram_lib.experiments import PRESETS, ROWS, Experiment, experiment, label_of, readings_of
 from uram_lib.paths import PUBLISHED, RESULTS, read_json, relative, write_atomically
 from uram_lib.records import dataset_name, load_records
 
 from . import statistics
-from .comparisons import HOMES, by_cell, claims, outcomes, published_on, readings, with_header
+from .comparisons import PUBLISHED_ON, by_cell, claims, outcomes, readings, with_header
 
 TABLE_COLUMNS = ["table", "row", "label", "metric", "paper", "dataset", "preset", "n_seeds", "ours_mean", "ours_ci_low",
                  "ours_ci_high", "delta", "verdict"]  # fmt: skip
 # Ways of testing beside one pass along the mean path, and what records call them; old ones average over five passes.
 WAYS = {"one sampled pass": "test_error_sampled", "averaged over 10": "test_error_averaged",
         "averaged over 5": "test_error_monte_carlo"}  # fmt: skip
-PUBLISHED_AT = ("strong", "paper")  # presets of published records, those that a reader's own resemble first
 
 
 def table(name: str, records: list[dict]) -> pd.DataFrame:
@@ -51,7 +50,7 @@ def ways_of_testing(name: str, records: list[dict], rows: Iterable[str] = ()) ->
     """Test error in percent of a table's rows with glimpses (rows: of these alone), by preset and way of testing."""
     lines, older, cells = [], of_older_recipe(records), by_cell(records, name)
     for preset, row in itertools.product(PRESETS, rows or ROWS[name]):
-        group = cells.get((name, preset, published_on(name, cells), row), [])
+        group = cells.get((name, preset, PUBLISHED_ON[name], row), [])
         found = pd.DataFrame([r["metrics"] for r in group]).reindex(columns=["test_error", *WAYS.values()])
         if found[WAYS.values()].notna().any(axis=None):
             means = ("" if math.isnan(value) else f"{value:.2f}" for value in found.mean())
@@ -67,7 +66,7 @@ def shared_settings(chosen: dict[str, list[Experiment]]) -> pd.DataFrame:
     values of its rows: of published runs as their records say, but of today's recipe where there are both."""
     defaults = {f.name: str(f.default) for f in dataclasses.fields(Config)}
     made = {(r["table"], r["preset"], r["row"]): Config.read(r["config"]) for r in load_records()
-            if dataset_name(r) in HOMES[r["table"]]}  # fmt: skip
+            if dataset_name(r) == PUBLISHED_ON[r["table"]]}  # fmt: skip
     columns = {}
     for at, of in chosen.items():
         configs = [made.get((e.table, e.preset, e.row), e.config) for e in of]
@@ -82,37 +81,11 @@ def shared_settings(chosen: dict[str, list[Experiment]]) -> pd.DataFrame:
 
 
 def of_older_recipe(records: list[dict]) -> list[str]:
-    """Rows, as in `table2/ram-6`, of whose published runs at strong settings any was made with another recipe than
-    today's."""
+    """Rows, as in `table2/ram-6`, of whose published runs at strong settings any has another recipe than today's."""
     meant = lambda r: experiment(r["table"], r["row"], "strong", dataset_name(r)).config  # noqa: E731
-    strong = [r for r in records if r["preset"] == "strong" and "@" not in r["row"]]
-    own = [r for r in strong if dataset_name(r) in HOMES[r["table"]]]
-    return sorted({f"{r['table']}/{r['row']}" for r in own if Config.read(r["config"]) != meant(r)})
-
-
-def compare(experiments: list[Experiment], published: list[dict], local: list[dict], preset: str) -> pd.DataFrame:
-    """Paper, published and this machine side by side, one line an experiment.
-
-    `published` on the paper's data set, or on what stands in for it, at one preset for all rows, so that the column can
-    be read downwards: `preset` if any is published there, else the one of `PUBLISHED_AT` with the most of them; each
-    entry says which. `local` on whatever the experiments use. All experiments are of one table.
-    """
-    theirs, mine, name = by_cell(published), by_cell(local), experiments[0].table
-    on = published_on(name, theirs)
-    rows = {at: [e.row for e in experiments if (name, at, on, e.row) in theirs] for at in (preset, *PUBLISHED_AT)}
-    at = preset if rows[preset] else max(PUBLISHED_AT, key=lambda at: len(rows[at]))
-
-    def entry(cells: dict, *cell: str, where: str = "") -> str:
-        copy = f", {data.about(cell[2]).title}" if cell[2] in data.COPIES else ""
-        return f"{statistics.estimate(outcomes(cells[cell]))}{where}{copy}" if cell in cells else "–"
-
-    lines = []
-    for e in experiments:
-        reported = paper.row(name, e.row)
-        lines.append((e.row, label_of(e.table, e.row), f"{reported.value:.2f}" if reported else "–",
-                      entry(theirs, name, at, on, e.row, where=f", {at}"),
-                      entry(mine, name, preset, e.config.dataset, e.row)))  # fmt: skip
-    return with_header(pd.DataFrame(lines, columns=["row", "model", "paper", "published", "this machine"]), "row")
+    strong = [r for r in records if r["preset"] == "strong" and dataset_name(r) == PUBLISHED_ON[r["table"]]]
+    return sorted({f"{r['table']}/{r['row']}" for r in strong
+                   if "@" not in r["row"] and Config.read(r["config"]) != meant(r)})  # fmt: skip
 
 
 def write(path: Path, text: str) -> None:

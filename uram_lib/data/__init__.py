@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from .. import UramError
+from .. import UramError, check
 
 LONGEST = 5  # digits of the longest house number
 PLACES = LONGEST + 1  # of a house number: its digits and its end
@@ -20,9 +20,7 @@ BANNER = (
     "EMBEDDED DEFAULT: scikit-learn's 8x8 digits, resized. These numbers show that the machinery works; "
     "they are NOT comparable with the paper."
 )
-# Data on which results are published where the paper's own is not at hand: no verdict against the paper's values then.
-STAND_INS = {"svhn": ("composed", "composed-jpeg"), "cifar10": ("cifar10-jpeg",)}
-# Those of them that hold the paper's own images, re-encoded: effects between rows are judged on them, by name.
+# Data that holds the paper's own images, re-encoded: effects between rows are judged on it, by name.
 COPIES = ("cifar10-jpeg",)
 
 
@@ -67,8 +65,7 @@ NAMES = tuple(REGISTRY)
 
 def about(name: str) -> Entry:
     """What is known of data set `name` before it is read. Raises UramError, with all names, where it is unknown."""
-    if name not in REGISTRY:
-        raise UramError(f"unknown data set {name!r}; one of: {', '.join(sorted(REGISTRY))}")
+    check("data set", name, sorted(REGISTRY))
     return REGISTRY[name]
 
 

@@ -1,8 +1,5 @@
-"""What every data set gives: splits of images with labels, and batches to train on.
-
-Images are kept as bytes and reach the models as floats in [0, 1]. The test split is a function, not a field: it is
-read once, at the end of a run.
-"""
+"""What every data set gives: splits of images with labels, and batches to train on. Images are kept as bytes and reach
+the models as floats in [0, 1]. The test split is a function, as it is read once, at the end of a run."""
 
 import hashlib
 from collections.abc import Callable
@@ -50,10 +47,6 @@ class Split:
         """The examples at `index`, in that order."""
         return Split(self.images[index], self.labels[index], self.centres[index])
 
-    def batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """All of it, to train on: images as floats in [0, 1], labels, centres."""
-        return self.floats(), self.labels, self.centres
-
     def to(self, device: torch.device) -> "Split":
         """The same split on `device`."""
         return Split(self.images.to(device), self.labels.to(device), self.centres.to(device))
@@ -68,17 +61,15 @@ class Split:
         return (pixels.unflatten(1, (PLACES, -1))[:, :-1] - self.centres[:, :, None]).norm(dim=-1)[is_digit]
 
     def per_object(self, values: Tensor) -> Tensor:
-        """What was measured at each glimpse, (N, T): the same, or of numbers (M, T / 6), a row for each of the M places
-        that count."""
+        """What was measured at each glimpse, (N, T): the same, or of numbers (M, T / 6) for the M places that count."""
         return values if self.lengths is None else values.unflatten(1, (PLACES, -1))[counting(self.labels)]
 
 
 @dataclass(frozen=True)
 class Dataset:
     """name: as the registry spells it; load_test: gives the test split, of `test_size`, and raises UramError where a
-    generated one is not the known one; checksum: of the test split of generated data, and of other data of the part
-    that is trained on; draw: what is trained on, made from `train` and the arguments of `training_batch`, for data sets
-    that draw their images."""
+    generated one is not the known one; checksum: of the test split of generated data, else of the part that is trained
+    on; draw: of data sets that draw their images, makes these from `train` and the arguments of `training_batch`."""
 
     name: str
     train: Split
@@ -107,7 +98,8 @@ class Dataset:
         """The training examples at `index`, (B,): images (B, C, H, W) in [0, 1], labels (B,), and centres (B, 2). Data
         sets that draw their images use `generator`, and the share `spread` (0 to 1) of the range of translations, or of
         lengths of numbers: labels (B, n + 1), of numbers with at most n digits, and centres (B, 5, 2)."""
-        return (self.draw(self.train, index, generator, spread) if self.draw else self.train.at(index)).batch()
+        drawn = self.draw(self.train, index, generator, spread) if self.draw else self.train.at(index)
+        return drawn.floats(), drawn.labels, drawn.centres
 
     def describe(self) -> dict:
         """The `dataset` entry of a run record."""

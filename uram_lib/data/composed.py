@@ -95,8 +95,7 @@ class Layout:
 
 def lay_out(ink: Tensor, used: Tensor, generator: torch.Generator) -> Layout:
     """Place digits beside one another. ink: (N, 5, 2), width and height in the source; used: (N, 5) bool. A number aims
-    at a height and a width of its own, as crops around real ones are squeezed too; where `SQUEEZE` is not enough for
-    that, it becomes smaller or narrower."""
+    at a height and a width of its own, as crops of real ones are squeezed too; beyond `SQUEEZE` it becomes smaller."""
     draw = functools.partial(uniform, len(ink), generator, ink.dtype)
     height, target = draw(22, 40, 1), draw(34, 47, 1)
     relative = draw(0.93, 1.07, LONGEST)  # digits of one number differ a little in height
@@ -154,8 +153,7 @@ def photograph(backgrounds: Tensor, count: int, generator: torch.Generator, dtyp
 
 
 def blur(images: Tensor, strength: Tensor) -> Tensor:
-    """Average with neighbours along both axes. images: (N, H, W); strength: (N, 1, 1) in [0, 1/3], a neighbour's
-    weight."""
+    """Average with neighbours along both axes. images: (N, H, W); strength: (N, 1, 1) in [0, 1/3], their weight."""
     for axis, pad in ((1, (0, 0, 1, 1)), (2, (1, 1, 0, 0))):
         padded = F.pad(images[:, None], pad, mode="replicate")[:, 0]
         neighbours = padded.narrow(axis, 0, SIDE) + padded.narrow(axis, 2, SIDE)
@@ -167,8 +165,7 @@ def compose(
     bare: Split, backgrounds: Tensor, lengths: tuple, count: int, generator: torch.Generator, dtype=torch.float32
 ) -> Split:
     """`count` new numbers, 64 x 64, of digits `bare` over `backgrounds`, (M, 32, 32) uint8; generator: on their device.
-    lengths: as `draw_numbers`. With float64 it gives the same bytes on every machine: rounding differences between
-    processors are then too small to move a pixel."""
+    lengths: as `draw_numbers`. With float64, rounding differences between processors are too small to move a pixel."""
     draw = functools.partial(uniform, count, generator, dtype)
     own, labels = draw_numbers(bare, lengths, count, generator)
     used, digits = labels[:, :LONGEST] != TERMINAL, bare.images[own, 0]

@@ -77,8 +77,7 @@ def downloading(what: str, wanted: str) -> Iterator[None]:
 
 
 def picture(raw: bytes, mode: str) -> Image.Image:
-    """The picture in a file's bytes. mode: "L" (grey) or "RGB". Raises ValueError where it is damaged, no picture, or
-    has other than 8 bits a channel."""
+    """A file's bytes as a picture. mode: "L" (grey) or "RGB". Raises ValueError for damage and other than 8 bits."""
     try:
         with Image.open(io.BytesIO(raw)) as image:
             image.load()

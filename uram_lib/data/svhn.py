@@ -84,8 +84,7 @@ def annotations(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
 
 def boxes_of(file: Mapping, group: Mapping) -> np.ndarray:
     """The digits of an image in the order of its annotation: (n, 5), digit (0 to 9), left, top, width, height. MATLAB
-    stores one digit's numbers in place and several digits' as references; digit 0 has label 10. Raises ValueError, or
-    what a foreign layout leads to."""
+    stores one digit's numbers in place, several digits' as references, and 0 as 10. Raises one of FOREIGN."""
     columns = [[v if isinstance(v, np.number) else file[v][0, 0] for v in group[name][:, 0]] for name in BOX]
     boxes = np.array(columns, float).T  # raises where the lengths differ
     if len(boxes) == 0 or not np.isfinite(boxes).all() or not (boxes[:, 3:] > 0).all():
@@ -113,8 +112,7 @@ def cut_out(image: Image.Image, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def read_part(path: Path, skip_missing: bool = False) -> tuple[Split, list[str]]:
     """Every number with at most five digits of an archive or folder, and what was left out, one line each. Raises
-    UramError where images are missing, damaged or badly annotated, unless `skip_missing`; and where the annotations
-    cannot be read at all, or nothing is left."""
+    UramError where images are missing, damaged or badly annotated, unless `skip_missing`, and where none is read."""
     annotated, problems = annotations(path)
     wanted = {name: boxes for name, boxes in annotated.items() if len(boxes) <= LONGEST}
     cut: dict = dict.fromkeys(wanted, "listed in the annotations, but missing")  # what is wrong, or `cut_out`'s arrays

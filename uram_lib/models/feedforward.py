@@ -5,9 +5,7 @@ layer and two fully connected ones; maxout of three in the first layer, ReLU els
 pooling over 2 x 2, with strides 2 and 1 in turn, and subtractive normalisation over 3 x 3; each image less its mean; a
 softmax for the length and one a digit. Assumed beyond that: the order convolution, rectifier, pooling, normalisation;
 5 x 5 in the locally connected layer, too; He's initialisation. Left out: dropout, as composed images never come twice.
-
-Of their ten-layer CNN Ba et al. (2015) give an error and, as far as we know, no layers. We assume the same network
-without maxout and without the locally connected layer.
+Ba et al. (2015) name no layers of their ten-layer CNN. We assume the same without maxout and locally connected layer.
 """
 
 import math
@@ -37,8 +35,7 @@ PIECES = 3  # of a maxout unit
 
 
 class Classifier(Model):
-    """The layers of `CLASSIFIERS`, each with ReLU, then one that gives the class logits (ledger I). 2x2 max pooling
-    follows each of the first four convolutions."""
+    """The layers of `CLASSIFIERS`, each with ReLU, the first four convolutions with 2x2 max pooling; then logits."""
 
     def __init__(self, config, image_shape: tuple[int, int, int], classes: int):
         super().__init__(config, image_shape)
@@ -79,8 +76,7 @@ class Maxout(nn.Module):
 
 
 def pooling(stride: int) -> nn.Module:
-    """2 x 2 max pooling. With stride 1 the size stays: beyond the last row and column lie zeros, which no value after a
-    ReLU is below."""
+    """2 x 2 max pooling. With stride 1 the size stays: zeros follow the last row and column, harmless after a ReLU."""
     pool = nn.MaxPool2d(2, stride)
     return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), pool) if stride == 1 else pool
 

@@ -45,11 +45,8 @@ def chosen_region(images: Tensor, action: Tensor) -> Tensor:
 
 
 def rectangle(actions: Tensor, dtype: torch.dtype = torch.float32, side: int = SIDE) -> Tensor:
-    """The region of the canvas that choices (B, L) in {0, ..., side**2 - 1}, coarsest level first, lead to.
-
-    Returns (B, 2, 2), its top left and bottom right corner as locations in [-1, 1], x then y. A region holds its top
-    and left edge, but not the others.
-    """
+    """The region of the canvas that choices (B, L) in {0, ..., side**2 - 1}, coarsest level first, lead to: (B, 2, 2),
+    its top left and bottom right corner in [-1, 1], x then y. It holds its top and left edge, but not the others."""
     steps = torch.stack((actions % side, actions // side), -1).to(dtype)  # (B, L, 2): column and row
     levels = torch.arange(1, actions.shape[1] + 1, dtype=dtype, device=actions.device)
     sides = 2 / side**levels  # (L,): a region's side at each level, of the 2 of [-1, 1]
