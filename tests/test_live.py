@@ -97,9 +97,14 @@ def test_it_agrees_with_pytorch_on_canvases_nobody_has_seen(explorer, models):
     assert abs(moved["x"] - 36) <= 1 and abs(moved["y"] - 36) <= 1
     page.click("#live-erase")
     page.check("input[value=draw]")
+    erased = page.evaluate(STATE)
     drag(page, (40, 40), (55, 40), (48, 58))
     drawn = compare(page, models)
-    assert drawn["label"] is None and sum(drawn["image"]) > sum(page.evaluate(STATE)["image"]) * 0.5
+    assert drawn["label"] is erased["label"] is None
+    image, before = (np.reshape(one["image"], (100, 100)) for one in (drawn, erased))
+    assert (image[40, 41:55] == 1).all() and image[57, 48] == 1  # the line lies where the mouse was, and nowhere else
+    added = image - before
+    assert added[35:64, 35:61].sum() == added.sum() > 50 and added.min() >= 0
     page.click("#live-next")
     assert page.evaluate(STATE)["label"] is not None and page.is_checked("input[value=move]")
 
