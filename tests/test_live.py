@@ -102,9 +102,9 @@ def test_it_agrees_with_pytorch_on_canvases_nobody_has_seen(explorer, models):
     drawn = compare(page, models)
     assert drawn["label"] is erased["label"] is None
     image, before = (np.reshape(one["image"], (100, 100)) for one in (drawn, erased))
-    assert (image[40, 41:55] == 1).all() and image[57, 48] == 1  # the line lies where the mouse was, and nowhere else
+    assert (image[40, 41:55] > 0.5).all() and image[57, 48] > 0.5  # the line lies where the mouse was,
     added = image - before
-    assert added[35:64, 35:61].sum() == added.sum() > 50 and added.min() >= 0
+    assert added.min() >= 0 and added[35:62, 35:59].sum() == pytest.approx(added.sum()) != 0  # and nowhere else
     page.click("#live-next")
     assert page.evaluate(STATE)["label"] is not None and page.is_checked("input[value=move]")
 
