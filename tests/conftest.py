@@ -12,17 +12,19 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 import contextlib  # noqa: E402
 import dataclasses  # noqa: E402
+import functools  # noqa: E402
 import resource  # noqa: E402
 import shutil  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
+import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import Phase, settings  # noqa: E402
 
-from uram_lib import UramError, data, experiments, records, training  # noqa: E402
+from uram_lib import UramError, data, experiments, records  # noqa: E402
 from uram_lib.config import Config  # noqa: E402
 from uram_lib.data.base import Dataset  # noqa: E402
 from uram_lib.evaluation import Evaluation  # noqa: E402
@@ -71,17 +73,25 @@ def copy_of_project(tmp_path) -> Path:
     return tmp_path / "project"
 
 
+def python(*words: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+    """Run `python words` in a process of its own. With -m or -c the working directory comes first on the path, so `cwd`
+    chooses which copy of the library runs."""
+    command = [sys.executable, *words]
+    return subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=300)
+
+
 @pytest.fixture
 def uram(local):
     """Run the real command line in a process of its own: uram("run", "table1", ...)."""
+    return functools.partial(python, "-m", "uram_lib.cli")
 
-    def run(*words: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "uram_lib.cli", *words]
-        environment = os.environ | environment
-        # With -m the working directory comes first on the path, so `cwd` chooses which copy of the library runs.
-        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
-    return run
+def wait_for(condition, what: str = "", seconds: float = 400) -> None:
+    """A loaded machine takes half a minute to import PyTorch."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")
@@ -151,25 +161,6 @@ def small_config(**changes) -> Config:
 @pytest.fixture(name="small_config")
 def small_config_fixture():
     return small_config
-
-
-class Stopped(Exception):
-    """A training that is left in the middle, as by Ctrl-C."""
-
-
-@pytest.fixture
-def stopped_after():
-    """Train, with the arguments of `training.train`, until `epoch` is done and its state is kept; then stop."""
-
-    def run(epoch: int, config: Config, *arguments, state_path: Path) -> None:
-        def stop(done: int, total: int, error: float | None) -> None:
-            if done > epoch * total // config.epochs:
-                raise Stopped
-
-        with pytest.raises(Stopped):
-            training.train(config, *arguments, state_path=state_path, on_step=stop)
-
-    return run
 
 
 @pytest.fixture

@@ -119,46 +119,27 @@ MUTANTS = (
 )  # fmt: skip
 
 
-class Swap(ast.NodeTransformer):
-    """Replaces each node equal to `old` by `new`, and counts them."""
-
-    def __init__(self, old: ast.AST, new: ast.AST):
-        self.old, self.new, self.count = ast.dump(old), new, 0
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        if ast.dump(node) == self.old:
-            self.count += 1
-            return self.new
-        return self.generic_visit(node)
-
-
-def node_of(text: str) -> ast.AST:
-    """The expression or statement that `text` is."""
-    (statement,) = ast.parse(text).body
-    return statement.value if isinstance(statement, ast.Expr) else statement
-
-
-def part_of(tree: ast.Module, function: str) -> ast.AST:
-    """The function or method called so, as in `RAM.forward`; the whole tree where the name is empty."""
-    for name in filter(None, function.split(".")):
-        tree = next(node for node in tree.body if getattr(node, "name", None) == name)
-    return tree
+def laid_out(text: str) -> str:
+    """An expression or a statement as `ast.unparse` writes it, however it was laid out."""
+    return ast.unparse(*ast.parse(text).body)
 
 
 def mutated(text: str, mutant: Mutant) -> str:
     """`text`, the source that the mutant changes, with its bug. Raises UramError unless each swap fits once."""
-    tree = ast.parse(text)
-    place = f"uram_lib/{mutant.file}{mutant.function and f', {mutant.function}'}"
+    part = tree = ast.parse(text)
+    for name in filter(None, mutant.function.split(".")):
+        part = next((node for node in part.body if getattr(node, "name", None) == name), None)
+        if part is None:
+            raise UramError(f"{mutant.name}: there is no {mutant.function} in uram_lib/{mutant.file}")
+    source = ast.unparse(part)
     for old, new in mutant.swaps:
-        try:
-            part = part_of(tree, mutant.function)
-        except StopIteration:
-            raise UramError(f"{mutant.name}: there is no {mutant.function} in uram_lib/{mutant.file}") from None
-        swap = Swap(node_of(old), node_of(new))
-        swap.visit(part)
-        if swap.count != 1:
-            raise UramError(f"{mutant.name}: {old!r} is found {swap.count} times in {place}, not once")
-    return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
+        if (count := source.count(laid_out(old))) != 1:
+            place = f"uram_lib/{mutant.file}{mutant.function and f', {mutant.function}'}"
+            raise UramError(f"{mutant.name}: {old!r} is found {count} times in {place}, not once")
+        source = source.replace(laid_out(old), laid_out(new))
+    made = ast.parse(source)
+    part.body = made.body[0].body if mutant.function else made.body
+    return ast.unparse(tree) + "\n"
 
 
 def failures(tests: tuple[str, ...], mutant: Mutant | None = None) -> tuple[list[str], int]:

@@ -5,14 +5,15 @@ import dataclasses
 
 import pytest
 import torch
+from conftest import linear, warmed
 from drawing import equal_weights
 from torch import nn
 
 from uram_lib import attacks, data, training
-from uram_lib.attacks import SHIFT, Under, augmented, pgd, prepared
+from uram_lib.attacks import SHIFT, Under, augmented, prepared
 from uram_lib.config import ATTACK_RADIUS, Config
-from uram_lib.data.base import Dataset
-from uram_lib.evaluation import draws_in_testing, stratified
+from uram_lib.data.base import Dataset, Split
+from uram_lib.evaluation import draws_in_testing, evaluate, stratified
 from uram_lib.seeding import stream
 
 KINDS = ("vgg16", "vgg16-attention", "vgg16-random-glimpses", "vgg16-mlp")
@@ -32,26 +33,6 @@ def config(model: str = "vgg16-attention", **changes) -> Config:
     return Config("digits-colour", model, **settings | (glimpses if model != "vgg16" else {}) | changes)
 
 
-@pytest.fixture
-def watched(monkeypatch):
-    """Lists that grow with training: what each attack was given (images, labels, the seed of its generator), and what
-    it made of it. The attack that chooses the epoch has no generator and is left out."""
-    given, made = [], []
-
-    def look(real):
-        def attack(model, images, labels, *sizes, generator=None, **steps):
-            found = real(model, images, labels, *sizes, generator=generator, **steps)
-            if generator is not None:
-                given.append((images.clone(), labels.clone(), generator.initial_seed()))
-                made.append(found)
-            return found
-
-        return attack
-
-    monkeypatch.setattr(attacks, "pgd", look(attacks.pgd))  # `fgsm` is one step of it
-    return given, made
-
-
 def test_augmentation_shifts_and_mirrors(generator):
     """Each image is found again as one of 9 x 9 crops of itself on black, mirrored or not: by brute force."""
     images = 0.1 + 0.9 * torch.rand(60, 2, 5, 7, generator=generator)
@@ -67,26 +48,17 @@ def test_augmentation_shifts_and_mirrors(generator):
     assert set(ys) == set(xs) == set(range(9)) and 15 < sum(mirrored) < 45
 
 
-@pytest.mark.parametrize("model, changes", [
-    ("vgg16", {"attack": "fast"}), ("vgg16-attention", {"attack": "pgd", "attack_steps": 2}),
-])  # fmt: skip
-def test_training_sees_images_within_the_ball(colours, watched, model, changes):
-    """In double precision, where differences do not round."""
-    given, made = watched
-    training.train(config(model, **changes, epochs=1), 0, colours)
-    assert len(given) == 2
-    for (images, _, _), found in zip(given, made, strict=True):
-        assert 0 < (found.double() - images.double()).abs().max() <= ATTACK_RADIUS
-        assert found.min() >= 0 and found.max() <= 1 and not found.requires_grad
-
-
-def test_the_attack_raises_the_loss_and_touches_neither_weights_nor_statistics(colours):
+@pytest.mark.parametrize("attack", [{"attack": "fast"}, {"attack": "pgd", "attack_steps": 2}], ids=str)
+def test_the_attack_raises_the_loss_within_the_ball_and_touches_neither_weights_nor_statistics(colours, attack):
+    """The ball in double precision, where differences do not round."""
     model = training.train(config(attack="none"), 0, colours).model.train()
     model.zero_grad(set_to_none=True)
     images, labels = colours.train.floats()[:32], colours.train.labels[:32]
     draws = draws_in_testing(model, images, sampled=True)
     before = copy.deepcopy(model)
-    found = prepared(model, config(augment=False), images, labels, draws, {"attack": stream(0, "attack")})
+    found = prepared(model, config(augment=False, **attack), images, labels, draws, {"attack": stream(0, "attack")})
+    assert 0 < (found.double() - images.double()).abs().max() <= ATTACK_RADIUS
+    assert found.min() >= 0 and found.max() <= 1 and not found.requires_grad
     assert equal_weights(before, model)  # running statistics among them
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
     assert all(m.training for m in model.modules())
@@ -118,9 +90,17 @@ def test_the_attack_meets_the_policy_of_the_epoch(colours, monkeypatch):
     assert model.sigma == pytest.approx(0.1) and seen == pytest.approx([0.3, 0.1])
 
 
-def test_rows_of_one_seed_share_images_shifts_and_the_attacks_start(colours, watched):
-    """Whatever the model: images in the same order, augmented alike, and attacked from the same stream."""
-    given, _ = watched
+def test_rows_of_one_seed_share_images_shifts_and_the_attacks_start(colours, monkeypatch):
+    """Whatever the model: images in the same order, augmented alike, and attacked from the same stream. The attack that
+    chooses the epoch has no generator and is left out."""
+    given, real = [], attacks.pgd  # `fgsm` is one step of it
+
+    def look(model, images, labels, *sizes, generator=None, **steps):
+        if generator is not None:
+            given.append((images.clone(), labels.clone(), generator.initial_seed()))
+        return real(model, images, labels, *sizes, generator=generator, **steps)
+
+    monkeypatch.setattr(attacks, "pgd", look)
 
     def row(model: str, seed: int) -> list[tuple]:
         given.clear()
@@ -147,14 +127,38 @@ def test_the_epoch_is_chosen_by_the_error_under_attack(colours, monkeypatch):
     assert "val_robust_error" not in clean.curves
 
 
-def test_the_error_under_attack_counts_what_pgd_leaves_wrong(colours):
-    """The same images for all rows, and for a model with attention the starts that testing uses."""
-    network = training.new_model(config(), 0, colours).eval()
-    chosen = colours.validation.at(stratified(colours.validation.labels))
-    victim = Under(network, draws_in_testing(network, chosen.floats()))
-    found = pgd(victim, chosen.floats(), chosen.labels, ATTACK_RADIUS, attacks.CHOICE_STEPS)
-    wrong = (victim(found).argmax(-1) != chosen.labels).float().mean().item()
-    assert attacks.robust_error(network, colours.validation) == pytest.approx(100 * wrong)
+def test_the_error_under_attack_is_that_of_the_closed_form_on_a_share_of_every_class():
+    """Independent truth: an image of a linear model stands if its margin exceeds epsilon |w|_1. Of 1,200 images, two in
+    three of one class, 1,000 are attacked, and all of the rarer class are among them."""
+    model, images, right = linear(3)
+    ones = right.nonzero()[:80, 0].repeat(5)
+    index = torch.cat(((1 - right).nonzero()[:80, 0].repeat(10), ones))
+    images = (255 * images[index]).round().to(torch.uint8)
+    labels = right[index]
+    labels[::10] = 1 - labels[::10]
+    split = Split(images, labels, torch.zeros(len(index), 2))
+    margins = (2 * labels - 1) * model.margin(split.floats()).detach()
+    broken = margins <= ATTACK_RADIUS * model.weight.detach().abs().sum()
+    chosen = stratified(labels, 1_000)
+    assert len(split) > len(chosen) == 1_000 and (labels[chosen] == 1).sum() == (labels == 1).sum()
+    assert 0.2 < broken.float().mean() < 0.8 and broken[chosen].float().mean() != broken.float().mean()
+    assert attacks.robust_error(model, split) == pytest.approx(100 * broken[chosen].float().mean().item())
+
+
+def test_the_error_under_attack_is_from_the_starts_that_testing_uses(colours, monkeypatch):
+    """With no ball to move in it is the error of testing from its first start, which another start changes."""
+    monkeypatch.setattr(attacks, "ATTACK_RADIUS", 0.0)
+    split, network = colours.validation, training.new_model(config(), 0, colours)
+    network = warmed(network, split.floats(), draws_in_testing(network, split.floats(), sampled=True))
+    with torch.no_grad():
+        network.classifier.weight.mul_(10)  # so that what is seen in glimpses matters
+    differ = []
+    for label in range(10):  # how many images are called so depends on the start
+        same = dataclasses.replace(split, labels=torch.full_like(split.labels, label))
+        first, second = evaluate(network, same.at(stratified(same.labels)), 2).metrics()["test_error_by_start"]
+        assert attacks.robust_error(network, same) == pytest.approx(first, abs=1e-4)
+        differ.append(abs(first - second) > 1)
+    assert any(differ)
 
 
 def step(network: nn.Module, c: Config, dataset: Dataset, count: int) -> tuple[torch.Tensor, dict]:

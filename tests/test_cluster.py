@@ -3,22 +3,15 @@
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from conftest import wait_for
 
 from uram_lib import plan, records
 
 pytest.importorskip("distributed", reason="the optional extra 'cluster' is not installed")
-PATIENCE_S = 400  # a loaded machine takes half a minute to import PyTorch
-
-
-def wait_for(condition, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE_S} s"
-        time.sleep(0.02)
+PATIENCE_S = 400
 
 
 def answers(port: int) -> bool:

@@ -193,12 +193,6 @@ def test_joining_keeps_the_order_and_moving_what_is_drawn(made):
     torch.testing.assert_close(here, there, rtol=0, atol=0, equal_nan=True)
 
 
-def test_ink_boxes_are_the_smallest():
-    image = torch.zeros(28, 28, dtype=torch.uint8)
-    image[5:9, 3:14] = 200
-    assert composed.ink_boxes(image).tolist() == [3, 5, 11, 4]
-
-
 def test_grey_is_the_luma_that_pillow_computes():
     colours = torch.randint(256, (50, 3, 8, 8), generator=stream(0, "grey"), dtype=torch.uint8)
     ours = composed.grey(colours)

@@ -137,11 +137,13 @@ def test_T13_training_and_model_selection_never_read_the_test_split(few_digits, 
     guarded = dataclasses.replace(few_digits, load_test=forbidden)
     with pytest.raises(AssertionError):
         guarded.load_test()  # the guard works
-    trained = training.train(small_config(), 0, guarded, state_path=tmp_path / "state.pt")
+    config = small_config(epochs=5, learning_rate=0.03, schedule="constant")  # too large: the error goes up and down
+    runs = (training.train(config, seed, guarded, state_path=tmp_path / f"{seed}.pt") for seed in range(10))
+    trained = next(run for run in runs if run.best_epoch < 5)
     # The epoch is chosen by validation error, measured anew here with the weights that were kept.
     errors = trained.curves["val_error"]
-    assert len(errors) == 3 and trained.val_error == min(errors)
-    assert trained.best_epoch == max(e for e in (1, 2, 3) if errors[e - 1] == min(errors))
+    assert len(errors) == 5 and trained.val_error == min(errors)
+    assert trained.best_epoch == max(e for e in range(1, 6) if errors[e - 1] == min(errors))
     assert evaluate(trained.model, few_digits.validation).error == pytest.approx(trained.val_error)
 
 

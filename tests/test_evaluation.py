@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from uram_lib import UramError
 from uram_lib.config import CHOICES
 from uram_lib.data import load
+from uram_lib.data.base import Split
 from uram_lib.evaluation import AVERAGED, BATCH, evaluate, label_leak, rollouts, stratified, uniform_start
 from uram_lib.glimpse import location_to_pixel
 from uram_lib.models import build
@@ -113,10 +114,27 @@ def test_fewer_images_hold_all_classes_alike():
     assert sorted(stratified(labels, 1_000).tolist()) == list(range(100))
 
 
-def test_the_label_leak_is_what_z_says_of_labels_that_are_told_to_it(small_config, few_digits):
-    """Eq. 11 written out; then a Z that hears nothing, which repeats what it is told by chance."""
-    ram = train(small_config(context="attended"), 0, few_digits).model.eval()
+@pytest.fixture(scope="module")
+def leaking(few_digits):
+    """A RAM trained with the context constraint; its Z has learnt to read the label from the weights."""
+    return train(small_config(context="attended", epochs=12), 0, few_digits).model.eval()
+
+
+def test_ledger_K1_predictions_do_not_depend_on_labels(leaking, few_digits):
+    """The context uses the true label, so it is a training loss alone: whatever label is told in testing, an image is
+    called one same class. The control: what Z says does change with the label that it is told."""
     split = few_digits.validation
+    told = [Split(split.images, torch.full_like(split.labels, k), split.centres) for k in range(10)]
+    correct = torch.stack([evaluate(leaking, one, 2).correct for one in told]).int()  # (label told, start, image)
+    assert (correct.sum(0) == 1).all() and len(correct.argmax(0).unique()) > 5
+    assert torch.equal(correct.argmax(0) == split.labels, evaluate(leaking, split, 2).correct)
+    matrix = label_leak(leaking, split)[1]
+    assert (matrix.amax(0) - matrix.amin(0)).max() > 2
+
+
+def test_the_label_leak_is_what_z_says_of_labels_that_are_told_to_it(leaking, few_digits):
+    """Eq. 11 written out; then a Z that hears nothing, which repeats what it is told by chance."""
+    ram, split = copy.deepcopy(leaking), few_digits.validation
     found, matrix = label_leak(ram, split)
     seen = rollouts(ram, split.floats(), 0)
     context = torch.einsum("itk,ith->kih", seen.class_logits.softmax(-1), seen.hiddens)  # label told x image x h

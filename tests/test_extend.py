@@ -1,11 +1,10 @@
 """The book's page on extending: its worked example really runs, as it stands on the page, in a copy of the library."""
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
+
+from conftest import python
 
 from uram_lib.paths import ROOT
 
@@ -16,12 +15,12 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
-def test_a_row_a_reading_and_a_data_set_are_one_entry_each(copy_of_project):
+def test_a_row_a_reading_and_a_data_set_are_one_entry_each(copy_of_project, local):
     """Every line that the page shows is put after an entry of its kind; then the page's commands are run."""
-    python = blocks("python")
-    (module,) = [block for block in python if block.startswith("# uram_lib/")]
+    code = blocks("python")
+    (module,) = [block for block in code if block.startswith("# uram_lib/")]
     (copy_of_project / module.splitlines()[0].removeprefix("# ")).write_text(module, encoding="utf-8")
-    row, reading, entry = [block for block in python if block.startswith(" ")]
+    row, reading, entry = [block for block in code if block.startswith(" ")]
     places = {
         '        "ram-6": _looking("ram", 6, 8, 1),\n': ("experiments.py", row),
         "READINGS = {\n": ("experiments.py", reading),
@@ -34,18 +33,16 @@ def test_a_row_a_reading_and_a_data_set_are_one_entry_each(copy_of_project):
         path.write_text(text.replace(anchor, anchor + line), encoding="utf-8")
 
     def run(*words: str) -> str:
-        environment = os.environ | {"PYTHONPATH": str(copy_of_project), "URAM_LOCAL": str(copy_of_project / "local")}
-        command = [sys.executable, "-m", "uram_lib.cli", *words]
-        ran = subprocess.run(command, cwd=copy_of_project, env=environment, capture_output=True, text=True, timeout=300)
+        ran = python(*words, cwd=copy_of_project, PYTHONPATH=str(copy_of_project))
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout
 
+    command = "-m", "uram_lib.cli"
     check, train = [shlex.split(line)[1:] for line in blocks("bash")[0].splitlines()]
-    assert "inverted, 1,297 / 200 / 300 train / validation / test" in run(*check)
-    assert "error" in run(*train, "--jobs", "2")
-    record = json.loads(next((copy_of_project / "local").rglob("seed-0.json")).read_text(encoding="utf-8"))
+    assert "inverted, 1,297 / 200 / 300 train / validation / test" in run(*command, *check)
+    assert "error" in run(*command, *train, "--jobs", "2")
+    record = json.loads(next(local.rglob("seed-0.json")).read_text(encoding="utf-8"))
     assert record["config"]["glimpses"] == 4 and record["dataset"]["variant"] == "inverted"
     assert record["metrics"]["test_error"] < 60  # a guess errs on 90 %: something was learnt
     script = "from uram_lib.experiments import readings_of; print('ours-6@sigma-0.1' in readings_of('table2'))"
-    done = subprocess.run([sys.executable, "-c", script], cwd=copy_of_project, capture_output=True, text=True)
-    assert done.stdout.strip() == "True", done.stderr
+    assert run("-c", script) == "True\n"

@@ -97,9 +97,14 @@ def test_it_agrees_with_pytorch_on_canvases_nobody_has_seen(explorer, models):
     assert abs(moved["x"] - 36) <= 1 and abs(moved["y"] - 36) <= 1
     page.click("#live-erase")
     page.check("input[value=draw]")
+    erased = page.evaluate(STATE)
     drag(page, (40, 40), (55, 40), (48, 58))
     drawn = compare(page, models)
-    assert drawn["label"] is None and sum(drawn["image"]) > sum(page.evaluate(STATE)["image"]) * 0.5
+    assert drawn["label"] is erased["label"] is None
+    image, before = (np.reshape(one["image"], (100, 100)) for one in (drawn, erased))
+    assert (image[40, 41:55] > 0.5).all() and image[57, 48] > 0.5  # the line lies where the mouse was,
+    added = image - before
+    assert added.min() >= 0 and added[35:62, 35:59].sum() == pytest.approx(added.sum()) != 0  # and nowhere else
     page.click("#live-next")
     assert page.evaluate(STATE)["label"] is not None and page.is_checked("input[value=move]")
 

@@ -3,16 +3,14 @@
 import contextlib
 import dataclasses
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from importlib.util import module_from_spec, spec_from_file_location
 
 import nbformat
 import pandas as pd
 import pytest
+from conftest import python
 from uram_book import facts, pages
 from uram_book.facts import Facts, Missing, plain, signed, with_interval
 from uram_book.pages import Pages
@@ -193,9 +191,7 @@ def test_nbval_turns_red_when_one_published_number_is_altered(copy_of_project, t
     notebook.cells = [setup, *kept]
     nbformat.write(notebook, copy_of_project / "notebooks" / "altered.ipynb")
     options = "-m pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env notebooks/altered.ipynb"
-    command = [sys.executable, *options.split()]
-    environment = {**os.environ, "PYTHONPATH": f"{copy_of_project}:{copy_of_project / 'book'}"}
-    ran = subprocess.run(command, cwd=copy_of_project, env=environment, capture_output=True, text=True, timeout=300)
+    ran = python(*options.split(), cwd=copy_of_project, PYTHONPATH=f"{copy_of_project}:{copy_of_project / 'book'}")
     assert ran.returncode == 1 and "table1.csv is what the records give" in ran.stdout + ran.stderr, ran.stdout[-2000:]
 
 

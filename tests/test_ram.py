@@ -10,8 +10,6 @@ import torch.nn.functional as F
 from drawing import SHAPE, drawn, small_dram
 
 from uram_lib.config import Config
-from uram_lib.data.base import Split
-from uram_lib.evaluation import evaluate
 from uram_lib.models import DRAM, RAM, build
 from uram_lib.models.layers import LSTMCore
 from uram_lib.objectives import policy_objective
@@ -253,17 +251,6 @@ def test_brightness_and_contrast_of_a_photograph_of_numbers_do_not_matter(images
     torch.testing.assert_close(one.class_logits, other.class_logits, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(one.locations, other.locations, rtol=1e-3, atol=1e-4)
     assert not torch.equal(one.patch_entropies, other.patch_entropies)  # these are of the raw patch (ledger D5)
-
-
-def test_ledger_K1_predictions_do_not_depend_on_labels(few_digits, small_config):
-    """The context uses the true label, so it is a training loss alone: whatever labels are given in testing, each image
-    is called one same class."""
-    model = build(small_config(context="attended"), few_digits.image_shape, 10).initialise(0)
-    split = few_digits.validation
-    told = [Split(split.images, torch.full_like(split.labels, k), split.centres) for k in range(10)]
-    predicted = torch.stack([evaluate(model, one, 2).correct for one in told]).int()
-    assert (predicted.sum(0) == 1).all()
-    assert torch.equal(predicted.argmax(0) == split.labels, evaluate(model, split, 2).correct)
 
 
 def test_patches_that_convolutions_leave_nothing_of_are_refused():

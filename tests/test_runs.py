@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import wait_for
 
 import uram_lib
 from uram_lib import UramError, checkpoints, cli, data, evaluation, experiments, plan, progress, records, runs
@@ -77,13 +78,6 @@ def test_a_run_that_fails_is_named_after_the_others_are_done(local):
     with pytest.raises(UramError, match="^fc seed 0: .*cannot be read as a training state; delete it"):
         found.run()
     assert [run.finished for run in found.runs] == [False, True, True]
-
-
-def wait_for(condition, seconds: float = 200) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def workers_of(pid: int) -> list[int]:

@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from uram_lib import UramError, checkpoints, data, experiments, machine, records, training
 from uram_lib.config import Config
 from uram_lib.data.base import Dataset
-from uram_lib.evaluation import evaluate
 from uram_lib.models import RAM
 from uram_lib.runs import Run, do
 
@@ -42,14 +41,20 @@ def few(name: str) -> Dataset:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_run_gives_the_same_bits_again_and_resumed_and_another_seed_others(name, tmp_path, stopped_after):
+def test_a_run_gives_the_same_bits_again_and_resumed_and_another_seed_others(name, tmp_path):
     config, dataset, steps, state = KINDS[name], few(KINDS[name].dataset), [], tmp_path / "state.pt"
     whole = training.train(config, 0, dataset, on_step=lambda *said: steps.append(said))
     total = 4 * math.ceil(200 / config.batch_size)
     errors = [None, *whole.curves["val_error"]]
     assert steps == [(k + 1, total, errors[k // (total // 4)]) for k in range(total)]
     assert whole.rollouts == 4 * 200 and whole.seconds > 0
-    stopped_after(2, config, 0, dataset, state_path=state)
+
+    def stop(done: int, *_) -> None:
+        if done > total // 2:  # two epochs are kept
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(config, 0, dataset, state_path=state, on_step=stop)
     went_on = []
     resumed = training.train(config, 0, dataset, state_path=state, on_step=lambda *said: went_on.append(said))
     assert went_on == steps[total // 2 :]
@@ -73,16 +78,6 @@ def test_the_policy_is_as_wide_as_its_epoch_says_and_tested_as_wide_as_at_the_en
         trained = training.train(config, 0, few_digits)
     assert widths == pytest.approx([0.3] * 4 + [0.1] + [0.2] * 4 + [0.1] + [0.1] * 5)  # four steps, then the test
     assert trained.model.sigma == pytest.approx(0.1)
-
-
-def test_the_kept_weights_are_those_of_the_best_epoch_and_not_of_the_last(few_digits, small_config):
-    """With a step far too large the error goes up and down, so the best epoch is rarely the last."""
-    for seed in range(10):
-        trained = training.train(small_config(epochs=5, learning_rate=0.03, schedule="constant"), seed, few_digits)
-        if trained.best_epoch < 5:
-            break
-    assert trained.best_epoch < 5
-    assert evaluate(trained.model, few_digits.validation).error == pytest.approx(min(trained.curves["val_error"]))
 
 
 def test_learning_rate_schedules_in_closed_form(small_config):
@@ -239,17 +234,6 @@ def test_a_state_that_is_none_of_this_run_is_named_and_left(few_digits, small_co
     with pytest.raises(UramError, match=f"state.pt {said}; delete it"):
         train(0, state)
     assert state.read_bytes() == before
-
-
-def test_a_full_disk_stops_training_in_one_line_and_leaves_the_last_state(
-    few_digits, small_config, tmp_path, full_disk, stopped_after
-):
-    config, state = small_config(), tmp_path / "state.pt"
-    stopped_after(1, config, 0, few_digits, state_path=state)
-    before = state.read_bytes()
-    with full_disk(10_000), pytest.raises(UramError, match="cannot write .*state.pt: File too large"):
-        training.train(config, 0, few_digits, state_path=state)
-    assert state.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["state.pt"]
 
 
 def test_a_process_is_prepared_for_its_device(monkeypatch):
