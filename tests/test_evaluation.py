@@ -129,7 +129,7 @@ def test_ledger_K1_predictions_do_not_depend_on_labels(leaking, few_digits):
     assert (correct.sum(0) == 1).all() and len(correct.argmax(0).unique()) > 5
     assert torch.equal(correct.argmax(0) == split.labels, evaluate(leaking, split, 2).correct)
     matrix = label_leak(leaking, split)[1]
-    assert (matrix.amax(0) - matrix.amin(0)).max() > 2
+    assert (matrix != matrix[0]).any()
 
 
 def test_the_label_leak_is_what_z_says_of_labels_that_are_told_to_it(leaking, few_digits):
