@@ -235,7 +235,6 @@ NAMED = {
     "runs": (lambda facts: len(facts.records), whole),
     "core-hours": (Facts.core_hours, whole),
     "chosen quarter, paper": (lambda facts: facts.chosen("paper"), _WHOLE_PERCENT),
-    "chosen quarter, outcome": (lambda facts: facts.chosen("strong"), _WHOLE_PERCENT),
     "chosen quarter, early": (lambda facts: facts.chosen("strong", "early"), _WHOLE_PERCENT),
     "leak, paper": (lambda facts: facts.look("repeats", "ours-6-entropy-context"), _WHOLE_PERCENT),
     "leak without labels": (lambda facts: facts.look("repeats", "ours-6-entropy-context", "strong"), _WHOLE_PERCENT),
