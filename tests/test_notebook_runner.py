@@ -105,6 +105,7 @@ def test_an_altered_weight_file_changes_what_the_retest_shows(mnist, monkeypatch
 def test_a_readers_page_opens_with_the_readers_own_results():
     cells = [nbformat.v4.new_markdown_cell(text) for text in ("# Table", "theirs")]
     cells.append(nbformat.v4.new_code_cell("show", metadata={"tags": ["remove-cell", notebook.YOURS]}))
+    cells.append(nbformat.v4.new_code_cell("# Parameters", metadata={"tags": ["injected-parameters"]}))
     book = nbformat.v4.new_notebook(cells=cells)
     made = notebook.reader_first(book)
     assert [cell.source for cell in made.cells] == ["# Table", "show", "theirs"]

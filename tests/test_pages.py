@@ -14,6 +14,7 @@ from conftest import python
 from uram_book import facts, pages
 from uram_book.facts import Facts, Missing, plain, signed, with_interval
 from uram_book.pages import Pages
+from uram_book.statistics import Estimate
 
 from uram_lib import UramError, paper
 from uram_lib.experiments import experiment
@@ -207,3 +208,14 @@ def test_the_benchmark_measures_both_shapes_and_all_canvases():
     found = json.loads((ROOT / "results" / "bench.json").read_text(encoding="utf-8"))
     assert [s["shape"] for s in found["shapes"]] == ["table1", "table2"] and len(found["canvas"]) >= 5
     assert all(s["images_per_second"] > 0 and 0 < s["ratio"] < 2 for s in found["shapes"])
+
+
+@pytest.mark.parametrize("low, high, reported, said", [
+    (-1.4, -0.8, -5.1, "supported, smaller"), (-0.3, -0.1, -0.04, "supported, larger"), (-6, -3, -5.1, "supported"),
+    (3, 6, 2.5, "supported, larger"), (-2, -1, float("nan"), "supported"),
+])  # fmt: skip
+def test_a_supported_effect_says_when_its_size_is_not_the_paper_s(low, high, reported, said):
+    found = Estimate((low + high) / 2, low, high, 3, "supported", reported)
+    facts = Facts()
+    facts.claim, facts.recipe_of = (lambda *_: found), (lambda *_: "")
+    assert Pages(facts, marked=False).judgement("C5", "RAM 6 to 8", "strong") == said

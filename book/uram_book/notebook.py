@@ -190,10 +190,11 @@ def store(name: str) -> None:
 def reader_first(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A copy in which the reader's own results follow the title, and are not hidden."""
     made = nbformat.from_dict(notebook)
-    mine = [cell for cell in made.cells if YOURS in cell.metadata.get("tags", [])]
+    tagged = lambda tag: [cell for cell in made.cells if tag in cell.metadata.get("tags", [])]  # noqa: E731
+    mine, plumbing = tagged(YOURS), tagged("injected-parameters")  # papermill's
     for cell in mine:
         cell.metadata["tags"] = ["remove-input", YOURS]
-    made.cells = made.cells[:1] + mine + [cell for cell in made.cells[1:] if cell not in mine]
+    made.cells = made.cells[:1] + mine + [cell for cell in made.cells[1:] if cell not in mine + plumbing]
     return made
 
 
