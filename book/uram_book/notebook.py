@@ -127,7 +127,8 @@ def show_yours(made: plan.Plan) -> None:
     groups = {e.row: [r for r in here if r["row"] == e.row] for e in made.experiments}
     ax = plotting.learning_curves(groups, plt.gca())
     ax.set_title("Your learning curves")
-    ax.legend()
+    ax.figure.set_figheight(3.2 + 0.1 * len(groups))
+    plotting.legend_below(ax.figure, 2)
     plt.show()
     if data.kind_of(first.config.dataset) != "grey digits":
         return
