@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from uram_lib.paths import RESULTS, ROOT
-from uram_lib.runs import only_one
+from uram_lib.common import RESULTS, ROOT
+from uram_lib.runs.run import only_one
 
 EXECUTABLE = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",

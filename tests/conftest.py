@@ -24,12 +24,13 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import Phase, settings  # noqa: E402
 
-from uram_lib import UramError, data, experiments, records  # noqa: E402
+from uram_lib import UramError, data, experiments  # noqa: E402
+from uram_lib.common import ROOT  # noqa: E402
 from uram_lib.config import Config  # noqa: E402
 from uram_lib.data.base import Dataset  # noqa: E402
 from uram_lib.evaluation import Evaluation  # noqa: E402
 from uram_lib.models import RAM, Model  # noqa: E402
-from uram_lib.paths import ROOT  # noqa: E402
+from uram_lib.runs import records  # noqa: E402
 from uram_lib.training import Trained  # noqa: E402
 
 torch.set_num_threads(1)

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from uram_lib import UramError
 from uram_lib.cli import exit_status
-from uram_lib.paths import RESULTS, ROOT, relative, write_atomically
-from uram_lib.records import git_state
+from uram_lib.common import RESULTS, ROOT, relative, write_atomically
+from uram_lib.runs.records import git_state
 
 RESULT = RESULTS / "mutants.json"
 OBJECTIVES, RAM, GLIMPSE, CLUTTER, TOPDOWN = (

@@ -9,8 +9,9 @@ from conftest import linear, warmed
 from drawing import equal_weights
 from torch import nn
 
-from uram_lib import attacks, data, training
-from uram_lib.attacks import SHIFT, Under, augmented, prepared
+from uram_lib import data, training
+from uram_lib.adversarial import attacks
+from uram_lib.adversarial.attacks import SHIFT, Under, augmented, prepared
 from uram_lib.config import ATTACK_RADIUS, Config
 from uram_lib.data.base import Dataset, Split
 from uram_lib.evaluation import draws_in_testing, evaluate, stratified

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from uram_lib.attacks import cross_entropy, fgsm, frozen, literal_pgd, look, margin, pgd, sign_noise, square
+from uram_lib.adversarial.attacks import cross_entropy, fgsm, frozen, literal_pgd, look, margin, pgd, sign_noise, square
 from uram_lib.seeding import initialise
 
 SHAPE = (2, 4, 4)

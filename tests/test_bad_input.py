@@ -13,10 +13,10 @@ import safetensors.torch
 import torch
 from conftest import python
 
-from uram_lib import UramError, checkpoints, cli, experiments, paths
+from uram_lib import UramError, checkpoints, cli, common, experiments
 from uram_lib.data import mnist as mnist_module
 from uram_lib.models import build
-from uram_lib.runs import Run
+from uram_lib.runs.run import Run
 
 SMOKE = ("run", "table1", "--preset", "smoke", "--rows", "ram-6", "--device", "cpu")
 
@@ -131,7 +131,7 @@ def test_a_record_from_elsewhere_in_a_runs_place_stops_it_and_is_kept(uram, loca
 def test_a_full_disk_stops_a_run_in_one_line(local, existing, tmp_path):
     """`ulimit -f` makes the writes really fail, for a reader without root too."""
     command = f"ulimit -f 100; exec {sys.executable} -m uram_lib.cli {' '.join(SMOKE)}"
-    done = subprocess.run(["bash", "-c", command], cwd=paths.ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(["bash", "-c", command], cwd=common.ROOT, capture_output=True, text=True, timeout=300)
     refused(done, "cannot write", "ram-6", "File too large")
     assert existing() and not list((local / "state").glob("*.pt"))
     assert not [path for path in local.rglob(".*") if path.is_file()]  # no half-written temporary file either
@@ -188,7 +188,7 @@ def test_output_that_nobody_reads_and_a_terminal_without_our_characters(local, t
     read, write = os.pipe()
     os.close(read)  # nobody reads
     closed = subprocess.run([sys.executable, "-m", "uram_lib.cli", "data", "digits"], stdout=write,
-                            stderr=subprocess.PIPE, text=True, cwd=paths.ROOT, timeout=60)  # fmt: skip
+                            stderr=subprocess.PIPE, text=True, cwd=common.ROOT, timeout=60)  # fmt: skip
     os.close(write)
     assert closed.returncode == 1 and closed.stderr == ""
     script = "import sys; from uram_lib.cli import exit_status; sys.exit(exit_status(lambda: print('8 × 8')))"
@@ -199,18 +199,18 @@ def test_output_that_nobody_reads_and_a_terminal_without_our_characters(local, t
 def test_a_relative_results_folder_is_the_same_from_everywhere(monkeypatch, tmp_path):
     monkeypatch.setenv("URAM_LOCAL", "results/mine")
     monkeypatch.chdir(tmp_path)
-    assert paths.local() == paths.ROOT / "results" / "mine"
+    assert common.local() == common.ROOT / "results" / "mine"
     monkeypatch.setenv("URAM_LOCAL", "")
-    assert paths.local() == paths.RESULTS / "local"
+    assert common.local() == common.RESULTS / "local"
     monkeypatch.setenv("URAM_LOCAL", "~nobody-of-this-name/x")
     with pytest.raises(UramError, match="URAM_LOCAL names ~nobody"):
-        paths.local()
+        common.local()
 
 
 def test_text_is_utf8_whatever_the_locale(copy_of_project):
     """Labels have a multiplication sign; a locale of plain ASCII must not stop a record from being written."""
     script = (
-        "from uram_lib import records, plan, runs; run = plan.make_plan('table1', 'smoke', ['fc']).runs[0]; "
+        "from uram_lib.runs import plan, records; run = plan.make_plan('table1', 'smoke', ['fc']).runs[0]; "
         "records.write_record(run.record, {'label': '8\\u00d78'}); print(run.record.read_bytes().count(b'\\xc3\\x97'))"
     )
     done = python("-c", script, cwd=copy_of_project, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")

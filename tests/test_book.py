@@ -10,7 +10,7 @@ from browser import PHONE, WIDE, browser, built, opened  # noqa: F401
 from uram_book.facts import Facts, plain, signed
 
 from uram_lib import paper
-from uram_lib.paths import RESULTS, ROOT, TABLES
+from uram_lib.common import RESULTS, ROOT, TABLES
 
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import wait_for
 
-from uram_lib import plan, records
+from uram_lib.runs import plan, records
 
 pytest.importorskip("distributed", reason="the optional extra 'cluster' is not installed")
 PATIENCE_S = 400

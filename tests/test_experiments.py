@@ -7,9 +7,10 @@ import itertools
 import pytest
 from uram_book.tables import of_older_recipe
 
-from uram_lib import UramError, config, experiments, paper, records
+from uram_lib import UramError, config, experiments, paper
 from uram_lib.config import CHOICES, LIMITS, Config
 from uram_lib.experiments import PRESETS, READINGS, RECIPES, ROWS, experiment, label_of
+from uram_lib.runs import records
 
 PLAIN = Config("mnist", "ram", 5, glimpses=2, patch_size=8, scales=1)
 DRAM = Config("svhn", "dram", 5, glimpses=18, patch_size=12, scales=2, reward="cumulative")

@@ -6,7 +6,7 @@ import shlex
 
 from conftest import python
 
-from uram_lib.paths import ROOT
+from uram_lib.common import ROOT
 
 PAGE = (ROOT / "book" / "chapters" / "extend.md").read_text(encoding="utf-8")
 

@@ -10,9 +10,9 @@ from browser import PHONE, WIDE, browser, built, opened  # noqa: F401
 from uram_book import live
 
 from uram_lib import checkpoints, data
+from uram_lib.common import ROOT
 from uram_lib.config import Config
 from uram_lib.models import Unified, build
-from uram_lib.paths import ROOT
 
 AGREEMENT = 1e-4
 SCRIPT = (ROOT / "book" / "_static" / "uram.js").read_text(encoding="utf-8")

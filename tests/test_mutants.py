@@ -10,7 +10,7 @@ from mutants import MUTANTS, RESULT, Mutant
 
 from uram_lib import UramError
 from uram_lib.cli import exit_status
-from uram_lib.paths import ROOT
+from uram_lib.common import ROOT
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.bug}-{Path(mutant.file).stem}")

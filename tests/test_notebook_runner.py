@@ -15,10 +15,11 @@ import nbformat
 import pytest
 from uram_book import notebook
 
-from uram_lib import UramError, records
+from uram_lib import UramError
+from uram_lib.common import CHECKPOINTS, QUICK, ROOT
 from uram_lib.config import Config
 from uram_lib.experiments import experiment
-from uram_lib.paths import CHECKPOINTS, QUICK, ROOT
+from uram_lib.runs import records
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

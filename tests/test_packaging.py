@@ -19,8 +19,8 @@ from packaging.utils import canonicalize_name
 
 import uram_lib
 from uram_lib import cli, experiments
+from uram_lib.common import ROOT
 from uram_lib.models import build
-from uram_lib.paths import ROOT
 
 
 def text_of(name: str) -> str:

@@ -17,8 +17,8 @@ from uram_book.pages import Pages
 from uram_book.statistics import Estimate
 
 from uram_lib import UramError, paper
+from uram_lib.common import RESULTS, ROOT
 from uram_lib.experiments import experiment
-from uram_lib.paths import RESULTS, ROOT
 
 CLAIM = {"claim": "C3", "part": "6 glimpses", "preset": "paper", "source": "paper", "statement": "x", "evidence": "y"}
 NUMBERS = {"paper_effect": -3.5, "our_effect": -0.6893, "ci_low": -1.6558, "ci_high": 0.2771, "n_pairs": 3}
@@ -187,7 +187,8 @@ def test_nbval_turns_red_when_one_published_number_is_altered(copy_of_project, t
     # The cells that read what is published, without the training and the figures.
     kept = [c for c in notebook.cells if c.cell_type == "code" and "tables.read" in c.source and "NBVAL" in c.source]
     setup = nbformat.v4.new_code_cell(
-        "from uram_book import tables\nfrom uram_lib import records\npublished = records.load_records(table='table1')"
+        "from uram_book import tables\nfrom uram_lib.runs import records\n"
+        "published = records.load_records(table='table1')"
     )
     notebook.cells = [setup, *kept]
     nbformat.write(notebook, copy_of_project / "notebooks" / "altered.ipynb")

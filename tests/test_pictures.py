@@ -11,8 +11,8 @@ from conftest import python
 from PIL import Image
 
 from uram_lib import UramError, cli, pictures
+from uram_lib.common import ROOT
 from uram_lib.experiments import published_weights
-from uram_lib.paths import ROOT
 
 WORDS = ["read", "--model", "table2/ram-6", "--preset", "paper"]
 INK = np.zeros((40, 30), np.uint8)  # light on black, as the models know it

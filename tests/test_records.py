@@ -9,10 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uram_lib import UramError, experiments, paper, records
+from uram_lib import UramError, experiments, paper
+from uram_lib.common import PUBLISHED, ROOT, relative, write_atomically
 from uram_lib.config import Config
-from uram_lib.paths import PUBLISHED, ROOT, relative, write_atomically
-from uram_lib.runs import Run
+from uram_lib.runs import records
+from uram_lib.runs.run import Run
 
 
 @given(seeds=st.integers(1, 6), images=st.integers(1, 70), seed=st.integers(0, 2**31))

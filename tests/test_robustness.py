@@ -13,15 +13,25 @@ from conftest import Linear, linear, warmed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uram_lib import records
-from uram_lib import robustness as rb
-from uram_lib.attacks import Under, fgsm, pgd
+from uram_lib.adversarial import robustness as rb
+from uram_lib.adversarial.attacks import Under, fgsm, pgd
+from uram_lib.adversarial.robustness import (
+    EOT,
+    LITERAL,
+    NOISE,
+    PGD,
+    SQUARE,
+    Attack,
+    Target,
+    evaluate_robustness,
+    outcome,
+)
 from uram_lib.config import Config, Protocol
 from uram_lib.data.base import Split
 from uram_lib.evaluation import Evaluation, draws_in_testing, stratified
 from uram_lib.models.layers import Model
 from uram_lib.models.vgg import VGG16, AttentiveVGG, RandomGlimpseVGG
-from uram_lib.robustness import EOT, LITERAL, NOISE, PGD, SQUARE, Attack, Target, evaluate_robustness, outcome
+from uram_lib.runs import records
 from uram_lib.seeding import stream, stream_seed
 
 SHAPE = (2, 4, 4)
@@ -167,7 +177,7 @@ def test_the_worst_case_is_below_every_attack(kind):
     blindfold = [EOT, rb.EOT_MARGIN, TRANSFER, NOISE]  # those that do not know the draws
     assert torch.equal(found.secret, torch.stack([found.outcomes[name] for name in blindfold]).all(0))
     assert (found.worst <= found.secret).all() and found.by("draws").keys() == {1, 2}
-    text = json.loads(json.dumps(found.metrics()))
+    text = json.loads(json.dumps(records.rounded(found.metrics())))
     assert found.accuracy(text["decided_by"]) == min(found.accuracy(name) for name in found.names if name != SQUARE)
     assert text["robust_accuracy"] == pytest.approx(100 * found.worst.float().mean().item())
     for name in found.names:

@@ -14,9 +14,11 @@ import torch
 from conftest import wait_for
 
 import uram_lib
-from uram_lib import UramError, checkpoints, cli, data, evaluation, experiments, plan, progress, records, runs
-from uram_lib.paths import CHECKPOINTS
-from uram_lib.progress import Progress
+from uram_lib import UramError, checkpoints, cli, common, data, evaluation, experiments
+from uram_lib.common import CHECKPOINTS
+from uram_lib.runs import plan, progress, records
+from uram_lib.runs.progress import Progress
+from uram_lib.runs.run import LARGEST, Busy, Run, do, only_one
 
 
 @pytest.mark.parametrize("asked, seeds", [
@@ -58,7 +60,7 @@ def test_two_processes_make_every_record_and_a_second_command_none(uram, local, 
     announced, *said = done.stdout.splitlines()
     for word in ("table1", "smoke", "fc", "seeds 0, 1", "digits", "2 of 2 runs to do", "minute"):
         assert word in announced, word
-    paths = [runs.Run(experiments.experiment("table1", "fc", "smoke"), seed).record for seed in (0, 1)]
+    paths = [Run(experiments.experiment("table1", "fc", "smoke"), seed).record for seed in (0, 1)]
     assert sorted(local.glob("runs/**/seed-*.json")) == sorted(paths)
     read = [records.read_record(path) for path in paths]
     assert [r["seed"] for r in read] == [0, 1] and read[0]["test_correct"] != read[1]["test_correct"]
@@ -110,7 +112,7 @@ def test_a_killed_worker_is_tried_again_and_a_stopped_command_goes_on_to_the_sam
     assert killed and len(record["provenance"]["sessions"]) == 3
     monkeypatch.setenv("URAM_LOCAL", str(tmp_path / "elsewhere"))
     straight = plan.make_plan("table1", "smoke", ["ram-6"], device="cpu").runs[0]
-    runs.do(straight, "cpu", threads=1)
+    do(straight, "cpu", threads=1)
     other = records.read_record(straight.record)
     assert other["curves"] == record["curves"] and other["test_correct"] == record["test_correct"]
 
@@ -128,34 +130,34 @@ def test_ctrl_c_while_the_workers_start_is_one_line(local):
 
 def test_two_processes_cannot_be_at_one_run(local):
     run = plan.make_plan("table1", "smoke", ["fc"]).runs[0]
-    with runs.only_one(run.lock), pytest.raises(runs.Busy, match="is being trained by another process"):
-        runs.do(run, "cpu")
+    with only_one(run.lock), pytest.raises(Busy, match="is being trained by another process"):
+        do(run, "cpu")
     assert not run.record.exists()
 
 
 def test_a_record_counts_where_its_network_was_attacked_by_the_same_protocol():
     e = experiments.experiment("table4", "vgg16-pgd", "strong", "cifar10-jpeg")
-    assert runs.Run(e, 0, publish=True).finished
+    assert Run(e, 0, publish=True).finished
     fewer = dataclasses.replace(e, protocol=dataclasses.replace(e.protocol, restarts=e.protocol.restarts - 1))
-    assert fewer.config == e.config and not runs.Run(fewer, 0, publish=True).finished
+    assert fewer.config == e.config and not Run(fewer, 0, publish=True).finished
 
 
 def test_weights_are_published_of_small_networks_alone(local, tmp_path, monkeypatch):
     """A fully connected layer on the whole canvas has 10 MB of them; its record is published all the same."""
     monkeypatch.setattr(records, "PUBLISHED", tmp_path / "runs")
-    monkeypatch.setattr(runs.paths, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(common, "CHECKPOINTS", tmp_path / "checkpoints")
     (run,) = plan.make_plan("table1", "smoke", ["fc"], device="cpu", publish=True).runs
-    for largest in (0, runs.LARGEST):
-        monkeypatch.setattr(runs, "LARGEST", largest)
+    for largest in (0, LARGEST):
+        monkeypatch.setattr("uram_lib.runs.run.LARGEST", largest)
         run.record.unlink(missing_ok=True)
-        runs.do(run, "cpu", threads=1)
+        do(run, "cpu", threads=1)
         assert run.record.is_relative_to(tmp_path) and run.record.exists() and run.weights.exists() == (largest > 0)
 
 
 def test_no_published_checkpoint_is_too_large_for_git():
     header = 10_000
     sizes = {path.relative_to(CHECKPOINTS): path.stat().st_size for path in CHECKPOINTS.rglob("*.safetensors")}
-    assert {path: size for path, size in sizes.items() if size > runs.LARGEST + header} == {}
+    assert {path: size for path, size in sizes.items() if size > LARGEST + header} == {}
 
 
 def test_a_published_model_is_loaded_and_reads():

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from browser import browser, built, opened  # noqa: F401
 
-from uram_lib.paths import ROOT
+from uram_lib.common import ROOT
 
 SCRIPT = ROOT / "book" / "_static" / "sort.js"
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from uram_lib import UramError, data
+from uram_lib.common import data_roots
 from uram_lib.data import files, svhn
-from uram_lib.paths import data_roots
 
 BOX = ("label", "left", "top", "width", "height")
 PICTURE = np.add.outer(np.arange(40), 2 * np.arange(80)).astype(np.uint8)  # row + 2 * column, no two corners alike

@@ -8,9 +8,10 @@ import scipy.stats
 import torch
 from uram_book import comparisons, pages, tables
 
-from uram_lib import UramError, paper, records
+from uram_lib import UramError, paper
+from uram_lib.common import PUBLISHED, RESULTS, TABLES
 from uram_lib.experiments import experiments, label_of
-from uram_lib.paths import PUBLISHED, RESULTS, TABLES
+from uram_lib.runs import records
 
 # Typed here from the design, not read from the code.
 COLUMNS = {

@@ -15,11 +15,12 @@ import torch
 from drawing import equal_weights
 from safetensors.torch import load_file
 
-from uram_lib import UramError, checkpoints, data, experiments, machine, records, training
+from uram_lib import UramError, checkpoints, data, experiments, training
 from uram_lib.config import Config
 from uram_lib.data.base import Dataset
 from uram_lib.models import RAM
-from uram_lib.runs import Run, do
+from uram_lib.runs import machine, records
+from uram_lib.runs.run import Run, do
 
 LOOKS = {"epochs": 4, "batch_size": 50, "glimpses": 3, "patch_size": 12, "scales": 2}
 NUMBERS = LOOKS | {"width": 0.03, "batch_size": 40}
@@ -160,7 +161,7 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bits(tmp_path):
     to resume each time."""
     context, draw, states = multiprocessing.get_context("forkserver"), random.Random(2021), tmp_path / "cut" / "state"
     # What each run would import, once for all.
-    context.set_forkserver_preload(["uram_lib.robustness", "torch._dynamo", "sklearn.datasets", "pytest"])
+    context.set_forkserver_preload(["uram_lib.adversarial.robustness", "torch._dynamo", "sklearn.datasets", "pytest"])
 
     def stamps() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in states.glob("*.pt")}

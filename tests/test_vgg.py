@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import torchvision
 from conftest import warmed
 
-from uram_lib.attacks import Under
+from uram_lib.adversarial.attacks import Under
 from uram_lib.config import Config
 from uram_lib.glimpse import location_to_pixel
 from uram_lib.models.layers import count_parameters

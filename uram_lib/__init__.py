@@ -7,18 +7,9 @@ Three names are all that most readers need:
     records = uram_lib.run("table2", rows=["ram-6"]) # train, test, keep the record; in a script under a main guard
 """
 
-__version__ = "0.2.0"
-DEVICES = ("auto", "cpu", "cuda", "mps")
+from .common import UramError, __version__
 
-
-class UramError(Exception):
-    """A mistake of the user's or of the machine's, told in one line: what was wrong and what is allowed."""
-
-
-def check(kind: str, name, known, where: str = "") -> None:
-    """Raise UramError where `name` is not among the known ones, listing them."""
-    if name not in known:
-        raise UramError(f"unknown {kind} {name!r}{where}; one of: {', '.join(map(str, known))}")
+__all__ = ["UramError", "__version__", "load", "run"]
 
 
 def load(table: str, row: str, preset: str = "strong", seed: int = 0, dataset: str | None = None):
@@ -31,6 +22,6 @@ def load(table: str, row: str, preset: str = "strong", seed: int = 0, dataset: s
 
 def run(table: str, preset: str = "quick", rows: list[str] | None = None, seeds=1, **options) -> list[dict]:
     """Train rows of a table and return their records; options: of `plan.make_plan`. Raises UramError in one line."""
-    from . import plan, records
+    from .runs import plan, records
 
     return [records.read_record(path) for path in plan.make_plan(table, preset, rows, seeds, **options).run()]

@@ -10,10 +10,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 
-from . import UramError, data
+from . import data
+from .common import UramError, relative, write_atomically
 from .config import Config
 from .models import Model, build
-from .paths import relative, write_atomically
 
 
 def save(path: Path, model: Model, config: Config, seed: int) -> None:

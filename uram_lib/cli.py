@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from . import UramError, __version__
+from .common import UramError, __version__, data_roots, relative
 from .experiments import PRESETS, READINGS, ROWS
 
 
@@ -32,7 +32,9 @@ def settings_of(pairs: list[str]) -> dict[str, str]:
 
 
 def command_run(options: argparse.Namespace) -> None:
-    from . import data, plan, runs
+    from . import data
+    from .runs import plan
+    from .runs.run import result_line
 
     found = plan.make_plan(
         options.table, options.preset, words_of(options.rows), options.seeds, options.dataset, settings_of(options.set),
@@ -40,7 +42,7 @@ def command_run(options: argparse.Namespace) -> None:
     )  # fmt: skip
     print(found.announce(), flush=True)
     found.run()
-    print(*[runs.result_line(one) for one in found.runs], sep="\n")
+    print(*[result_line(one) for one in found.runs], sep="\n")
     if found.embedded:
         print(data.BANNER)
 
@@ -72,9 +74,8 @@ def command_doctor(options: argparse.Namespace) -> None:
     import torch
 
     from . import data
-    from .machine import devices_here
-    from .paths import data_roots, relative
-    from .records import cpu_name, git_state
+    from .runs.machine import devices_here
+    from .runs.records import cpu_name, git_state
 
     print(f"uram {__version__}, commit {git_state()['git_commit'][:12]}")
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores, {cpu_name()}")

@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args, get_origin
 
-from . import UramError, check, paper
+from . import paper
+from .common import UramError, check
 
 #: Goes into every configuration's hash. Raise it when a change of the code changes the weights that a seed gives.
 ENGINE = 1

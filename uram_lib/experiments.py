@@ -7,9 +7,9 @@ PyTorch is not imported here, so a wrong name is refused at once.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import UramError, check, paper
+from . import paper
+from .common import CHECKPOINTS, UramError, check
 from .config import Config, Protocol
-from .paths import CHECKPOINTS
 
 PRESETS = {
     "smoke": "a few hundred steps on the embedded digits; shows that the machinery works, and no more",

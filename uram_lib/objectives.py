@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import CHOICES
 from .data import TERMINAL
 from .data.base import counting, lengths_of
 from .paper import BETA1, ENTROPY_OFFSET
@@ -57,8 +56,6 @@ def policy_objective(
     Returns the mean over the batch, weighted by `weights` (B,) if given, of the sum over actions.
     Raises ValueError on an unknown form or other shapes.
     """
-    if entropy not in CHOICES["entropy"]:
-        raise ValueError(f"unknown entropy form {entropy!r}; one of: {', '.join(CHOICES['entropy'])}")
     shapes = [None if t is None else tuple(t.shape) for t in (log_probs, baselines, rewards, patch_entropies)]
     fit = shapes[1] == shapes[0] and shapes[2] in (shapes[0], shapes[0][:1])
     if not fit or (entropy != "none" and shapes[3] != shapes[0]):
@@ -69,6 +66,8 @@ def policy_objective(
     weight = 1.0 if entropy == "none" else patch_entropies + entropy_offset  # (B, A)
     if entropy == "constant":
         weight = weight.mean()
+    elif entropy not in ("none", "literal", "intent"):
+        raise ValueError(f"unknown entropy form {entropy!r}; one of: none, literal, intent, constant")
     if entropy == "intent":
         advantage = weight * reward - baselines
     else:

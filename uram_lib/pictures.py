@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from . import UramError
+from .common import UramError, relative, write_atomically
 from .data import TERMINAL
 from .data.files import DAMAGE
 from .experiments import published_weights
-from .paths import relative, write_atomically
 
 KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm")
 

@@ -11,16 +11,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from . import UramError
-from .attacks import prepared, robust_error
+from .adversarial.attacks import prepared, robust_error
 from .checkpoints import load_state, save_state
+from .common import UramError, relative
 from .config import Config
 from .data.base import Dataset
 from .evaluation import evaluate
 from .models import Model, build
 from .models.layers import Streams
 from .models.ram import uniform_start
-from .paths import relative
 from .seeding import stream
 
 CALIBRATION_IMAGES = 2_000

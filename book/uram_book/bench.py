@@ -12,14 +12,15 @@ import pandas as pd
 import torch
 from torch.utils.benchmark import Timer
 
-from uram_lib import data, records
+from uram_lib import data
 from uram_lib.cli import exit_status
+from uram_lib.common import BENCH, local, relative
 from uram_lib.config import Config
 from uram_lib.evaluation import draws_in_testing
 from uram_lib.glimpse import GlimpseSensor
-from uram_lib.machine import prepare_process
 from uram_lib.models import build
-from uram_lib.paths import BENCH, local, relative
+from uram_lib.runs import records
+from uram_lib.runs.machine import prepare_process
 from uram_lib.seeding import stream
 from uram_lib.training import STREAMS, step
 

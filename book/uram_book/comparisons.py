@@ -10,7 +10,7 @@ import pandas as pd
 from uram_lib import data, paper
 from uram_lib.config import Config
 from uram_lib.experiments import PRESETS, READINGS, experiment
-from uram_lib.records import dataset_name, unpack, wrong
+from uram_lib.runs.records import dataset_name, unpack, wrong
 
 from . import statistics
 from .statistics import Estimate

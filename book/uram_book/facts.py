@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from uram_lib import UramError, paper
+from uram_lib.common import RESULTS, read_json
 from uram_lib.experiments import READINGS
-from uram_lib.paths import RESULTS, read_json
-from uram_lib.progress import count
-from uram_lib.records import load_records, wrong
+from uram_lib.runs.progress import count
+from uram_lib.runs.records import load_records, wrong
 
 from . import statistics, tables
 from .comparisons import by_cell, home_of, in_common

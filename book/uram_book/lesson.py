@@ -14,8 +14,8 @@ from uram_lib import check, data
 from uram_lib.config import Config
 from uram_lib.data.base import Dataset
 from uram_lib.experiments import PRESETS
-from uram_lib.machine import pick_device
-from uram_lib.plan import parse_seeds
+from uram_lib.runs.machine import pick_device
+from uram_lib.runs.plan import parse_seeds
 from uram_lib.training import Trained, train
 
 LONGER = 3  # a lesson's trainings last this many times as long at every preset but `smoke`

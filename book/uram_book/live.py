@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from uram_lib import checkpoints, data, paper
+from uram_lib.common import CHECKPOINTS
 from uram_lib.config import Config
 from uram_lib.models import Unified
 from uram_lib.models.layers import predicts
-from uram_lib.paths import CHECKPOINTS
 
 from .tables import write
 

@@ -10,7 +10,8 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from uram_lib import checkpoints, data, evaluation, records
+from uram_lib import checkpoints, data, evaluation
+from uram_lib.common import TABLES
 from uram_lib.config import Config
 from uram_lib.data.base import Split
 from uram_lib.experiments import READINGS, experiment
@@ -18,8 +19,8 @@ from uram_lib.glimpse import location_to_pixel, pixel_to_location
 from uram_lib.models import Trajectory, Unified
 from uram_lib.models.ram import start_location
 from uram_lib.models.topdown import actions_to
-from uram_lib.paths import TABLES
-from uram_lib.runs import Run
+from uram_lib.runs import records
+from uram_lib.runs.run import Run
 
 from .comparisons import by_cell, with_header
 from .drawing import square

@@ -24,13 +24,14 @@ import yaml
 from IPython.display import display
 from matplotlib import pyplot as plt
 
-from uram_lib import UramError, checkpoints, data, evaluation, paper, plan, records
+from uram_lib import UramError, checkpoints, data, evaluation, paper
 from uram_lib.cli import Parser, exit_status, words_of
+from uram_lib.common import CHECKPOINTS, QUICK, ROOT, local, read_json, relative
 from uram_lib.config import Config
 from uram_lib.experiments import experiment, label_of
-from uram_lib.paths import CHECKPOINTS, QUICK, ROOT, local, read_json, relative
-from uram_lib.progress import count
-from uram_lib.runs import Run
+from uram_lib.runs import plan, records
+from uram_lib.runs.progress import count
+from uram_lib.runs.run import Run
 
 from . import drawing, pages, plotting
 from .pages import CHAPTERS_OF

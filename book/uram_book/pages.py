@@ -23,8 +23,8 @@ from matplotlib import pyplot as plt
 
 from uram_lib import UramError, paper
 from uram_lib.cli import exit_status
+from uram_lib.common import FIGURES, ROOT, read_json, write_atomically
 from uram_lib.experiments import READINGS, label_of
-from uram_lib.paths import FIGURES, ROOT, read_json, write_atomically
 
 from . import live, looks, plotting
 from .comparisons import PUBLISHED_ON, by_cell, outcomes

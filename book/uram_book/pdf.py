@@ -13,7 +13,7 @@ from pathlib import Path
 
 from uram_lib import UramError
 from uram_lib.cli import exit_status
-from uram_lib.paths import ROOT, relative, write_atomically
+from uram_lib.common import ROOT, relative, write_atomically
 
 BUILT, PDF = ROOT / "_build" / "html", ROOT / "_build" / "uram.pdf"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -23,7 +23,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from uram_lib import paper
 from uram_lib.experiments import READINGS, ROWS, label_of
-from uram_lib.progress import count
+from uram_lib.runs.progress import count
 
 from .comparisons import in_common
 from .statistics import t_interval

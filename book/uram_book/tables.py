@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from uram_lib import paper
+from uram_lib.common import PUBLISHED, RESULTS, read_json, relative, write_atomically
 from uram_lib.config import Config
 from uram_lib.experiments import PRESETS, ROWS, Experiment, experiment, label_of, readings_of
-from uram_lib.paths import PUBLISHED, RESULTS, read_json, relative, write_atomically
-from uram_lib.records import dataset_name, load_records
+from uram_lib.runs.records import dataset_name, load_records
 
 from . import statistics
 from .comparisons import PUBLISHED_ON, by_cell, claims, outcomes, readings, with_header

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from .. import UramError
+from ..common import UramError
 from ..glimpse import location_to_pixel
 from ..seeding import stream
 from . import PLACES, TERMINAL, about

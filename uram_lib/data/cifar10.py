@@ -7,8 +7,7 @@ Face hub. Parquet files whose pictures are JPEG are a lossy re-encoding, so they
 import numpy as np
 import torch
 
-from .. import UramError
-from ..paths import relative
+from ..common import UramError, relative
 from . import DataUnavailable, files
 from .base import Dataset, Split, centred, hold_out, md5
 

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .. import UramError
-from ..paths import data_roots, relative
+from ..common import UramError, data_roots, relative
 from . import DataUnavailable
 
 TIMEOUT_S = 10  # of a connection that gives no answer

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import torch
 
-from .. import UramError
-from ..paths import relative
+from ..common import UramError, relative
 from . import files
 from .base import Dataset, Split, centred, hold_out, md5
 

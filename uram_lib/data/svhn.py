@@ -17,8 +17,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from .. import UramError
-from ..paths import relative, write_atomically
+from ..common import UramError, relative, write_atomically
 from . import LONGEST, files
 from .base import Dataset, Split, hold_out, join, md5
 from .numbers import LENGTHS, SIDE, draw, encode, middle

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import UramError, seeding
+from .. import seeding
+from ..common import UramError
 
 GLIMPSE = HIDDEN = 256  # units of G_t and of H_t (appendix)
 FILTERS = ((5, 64), (3, 64), (3, 128))  # side and number of the appendix's convolutions for SVHN

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from .. import UramError
+from ..common import UramError
 from ..glimpse import GlimpseSensor, binary_entropy_of_patch, pixel_to_location
 from ..objectives import hybrid_loss
 from .layers import CORES, GLIMPSE, HIDDEN, Draws, GlimpseNetwork, Model, State, Trajectory, context_layers

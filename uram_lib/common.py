@@ -1,4 +1,7 @@
-"""Where things lie. Every path is absolute, so the working directory never matters."""
+"""What every part needs: the mistake that a person is told of, where things lie, and how a file is written whole.
+
+Every path is absolute, so the working directory never matters.
+"""
 
 import json
 import os
@@ -6,8 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from . import UramError
-
+__version__ = "0.2.0"
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 PUBLISHED = RESULTS / "runs"
@@ -16,6 +18,16 @@ CHECKPOINTS = RESULTS / "checkpoints"
 FIGURES = RESULTS / "figures"
 TABLES = RESULTS / "tables"
 BENCH = RESULTS / "bench.json"
+
+
+class UramError(Exception):
+    """A mistake of the user's or of the machine's, told in one line: what was wrong and what is allowed."""
+
+
+def check(kind: str, name, known, where: str = "") -> None:
+    """Raise UramError where `name` is not among the known ones, listing them."""
+    if name not in known:
+        raise UramError(f"unknown {kind} {name!r}{where}; one of: {', '.join(map(str, known))}")
 
 
 def local() -> Path:

@@ -12,9 +12,9 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from . import data
-from .config import Protocol
-from .experiments import START_SEEDS
+from .. import data
+from ..config import Protocol
+from ..experiments import START_SEEDS
 
 QUIET = 30  # seconds between two lines of progress where no terminal watches
 WARM_UP, STEPS, SECONDS = 2, 4, 1.0  # steps that are not timed, and at least so many and so long of those that are
@@ -82,7 +82,7 @@ def seconds_of(runs, device: str, jobs: int) -> float:
     """Wall seconds of `runs` (of `runs.Run`), `jobs` at a time, what is resumed counted as far as it is left."""
     import torch
 
-    from .evaluation import AVERAGED
+    from ..evaluation import AVERAGED
     from .machine import pick_device, prepare_process
 
     chosen = pick_device(device)
@@ -112,7 +112,7 @@ def seconds_per_image(config, device) -> float:
     """The mean time of a training step, after some that warm up, per image."""
     import torch
 
-    from .training import STREAMS, new_model, step
+    from ..training import STREAMS, new_model, step
 
     dataset = data.load(config.dataset).to(device)
     model = new_model(config, 0, dataset).to(device).train()

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from . import UramError, data, paths, records
-from .config import Config
-from .experiments import START_SEEDS, TRANSFER_FROM, Experiment, experiment
-from .paths import relative, write_atomically
+from .. import common, data
+from ..common import UramError, relative, write_atomically
+from ..config import Config
+from ..experiments import START_SEEDS, TRANSFER_FROM, Experiment, experiment
+from . import records
 
 CHECKPOINT_SEED = 0  # the weights of this seed's runs are kept
 LARGEST = 4_000_000  # bytes of weights that are published; of a larger network the records alone are
@@ -51,13 +52,13 @@ class Run:
     @property
     def checkpoint(self) -> Path:
         """Where the weights of the best validation epoch lie; those of CHECKPOINT_SEED alone are kept."""
-        return (paths.CHECKPOINTS if self.publish else paths.local() / "checkpoints") / f"{self.place}.safetensors"
+        return (common.CHECKPOINTS if self.publish else common.local() / "checkpoints") / f"{self.place}.safetensors"
 
     @property
     def state(self) -> Path:
         """The resume state, named by the configuration's hash, so that another recipe never resumes from it."""
         e = self.experiment
-        return paths.local() / "state" / f"{e.table}-{e.row}-{e.config.hash}-seed-{self.seed}.pt"
+        return common.local() / "state" / f"{e.table}-{e.row}-{e.config.hash}-seed-{self.seed}.pt"
 
     @property
     def lock(self) -> Path:
@@ -119,9 +120,10 @@ def only_one(path: Path, wait: bool = False) -> Iterator[TextIO]:
 def do(run: Run, device: str = "auto", threads: int = 0) -> str:
     """Train, test once, and write the weights and then the record; nothing where that is done. Returns a line for the
     reader. Raises UramError, among them Busy and NotFinite."""
-    from . import checkpoints, machine
-    from .evaluation import evaluate
-    from .robustness import evaluate_robustness
+    from .. import checkpoints
+    from ..adversarial.robustness import evaluate_robustness
+    from ..evaluation import evaluate
+    from . import machine
 
     e, chosen = run.experiment, machine.pick_device(device)
     machine.prepare_process(chosen, threads)
@@ -153,7 +155,7 @@ def do(run: Run, device: str = "auto", threads: int = 0) -> str:
 def train_run(run: Run, device, lock: TextIO) -> tuple:
     """Train one run, or go on with it, and keep the weights that are to be kept. Returns its sessions, a list of dicts,
     and what `training.train` gives."""
-    from . import checkpoints, training
+    from .. import checkpoints, training
 
     def note(done: int, total: int, error: float | None) -> None:
         lock.seek(0)  # over the last note, in one write: whoever reads sees the one or the other
@@ -170,7 +172,7 @@ def train_run(run: Run, device, lock: TextIO) -> tuple:
 
 def note_session(run: Run, device: str) -> list[dict]:
     """Every session of a run so far, this one last. Kept beside its state, as one record may be the work of several."""
-    from .checkpoints import load_state
+    from ..checkpoints import load_state
 
     path, state = run.state.with_suffix(SESSIONS), load_state(run.state, run.experiment.config, run.seed)
     found = json.loads(path.read_text(encoding="utf-8")) if state and path.exists() else []
@@ -182,7 +184,7 @@ def note_session(run: Run, device: str) -> list[dict]:
 def sources(run: Run, device) -> dict:
     """The networks that a transfer attack on a run of Table 4 starts from, by row: of its preset, data set and seed.
     One that has no weights yet is trained first, or waited for where another process trains it."""
-    from . import checkpoints
+    from .. import checkpoints
 
     e, found = run.experiment, {}
     for row in TRANSFER_FROM:

@@ -18,11 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from .config import ATTACK_RADIUS, Config
-from .data.base import Split
-from .evaluation import draws_in_testing, stratified
-from .models.layers import Draws, Model, Streams
-from .paper import PGD_STEPS
+from ..config import ATTACK_RADIUS, Config, Protocol
+from ..data.base import Split
+from ..evaluation import draws_in_testing, stratified
+from ..models.layers import Draws, Model, Streams
 
 Classifier = Callable[[Tensor], Tensor]
 
@@ -117,7 +116,12 @@ def fgsm(
 
 
 def literal_pgd(
-    model: Classifier, images: Tensor, labels: Tensor, epsilon: float, steps: int = PGD_STEPS, gradient_at: str = "x"
+    model: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    epsilon: float,
+    steps: int = Protocol.steps,
+    gradient_at: str = "x",
 ) -> Tensor:
     """Paper Eq. 15 with its own step size: x^{t+1} = Pi_{x+S}(x^t + epsilon sign(grad l)), the last x (ledger H1). Of
     Eq. 14, the paper's l, the loss is the first term. gradient_at: "x", as printed, where all steps have one direction
@@ -133,7 +137,7 @@ def pgd(
     images: Tensor,
     labels: Tensor,
     epsilon: float,
-    steps: int = PGD_STEPS,
+    steps: int = Protocol.steps,
     generator: Generator | None = None,
     step_size: float | None = None,
     loss: Callable = cross_entropy,

@@ -19,11 +19,12 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import DEVICES, UramError, check, data, paper, records
-from .experiments import TRANSFER_FROM, Experiment, experiments
-from .paths import relative
+from .. import data, paper
+from ..common import UramError, check, relative
+from ..experiments import TRANSFER_FROM, Experiment, experiments
+from . import DEVICES, records
 from .progress import Progress, count, seconds_of
-from .runs import Run, do
+from .run import Run, do
 
 MOST_SEEDS = 1_000
 KILLED = (

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from . import UramError, check
-from .config import Config
-from .experiments import PRESETS, ROWS, Experiment
-from .paths import PUBLISHED, ROOT, local, relative, write_atomically
+from ..common import PUBLISHED, ROOT, UramError, check, local, relative, write_atomically
+from ..config import Config
+from ..experiments import PRESETS, ROWS, Experiment
 
 SCHEMA = 1
 RUNS_ON = ("uram_lib", "requirements.lock")  # what a run depends on
@@ -116,12 +115,14 @@ def make_record(experiment: Experiment, seed: int, dataset: dict, trained, test,
 
 
 def rounded(value):
-    """Numbers cut to what is meaningful, so that records stay small and their differences legible."""
+    """Outcomes packed, and numbers cut to what is meaningful, so that records stay small and differences legible."""
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [rounded(item) for item in value]
-    return round(value, 4) if isinstance(value, float) else value
+    if isinstance(value, float):
+        return round(value, 4)
+    return pack(value) if hasattr(value, "cpu") else value  # a tensor
 
 
 def write_record(path: Path, record: dict) -> None:

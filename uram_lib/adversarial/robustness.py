@@ -16,14 +16,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from . import paper
+from .. import paper
+from ..config import Protocol
+from ..data.base import Split
+from ..evaluation import EVALUATION_SEED, Evaluation, draws_in_testing, evaluate, stratified
+from ..models.layers import Model
+from ..seeding import stream
 from .attacks import Under, at_least_one, literal_pgd, margin, pgd, sign_noise, square
-from .config import Protocol
-from .data.base import Split
-from .evaluation import EVALUATION_SEED, Evaluation, draws_in_testing, evaluate, stratified
-from .models.layers import Model
-from .records import pack
-from .seeding import stream
 
 ROLLOUTS = 1_000  # at a time on a processor; on an accelerator ten times as many
 # The names are keys of records and of random streams. The first two step by epsilon, as Eq. 15 says.
@@ -181,7 +180,7 @@ class Robustness:
         return found
 
     def metrics(self) -> dict:
-        """The record's entries."""
+        """The record's entries; of each attack its outcomes, (n,) bool."""
         under = {name: self.accuracy(name) for name in self.names}
         whole = [name for name in self.names if len(self.outcomes[name]) == len(self.worst)]
         epsilons = sorted({*self.protocol.epsilons, self.normalised})
@@ -198,7 +197,7 @@ class Robustness:
             "by_epsilon": [{"epsilon": e, **{n: self.accuracy(f"{n}, {e:.4f}") for n in CURVE}} for e in epsilons],
             "normalised_epsilon": self.normalised,
             **{f"by_{e}": [{e: n, "accuracy": a} for n, a in self.by(e).items()] for e in ("draws", "steps")},
-            "outcomes": {name: pack(right) for name, right in (shown | {"start unknown": self.secret}).items()},
+            "outcomes": shown | {"start unknown": self.secret},
             "protocol": dataclasses.asdict(self.protocol),
             **self.clean.glimpses(),
         }

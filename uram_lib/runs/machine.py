@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from . import DEVICES, UramError, check
+from ..common import UramError, check
+from . import DEVICES
 
 
 def prepare_process(device: torch.device | str = "cpu", threads: int = 0) -> None:

@@ -1,0 +1,1 @@
+"""Attacks on images, training against them (`attacks`), and how Table 4 tests with them (`robustness`)."""

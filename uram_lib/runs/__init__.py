@@ -1,0 +1,4 @@
+"""From what a person asks for to the records of it: a `plan` of rows x seeds, each one a `run`, with its `progress` and
+its `records`, and the `machine` that they are made on."""
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
