@@ -20,9 +20,10 @@ def test_a_row_a_reading_and_a_data_set_are_one_entry_each(copy_of_project, loca
     code = blocks("python")
     (module,) = [block for block in code if block.startswith("# uram_lib/")]
     (copy_of_project / module.splitlines()[0].removeprefix("# ")).write_text(module, encoding="utf-8")
-    row, reading, entry = [block for block in code if block.startswith(" ")]
+    row, label, reading, entry = [block for block in code if block.startswith(" ")]
     places = {
         '        "ram-6": _looking("ram", 6, 8, 1),\n': ("experiments.py", row),
+        "CONTROLS = {\n": ("experiments.py", label),
         "READINGS = {\n": ("experiments.py", reading),
         "REGISTRY = {\n": ("data/__init__.py", entry),
     }
@@ -44,5 +45,6 @@ def test_a_row_a_reading_and_a_data_set_are_one_entry_each(copy_of_project, loca
     record = json.loads(next(local.rglob("seed-0.json")).read_text(encoding="utf-8"))
     assert record["config"]["glimpses"] == 4 and record["dataset"]["variant"] == "inverted"
     assert record["metrics"]["test_error"] < 60  # a guess errs on 90 %: something was learnt
-    script = "from uram_lib.experiments import readings_of; print('ours-6@sigma-0.1' in readings_of('table2'))"
-    assert run("-c", script) == "True\n"
+    script = "from uram_lib.experiments import label_of, readings_of; "
+    script += "print('ours-6@sigma-0.1' in readings_of('table2'), label_of('table1', 'ram-4')[:5])"
+    assert run("-c", script) == "True RAM, \n"

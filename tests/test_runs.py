@@ -14,11 +14,11 @@ import torch
 from conftest import wait_for
 
 import uram_lib
-from uram_lib import UramError, checkpoints, cli, common, data, evaluation, experiments
+from uram_lib import UramError, checkpoints, cli, data, evaluation, experiments
 from uram_lib.common import CHECKPOINTS
 from uram_lib.runs import plan, progress, records
 from uram_lib.runs.progress import Progress
-from uram_lib.runs.run import LARGEST, Busy, Run, do, only_one
+from uram_lib.runs.run import LARGEST, Busy, Run, only_one, train_and_test
 
 
 @pytest.mark.parametrize("asked, seeds", [
@@ -112,7 +112,7 @@ def test_a_killed_worker_is_tried_again_and_a_stopped_command_goes_on_to_the_sam
     assert killed and len(record["provenance"]["sessions"]) == 3
     monkeypatch.setenv("URAM_LOCAL", str(tmp_path / "elsewhere"))
     straight = plan.make_plan("table1", "smoke", ["ram-6"], device="cpu").runs[0]
-    do(straight, "cpu", threads=1)
+    train_and_test(straight, "cpu", threads=1)
     other = records.read_record(straight.record)
     assert other["curves"] == record["curves"] and other["test_correct"] == record["test_correct"]
 
@@ -131,7 +131,7 @@ def test_ctrl_c_while_the_workers_start_is_one_line(local):
 def test_two_processes_cannot_be_at_one_run(local):
     run = plan.make_plan("table1", "smoke", ["fc"]).runs[0]
     with only_one(run.lock), pytest.raises(Busy, match="is being trained by another process"):
-        do(run, "cpu")
+        train_and_test(run, "cpu")
     assert not run.record.exists()
 
 
@@ -145,12 +145,12 @@ def test_a_record_counts_where_its_network_was_attacked_by_the_same_protocol():
 def test_weights_are_published_of_small_networks_alone(local, tmp_path, monkeypatch):
     """A fully connected layer on the whole canvas has 10 MB of them; its record is published all the same."""
     monkeypatch.setattr(records, "PUBLISHED", tmp_path / "runs")
-    monkeypatch.setattr(common, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr("uram_lib.runs.run.CHECKPOINTS", tmp_path / "checkpoints")
     (run,) = plan.make_plan("table1", "smoke", ["fc"], device="cpu", publish=True).runs
     for largest in (0, LARGEST):
         monkeypatch.setattr("uram_lib.runs.run.LARGEST", largest)
         run.record.unlink(missing_ok=True)
-        do(run, "cpu", threads=1)
+        train_and_test(run, "cpu", threads=1)
         assert run.record.is_relative_to(tmp_path) and run.record.exists() and run.weights.exists() == (largest > 0)
 
 

@@ -20,7 +20,7 @@ from uram_lib.config import Config
 from uram_lib.data.base import Dataset
 from uram_lib.models import RAM
 from uram_lib.runs import machine, records
-from uram_lib.runs.run import Run, do
+from uram_lib.runs.run import Run, train_and_test
 
 LOOKS = {"epochs": 4, "batch_size": 50, "glimpses": 3, "patch_size": 12, "scales": 2}
 NUMBERS = LOOKS | {"width": 0.03, "batch_size": 40}
@@ -153,7 +153,7 @@ def in_a_process(folder: str) -> None:
     os.environ["URAM_LOCAL"] = folder
     smoke = experiments.experiment("table1", "ram-6", "smoke")
     short = dataclasses.replace(smoke, config=dataclasses.replace(smoke.config, epochs=8, glimpses=2))
-    do(Run(short, 0), "cpu", 1)
+    train_and_test(Run(short, 0), "cpu", 1)
 
 
 def test_a_run_killed_at_random_moments_resumes_to_the_same_bits(tmp_path):

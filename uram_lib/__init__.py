@@ -5,6 +5,8 @@ Three names are all that most readers need:
     model = uram_lib.load("table2", "ours-6")        # published weights
     reading = model.read(images)                     # labels, probabilities, locations
     records = uram_lib.run("table2", rows=["ram-6"]) # train, test, keep the record; in a script under a main guard
+
+Comments say "ledger" with a code, as in "ledger A3", for what the paper leaves open: the book's chapter 71 lists these.
 """
 
 from .common import UramError, __version__
@@ -21,7 +23,7 @@ def load(table: str, row: str, preset: str = "strong", seed: int = 0, dataset: s
 
 
 def run(table: str, preset: str = "quick", rows: list[str] | None = None, seeds=1, **options) -> list[dict]:
-    """Train rows of a table and return their records; options: of `plan.make_plan`. Raises UramError in one line."""
+    """Train rows of a table and return their records; seeds and options: of `runs.plan.make_plan`. Raises UramError."""
     from .runs import plan, records
 
     return [records.read_record(path) for path in plan.make_plan(table, preset, rows, seeds, **options).run()]

@@ -60,7 +60,7 @@ def train(
     on_step: Callable[[int, int, float | None], None] | None = None,
 ) -> Trained:
     """Train `config` with `seed`, choosing the epoch by validation error, in adversarial training by that under attack.
-    Call `machine.prepare_process` before.
+    Call `runs.machine.prepare_process` before.
 
     state_path: where the state is kept after each epoch; where the file exists, training goes on from there.
     on_step(steps done, steps in all, last validation error or None) is called after each step.

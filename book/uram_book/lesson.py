@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from IPython.display import Markdown
 
-from uram_lib import check, data
+from uram_lib import data
+from uram_lib.common import check
 from uram_lib.config import Config
 from uram_lib.data.base import Dataset
 from uram_lib.experiments import PRESETS

@@ -24,7 +24,7 @@ from ..common import UramError, check, relative
 from ..experiments import TRANSFER_FROM, Experiment, experiments
 from . import DEVICES, records
 from .progress import Progress, count, seconds_of
-from .run import Run, do
+from .run import Run, train_and_test
 
 MOST_SEEDS = 1_000
 KILLED = (
@@ -103,19 +103,19 @@ def run_all(plan: Plan, waiting: list[Run], progress: Progress) -> dict[Run, str
     runs in it, and nothing says whose process it was. So they are tried again, where they go on from their last epochs,
     first together and then each alone."""
     failed: dict[Run, str] = {}
-    killed = execute(plan, waiting, progress, failed)
-    for run in killed and execute(plan, killed, progress, failed):
-        failed |= dict.fromkeys(execute(plan, [run], progress, failed), KILLED)
+    killed = run_on_executor(plan, waiting, progress, failed)
+    for run in killed and run_on_executor(plan, killed, progress, failed):
+        failed |= dict.fromkeys(run_on_executor(plan, [run], progress, failed), KILLED)
     return failed
 
 
-def execute(plan: Plan, waiting: list[Run], progress: Progress, failed: dict[Run, str]) -> list[Run]:
+def run_on_executor(plan: Plan, waiting: list[Run], progress: Progress, failed: dict[Run, str]) -> list[Run]:
     """Run all on an executor; puts into `failed` what those said that did, and returns those whose pool broke."""
     threads = 0 if plan.scheduler else max(1, multiprocessing.cpu_count() // plan.jobs)
     killed = []
     with executor_of(plan, len(waiting)) as pool:
         with interrupts_held():
-            futures = {pool.submit(do, run, plan.device, threads): run for run in waiting}
+            futures = {pool.submit(train_and_test, run, plan.device, threads): run for run in waiting}
         while futures:
             done, _ = wait(futures, timeout=0.2, return_when=FIRST_COMPLETED)
             for future in done:

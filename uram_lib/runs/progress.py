@@ -79,7 +79,7 @@ class Progress(contextlib.AbstractContextManager):
 
 
 def seconds_of(runs, device: str, jobs: int) -> float:
-    """Wall seconds of `runs` (of `runs.Run`), `jobs` at a time, what is resumed counted as far as it is left."""
+    """Wall seconds of `runs` (of `run.Run`), `jobs` at a time, what is resumed counted as far as it is left."""
     import torch
 
     from ..evaluation import AVERAGED

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from .. import common, data
-from ..common import UramError, relative, write_atomically
+from .. import data
+from ..common import CHECKPOINTS, UramError, local, relative, write_atomically
 from ..config import Config
 from ..experiments import START_SEEDS, TRANSFER_FROM, Experiment, experiment
 from . import records
@@ -52,13 +52,13 @@ class Run:
     @property
     def checkpoint(self) -> Path:
         """Where the weights of the best validation epoch lie; those of CHECKPOINT_SEED alone are kept."""
-        return (common.CHECKPOINTS if self.publish else common.local() / "checkpoints") / f"{self.place}.safetensors"
+        return (CHECKPOINTS if self.publish else local() / "checkpoints") / f"{self.place}.safetensors"
 
     @property
     def state(self) -> Path:
         """The resume state, named by the configuration's hash, so that another recipe never resumes from it."""
         e = self.experiment
-        return common.local() / "state" / f"{e.table}-{e.row}-{e.config.hash}-seed-{self.seed}.pt"
+        return local() / "state" / f"{e.table}-{e.row}-{e.config.hash}-seed-{self.seed}.pt"
 
     @property
     def lock(self) -> Path:
@@ -117,7 +117,7 @@ def only_one(path: Path, wait: bool = False) -> Iterator[TextIO]:
         yield file
 
 
-def do(run: Run, device: str = "auto", threads: int = 0) -> str:
+def train_and_test(run: Run, device: str = "auto", threads: int = 0) -> str:
     """Train, test once, and write the weights and then the record; nothing where that is done. Returns a line for the
     reader. Raises UramError, among them Busy and NotFinite."""
     from .. import checkpoints
