@@ -30,7 +30,7 @@ from uram_lib.config import Config  # noqa: E402
 from uram_lib.data.base import Dataset  # noqa: E402
 from uram_lib.evaluation import Evaluation  # noqa: E402
 from uram_lib.models import RAM, Model  # noqa: E402
-from uram_lib.runs import records  # noqa: E402
+from uram_lib.runs import machine, records  # noqa: E402
 from uram_lib.training import Trained  # noqa: E402
 
 torch.set_num_threads(1)
@@ -205,7 +205,7 @@ def made_record():
             test = dataclasses.replace(test, noted={"top_down": chosen | {"in_region_percent": 60.0 + seed}})
         name, _, variant = dataset.partition("-")
         described = {"name": name, "variant": variant, "sizes": {"test": correct.shape[1]}, "checksum": "md5:0"}
-        test, sessions = dataclasses.replace(test, **measured), [records.session("cpu", 1)]
+        test, sessions = dataclasses.replace(test, **measured), [machine.session("cpu", 1)]
         return records.make_record(experiment, seed, described, trained, test, sessions)
 
     return make

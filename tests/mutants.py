@@ -22,7 +22,7 @@ from pathlib import Path
 from uram_lib import UramError
 from uram_lib.cli import exit_status
 from uram_lib.common import RESULTS, ROOT, relative, write_atomically
-from uram_lib.runs.records import git_state
+from uram_lib.runs.machine import git_state
 
 RESULT = RESULTS / "mutants.json"
 OBJECTIVES, RAM, GLIMPSE, CLUTTER, TOPDOWN = (

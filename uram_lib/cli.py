@@ -74,8 +74,7 @@ def command_doctor(options: argparse.Namespace) -> None:
     import torch
 
     from . import data
-    from .runs.machine import devices_here
-    from .runs.records import cpu_name, git_state
+    from .runs.machine import cpu_name, devices_here, git_state
 
     print(f"uram {__version__}, commit {git_state()['git_commit'][:12]}")
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores, {cpu_name()}")

@@ -19,8 +19,7 @@ from uram_lib.config import Config
 from uram_lib.evaluation import draws_in_testing
 from uram_lib.glimpse import GlimpseSensor
 from uram_lib.models import build
-from uram_lib.runs import records
-from uram_lib.runs.machine import prepare_process
+from uram_lib.runs.machine import cpu_name, git_state, prepare_process
 from uram_lib.seeding import stream
 from uram_lib.training import STREAMS, step
 
@@ -90,7 +89,7 @@ def measure_canvas(side: int) -> dict:
 
 def measure(publish: bool) -> None:
     prepare_process(threads=1)
-    machine = {"processor": records.cpu_name(), "threads": 1, "torch": torch.__version__, **records.git_state()}
+    machine = {"processor": cpu_name(), "threads": 1, "torch": torch.__version__, **git_state()}
     found = {"machine": machine, "shapes": [measure_shape(name) for name in SHAPES],
              "canvas": [measure_canvas(side) for side in CANVASES]}  # fmt: skip
     path = BENCH if publish else local() / "bench.json"

@@ -1,14 +1,19 @@
-"""Settings of the process and the device that it computes on; nothing here belongs to a run."""
+"""The machine that runs are made on: the device, the settings of the process, and what a record says of both."""
 
 import contextlib
 import ctypes
+import datetime
 import os
+import platform
+import subprocess
 from pathlib import Path
 
 import torch
 
-from ..common import UramError, check
+from ..common import ROOT, UramError, check
 from . import DEVICES
+
+RUNS_ON = ("uram_lib", "requirements.lock")  # what a run depends on
 
 
 def prepare_process(device: torch.device | str = "cpu", threads: int = 0) -> None:
@@ -48,3 +53,40 @@ def pick_device(name: str = "auto") -> torch.device:
     if name not in ("auto", *here):
         raise UramError(f"device {name!r} is not available on this machine; here: {', '.join(here)}")
     return torch.device(here[0] if name == "auto" else name)
+
+
+def session(device: str, epoch: int) -> dict:
+    """Which code is at a run from now on, from which epoch, when, and on what machine."""
+    return {
+        **git_state(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": device,
+        "processor": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
+        "threads": torch.get_num_threads(),
+        "from_epoch": epoch,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def git_state(*folders: str) -> dict:
+    """The commit that the code stands at, and whether tracked files differ from it: in `folders`, by default those that
+    a run depends on. `URAM_COMMIT` names the commit for a copy of the code without its repository."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *(folders or RUNS_ON))
+        return {"git_commit": git("rev-parse", "HEAD").strip(), "dirty": bool(changed.strip())}
+    except (OSError, subprocess.CalledProcessError):
+        return {"git_commit": os.environ.get("URAM_COMMIT", "unknown"), "dirty": False}
+
+
+def cpu_name() -> str:
+    """The processor's model name, and the widest vector instructions that PyTorch uses on it."""
+    name = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"

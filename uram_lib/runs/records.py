@@ -2,23 +2,18 @@
 
 import base64
 import dataclasses
-import datetime
 import json
-import os
-import platform
 import re
-import subprocess
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-from ..common import PUBLISHED, ROOT, UramError, check, local, relative, write_atomically
+from ..common import PUBLISHED, UramError, check, local, relative, write_atomically
 from ..config import Config
 from ..experiments import PRESETS, ROWS, Experiment
 
 SCHEMA = 1
-RUNS_ON = ("uram_lib", "requirements.lock")  # what a run depends on
 # What every record holds, of which kind, and what of it every reader counts on.
 KINDS = {"table": str, "row": str, "seed": int, "preset": str, "dataset": dict, "config": dict, "config_hash": str,
          "metrics": dict, "test_correct": dict, "curves": dict, "provenance": dict}  # fmt: skip
@@ -44,51 +39,10 @@ def unpack(packed: dict) -> np.ndarray:
     return np.unpackbits(bits)[: int(np.prod(packed["shape"]))].reshape(packed["shape"]).astype(bool)
 
 
-def session(device: str, epoch: int) -> dict:
-    """Which code is at a run from now on, from which epoch, when, and on what machine."""
-    import torch
-
-    return {
-        **git_state(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": device,
-        "processor": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
-        "threads": torch.get_num_threads(),
-        "from_epoch": epoch,
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
-def git_state(*folders: str) -> dict:
-    """The commit that the code stands at, and whether tracked files differ from it: in `folders`, by default those that
-    a run depends on. `URAM_COMMIT` names the commit for a copy of the code without its repository."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", *(folders or RUNS_ON))
-        return {"git_commit": git("rev-parse", "HEAD").strip(), "dirty": bool(changed.strip())}
-    except (OSError, subprocess.CalledProcessError):
-        return {"git_commit": os.environ.get("URAM_COMMIT", "unknown"), "dirty": False}
-
-
-def cpu_name() -> str:
-    """The processor's model name, and the widest vector instructions that PyTorch uses on it."""
-    import torch
-
-    name = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
-    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
-
-
 def make_record(experiment: Experiment, seed: int, dataset: dict, trained, test, sessions: list[dict]) -> dict:
     """The record of a finished run. dataset: `Dataset.describe()`; trained: of `training.train`; test: an `Evaluation`
-    or a `Robustness`; sessions: of `session`, one for each time that the run was started or gone on with. The last one
-    tells commit and machine; where there are several, all are kept."""
+    or a `Robustness`; sessions: of `machine.session`, one for each time that the run was started or gone on with. The
+    last one tells commit and machine; where there are several, all are kept."""
     return {
         "schema": SCHEMA,
         "table": experiment.table,

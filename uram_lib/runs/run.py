@@ -173,10 +173,11 @@ def train_run(run: Run, device, lock: TextIO) -> tuple:
 def note_session(run: Run, device: str) -> list[dict]:
     """Every session of a run so far, this one last. Kept beside its state, as one record may be the work of several."""
     from ..checkpoints import load_state
+    from .machine import session
 
     path, state = run.state.with_suffix(SESSIONS), load_state(run.state, run.experiment.config, run.seed)
     found = json.loads(path.read_text(encoding="utf-8")) if state and path.exists() else []
-    found.append(records.session(device, state["epoch"] if state else 0))
+    found.append(session(device, state["epoch"] if state else 0))
     write_atomically(path, lambda temporary: temporary.write_text(json.dumps(found), encoding="utf-8"))
     return found
 
