@@ -105,7 +105,7 @@ def write_looks() -> None:
         return
     lines = []
     for row, preset in ASKED:
-        path = Run(experiment("table2", row, preset), 0, publish=True).checkpoint
+        path = Run(experiment("table2", row, preset), 0, publish=True).weights
         if path.exists():
             model, config = checkpoints.load(path)
             found, _ = evaluation.label_leak(model, split, config.context)

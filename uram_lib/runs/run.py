@@ -50,11 +50,6 @@ class Run:
         return records.runs_root(self.publish) / f"{self.place}.json"
 
     @property
-    def checkpoint(self) -> Path:
-        """Where the weights of the best validation epoch lie; those of CHECKPOINT_SEED alone are kept."""
-        return (CHECKPOINTS if self.publish else local() / "checkpoints") / f"{self.place}.safetensors"
-
-    @property
     def state(self) -> Path:
         """The resume state, named by the configuration's hash, so that another recipe never resumes from it."""
         e = self.experiment
@@ -66,10 +61,12 @@ class Run:
 
     @property
     def weights(self) -> Path | None:
-        """Where the weights are kept: of one seed; where attacks start from them, of all, on this machine alone."""
+        """Where the weights of the best validation epoch are kept: those of one seed; where attacks start from them,
+        those of all, on this machine alone."""
         if self.experiment.protocol:
             return self.state.with_suffix(".safetensors")
-        return self.checkpoint if self.seed == CHECKPOINT_SEED else None
+        root = CHECKPOINTS if self.publish else local() / "checkpoints"
+        return root / f"{self.place}.safetensors" if self.seed == CHECKPOINT_SEED else None
 
     @property
     def finished(self) -> bool:
