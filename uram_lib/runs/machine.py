@@ -25,7 +25,7 @@ def prepare_process(device: torch.device | str = "cpu", threads: int = 0) -> Non
         torch.set_num_threads(threads)
     with contextlib.suppress(OSError, AttributeError):  # glibc alone
         mallopt = ctypes.CDLL("libc.so.6").mallopt  # give a step the memory that the last one freed
-        mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD
+        mallopt(-4, 0)  # M_MMAP_MAX
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
         mallopt(-2, 64 * 2**20)  # M_TOP_PAD
     # MKL keeps to narrow instructions on AMD's processors; oneDNN does not. PyTorch offers that route under the name of

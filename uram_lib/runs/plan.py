@@ -117,7 +117,7 @@ def run_on_executor(plan: Plan, waiting: list[Run], progress: Progress, failed: 
         with interrupts_held():
             futures = {pool.submit(train_and_test, run, plan.device, threads): run for run in waiting}
         while futures:
-            done, _ = wait(futures, timeout=0.2, return_when=FIRST_COMPLETED)
+            done, _ = wait(futures, timeout=1, return_when=FIRST_COMPLETED)
             for future in done:
                 run = futures.pop(future)
                 try:
@@ -170,6 +170,8 @@ def executor_of(plan: Plan, runs: int) -> Iterator[Executor]:
     if not plan.scheduler:
         workers, context = min(plan.jobs, runs), multiprocessing.get_context("spawn")
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin would starve a command beside this one
+        # In pages of 2 MB: with 4 kB looking them up can take longer than the computing, on virtual machines above all.
+        os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
         with ProcessPoolExecutor(workers, context, end_with, (os.getpid(),)) as pool:
             try:
                 yield pool
