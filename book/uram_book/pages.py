@@ -141,9 +141,10 @@ class Pages:
         """Every part of every claim, or of those with these names. source: `paper` or `ours`, who says or asks it."""
         claims, lines = self.facts.frame("claims"), []
         for claim in (c for c in paper.CLAIMS if names is None or c.claim in names):
-            mine = claims[(claims["source"] == source) & (claims["claim"] == claim.claim)]
+            told = claims[claims["claim"] == claim.claim]
+            mine = told[told["source"] == source]
             for i, (part, same) in enumerate(mine.groupby("part", sort=False)):
-                defined = source == "paper" or all(c.source == "ours" for c in claim.contrasts)
+                defined = source == "paper" or "paper" not in told["source"].values
                 anchor = f'<span id="{claim.claim.lower()}"></span>' if i == 0 and defined and names is None else ""
                 reported = self.printed("reported_effect", claim.claim, part, same["preset"].iloc[0])
                 statement = claim.statement if i == 0 else ""
