@@ -108,6 +108,14 @@ def wrong_percent(correct: Tensor) -> float:
 
 
 @torch.no_grad()
+def mean_error(model: Model, split: Split) -> float:
+    """Percent of `split` that one pass along the mean path answers wrongly, in evaluation mode: the first of the passes
+    of `evaluate`, without what that notes beside it."""
+    seen = rollouts(model.eval(), split.floats(), centres=split.centres)
+    return wrong_percent(match(model.decode(model.probabilities(seen)), split.labels))
+
+
+@torch.no_grad()
 def evaluate(model: Model, split: Split, start_seeds: int = 1, sampled: bool = False) -> Evaluation:
     """Test `model` on all of `split`, in evaluation mode. start_seeds: passes along the mean path, each from another
     start; one where nothing is drawn. sampled: also test the sampled policy, in one pass and averaged over `AVERAGED`.

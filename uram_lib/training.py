@@ -16,7 +16,7 @@ from .checkpoints import load_state, save_state
 from .common import UramError, relative
 from .config import Config
 from .data.base import Dataset
-from .evaluation import evaluate
+from .evaluation import mean_error
 from .models import Model, build
 from .models.layers import Streams
 from .models.ram import uniform_start
@@ -103,7 +103,7 @@ def train(
             raise NotFinite(f"{fault} (seed {seed}){kept}")
 
         means["train_error"] = 100 * (1 - means["reward"])
-        means["val_error"] = evaluate(model, dataset.validation).error
+        means["val_error"] = mean_error(model, dataset.validation)
         if config.attack != "none":
             means["val_robust_error"] = robust_error(model, dataset.validation)
         for name, value in means.items():

@@ -70,7 +70,8 @@ class Unified(Model):
         """`top_down`: `action_histogram`, shares (L lists of A); `q_values`, means (L lists of A); and
         `in_region_percent`, images whose object has its centre in the chosen region. In testing the choices are
         arg max, so they do not depend on the start's draw."""
-        outcome = self.topdown(images)
+        parts = [self.topdown(some) for some in images.split(500)]  # the convolution of all at once would take 1 GB
+        outcome = TopDownOutcome(*map(torch.cat, zip(*parts, strict=True)))
         histogram, values = action_histogram(outcome).tolist(), outcome.values.mean(0).tolist()
         percent = 100 * share_in_region(outcome, centres, *images.shape[-2:]).item()
         return {"top_down": {"action_histogram": histogram, "q_values": values, "in_region_percent": percent}}
