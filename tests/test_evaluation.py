@@ -14,7 +14,7 @@ from uram_lib import UramError
 from uram_lib.config import CHOICES
 from uram_lib.data import load
 from uram_lib.data.base import Split
-from uram_lib.evaluation import AVERAGED, BATCH, evaluate, label_leak, rollouts, stratified, uniform_start
+from uram_lib.evaluation import AVERAGED, BATCH, evaluate, label_leak, mean_error, rollouts, stratified, uniform_start
 from uram_lib.glimpse import location_to_pixel
 from uram_lib.models import build
 from uram_lib.models.ram import start_location
@@ -41,6 +41,7 @@ def test_evaluation_counts_every_image_once_whatever_the_batches(ram, digits):
         agreed = (found.correct[k] == (predicted == split.labels)).float().mean()
         assert agreed > 0.999  # sums in another order may tip an image that stands on the border
     assert found.error == pytest.approx(100 * (1 - found.correct.float().mean().item()))
+    assert mean_error(ram, split) == evaluate(ram, split).error  # what validation measures after each epoch
 
 
 def test_three_ways_of_testing_and_what_the_record_says_of_them(ram, digits):
