@@ -150,12 +150,13 @@ class Pages:
                 statement = claim.statement if i == 0 else ""
                 line = {"Claim": f"{anchor}{claim.claim} {statement}", "Part": part, "Paper": reported}
                 for preset, n in zip(same["preset"], same["n_pairs"], strict=True):
-                    line[SETTINGS[preset]] = f"{self.found(claim.claim, part, preset)}, {count(n, 'pair')}"
+                    basis = count(n, "canvas size" if preset == "bench" else "pair")
+                    line[SETTINGS[preset]] = f"{self.found(claim.claim, part, preset)}, {basis}"
                 lines.append(line)
         caption = "Effects in percentage points, with 95 % intervals and the number of pairs; negative is better."
         notes = {
             "C8": "Of an accuracy (C8), positive is better.",
-            "C9": "A growth of cost (C9) is an exponent.",
+            "C9": "A growth of cost (C9) is an exponent, fitted over canvas sizes.",
             "C10": "A change of spread (C10) is in percent.",
             "C12": "C12 is about the share of blank patches.",
         }
