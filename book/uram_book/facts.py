@@ -146,7 +146,8 @@ class Facts:
         lines = lines[~lines["reading"].isin([name for name, one in READINGS.items() if "start" in one.changes])]
         lines = lines.set_index("reading")
         farthest = (lines["effect_mean"] - self.under(effect, "main reading").mean).abs().idxmax()
-        return {"readings": len(lines), "farthest": farthest, "reached": int((lines["effect_mean"] <= lines["paper_effect"]).sum()),
+        return {"readings": len(lines), "farthest": farthest,
+                "reached": int((lines["effect_mean"] <= lines["paper_effect"]).sum()),
                 "same_sign": int((lines["effect_mean"] < 0).sum()),
                 "sure": int((lines["ci_high"] < 0).sum())}  # fmt: skip
 
@@ -185,14 +186,14 @@ class Facts:
             raise Missing(f"no runs of {row} beside runs of {other or base}")
         return statistics.paired_difference(*map(wrong, pair))
 
-    def chosen(self, preset: str, paid: str = "outcome") -> float:
-        """The share of test canvases whose digit lies in the chosen quarter: the mean over the runs of Table 2 without
-        context whose chooser is paid so."""
+    def chosen(self, preset: str, paid: str = "outcome", row: str = "") -> float:
+        """The share of test canvases whose digit lies in the chosen region: the mean over the runs of Table 2 without
+        context and readings whose chooser is paid so, or over those of one row."""
         found = [
             r["metrics"]["top_down"]["in_region_percent"]
             for r in self.records
             if (r["table"], r["preset"]) == ("table2", preset) and "top_down" in r["metrics"]
-            and "@" not in r["row"] and "context" not in r["row"]
+            and (r["row"] == row if row else "@" not in r["row"] and "context" not in r["row"])
             and r["config"].get("chooser_reward", "outcome") == paid
         ]  # fmt: skip
         return mean_of(found, f"runs at {preset} settings with such a chooser")
@@ -202,9 +203,10 @@ class Facts:
         or the `error at 5 px`, where the digit is 5 ± 5 px from the start."""
         return self.line("tables/looks", what=what, row=row, preset=preset)["value"]
 
-    def third_glimpse(self, row: str) -> float:
-        """Mean pixels from the third glimpse of a row of Table 2 at strong settings to the digit's centre."""
-        return float(np.mean([r["metrics"]["glimpse_distance_px"][2] for r in self.runs_of("table2", "strong", row)]))
+    def away(self, row: str, glimpse: int, preset: str) -> float:
+        """Mean pixels from a glimpse, counted from 1, of a row of Table 2 to the digit's centre."""
+        runs = self.runs_of("table2", preset, row)
+        return mean_of([r["metrics"]["glimpse_distance_px"][glimpse - 1] for r in runs], f"runs of {row}")
 
     def core_hours(self) -> float:
         """Of all published runs, attacks included."""
@@ -233,6 +235,7 @@ def attack_seconds(record: dict) -> float:
 
 
 _WHOLE_PERCENT = functools.partial(percent, form=whole)
+_PIXELS = lambda value: f"{plain(value)}{SPACE}px"  # noqa: E731
 # Numbers that are no row and no claim: name -> how it is computed, and how it prints.
 NAMED = {
     "runs": (lambda facts: len(facts.records), whole),
@@ -245,8 +248,11 @@ NAMED = {
     "at 5 px, true quarter": (lambda facts: facts.look("error at 5 px", "ram-6@true-quadrant"), percent),
     "at 25 px, image centre": (lambda facts: facts.look("error at 25 px", "ram-6@image-centre"), percent),
     "at 25 px, true quarter": (lambda facts: facts.look("error at 25 px", "ram-6@true-quadrant"), percent),
-    "third glimpse, RAM": (lambda facts: facts.third_glimpse("ram-6"), lambda value: f"{plain(value)}{SPACE}px"),
-    "third glimpse, URAM": (lambda facts: facts.third_glimpse("ours-6"), lambda value: f"{plain(value)}{SPACE}px"),
+    "third glimpse, RAM": (lambda facts: facts.away("ram-6", 3, "strong"), _PIXELS),
+    "third glimpse, URAM": (lambda facts: facts.away("ours-6", 3, "strong"), _PIXELS),
+    "first glimpse, two choices": (lambda facts: facts.away("ours-6@two-levels", 1, "paper"), _PIXELS),
+    "second glimpse, two choices": (lambda facts: facts.away("ours-6@two-levels", 2, "paper"), _PIXELS),
+    "chosen sixteenth": (lambda facts: facts.chosen("paper", row="ours-6@two-levels"), _WHOLE_PERCENT),
     # The probabilities of five sampled passes averaged.
     "averaged, RAM": (lambda facts: facts.metrics("table2", "paper", "ram-6", "test_error_monte_carlo"), percent),
     "averaged, URAM": (lambda facts: facts.metrics("table2", "paper", "ours-6", "test_error_monte_carlo"), percent),
