@@ -136,16 +136,16 @@ class Facts:
         found = self.under(effect, reading, budget)
         return found.low <= 0 <= found.high
 
-    def answer(self, effect: str) -> dict[str, int | str]:
+    def answer(self, effect: str, budget: str = "paper") -> dict[str, int | str]:
         """Of an effect's readings with enough pairs of runs, without the starts that no chooser chose: how many there
         are, in how many the paper's size is reached, in how many the sign agrees, in how many it surely does, and which
         lies `farthest` from the main reading."""
-        self.line("tables/readings", effect=effect, budget="paper")  # there is one, or it is Missing
-        lines = self.frame("tables/readings").query("effect == @effect and budget == 'paper'")
+        self.line("tables/readings", effect=effect, budget=budget)  # there is one, or it is Missing
+        lines = self.frame("tables/readings").query("effect == @effect and budget == @budget")
         lines = lines[lines["n_pairs"] >= statistics.FEWEST]
         lines = lines[~lines["reading"].isin([name for name, one in READINGS.items() if "start" in one.changes])]
         lines = lines.set_index("reading")
-        farthest = (lines["effect_mean"] - self.under(effect, "main reading").mean).abs().idxmax()
+        farthest = (lines["effect_mean"] - self.under(effect, "main reading", budget).mean).abs().idxmax()
         return {"readings": len(lines), "farthest": farthest,
                 "reached": int((lines["effect_mean"] <= lines["paper_effect"]).sum()),
                 "same_sign": int((lines["effect_mean"] < 0).sum()),
