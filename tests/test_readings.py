@@ -76,6 +76,15 @@ def test_an_effect_is_paired_by_seed_and_has_a_spread_pooled_over_readings(made)
     assert "pooled" in main.note and "p = " in main.note
 
 
+def test_two_pairs_that_happen_to_agree_do_not_look_precise(made):
+    few = {"ram-6": [300, 320, 310], "ours-6": [290, 280, 300], "ours-6@two-levels": [250, 270, 280]}
+    records = made(few | {"ours-6@greedy": [250, 270]})
+    greedy = line_of(records, "top-down", "greedy")
+    assert greedy.n_pairs == 2 and greedy.ci_high - greedy.ci_low > 5
+    without = line_of(made(few), "top-down", "two-levels")
+    assert line_of(records, "top-down", "two-levels")[1:] == without[1:]  # but for its place in the table
+
+
 def test_one_pair_has_the_pooled_interval_and_nothing_else_has_one_without_two(made):
     records = made({"ram-6": [300, 320, 310], "ours-6": [290, 280, 300], "ours-6@greedy": [250]})
     line = line_of(records, "top-down", "greedy")

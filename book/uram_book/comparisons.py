@@ -210,12 +210,16 @@ def readings(records: list[dict]) -> pd.DataFrame:
                     by_image[reading] = 100 * np.subtract(*map(wrong, groups)).mean(0)
         if not any(len(values) > 1 for values in differences.values()):
             continue
-        spread, freedom, alike = statistics.pooled_spread(list(differences.values()))
+        # Two pairs that happen to agree would make all readings look too unlike to be pooled.
+        least = statistics.FEWEST if any(len(values) >= statistics.FEWEST for values in differences.values()) else 2
+        pooled = [values for values in differences.values() if len(values) >= least]
+        spread, freedom, alike = statistics.pooled_spread(pooled)
         for reading, values in differences.items():
-            own = alike < UNLIKE and len(values) > 1  # readings that spread too differently to be pooled
+            # Readings that spread too differently to be pooled.
+            own = alike < UNLIKE and len(values) >= least
             shared = statistics.pooled_spread([values])[:2] if own else (spread, freedom)
             found = statistics.pooled_interval(values, *shared, by_image.get(reading, ()))
-            note = "its own SD" if own else f"SD pooled over {len(differences)} readings"
+            note = "its own SD" if own else f"SD pooled over {len(pooled)} readings"
             note += f": {shared[0]:.2f}, {shared[1]} degrees of freedom; Bartlett p = {alike:.3f}"
             note += "; validation error" if error is early else ""
             interval = (found.n, found.mean, found.low, found.high)
