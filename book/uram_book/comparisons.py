@@ -208,10 +208,10 @@ def readings(records: list[dict]) -> pd.DataFrame:
                 differences[reading] = [error(a) - error(b) for a, b in zip(*groups, strict=True)]
                 if error is tested:
                     by_image[reading] = 100 * np.subtract(*map(wrong, groups)).mean(0)
-        if not any(len(values) > 1 for values in differences.values()):
-            continue
         # Two pairs that happen to agree would make all readings look too unlike to be pooled.
-        least = statistics.FEWEST if any(len(values) >= statistics.FEWEST for values in differences.values()) else 2
+        least = min(statistics.FEWEST, max(map(len, differences.values()), default=0))
+        if least < 2:
+            continue
         pooled = [values for values in differences.values() if len(values) >= least]
         spread, freedom, alike = statistics.pooled_spread(pooled)
         for reading, values in differences.items():
