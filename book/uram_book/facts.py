@@ -167,6 +167,7 @@ class Facts:
                 "rollouts": made["rollouts"].mean() / 1e6,
                 "minutes": made["wall_seconds"].mean() / 60,
                 "attacks": np.mean([attack_seconds(r) for r in runs]) / 60,
+                "accelerated": any(map(on_accelerator, runs)),
                 "hours": (made["threads"] * made["wall_seconds"]).sum() / 3600,
             })  # fmt: skip
         return lines
@@ -208,9 +209,10 @@ class Facts:
         runs = self.runs_of("table2", preset, row)
         return mean_of([r["metrics"]["glimpse_distance_px"][glimpse - 1] for r in runs], f"runs of {row}")
 
-    def core_hours(self) -> float:
-        """Of all published runs, attacks included."""
-        made = [(r["provenance"], attack_seconds(r)) for r in self.records]
+    def hours(self, accelerated: bool) -> float:
+        """Of all published runs made on processors, counted in hours of a core, or on accelerators; attacks included.
+        """
+        made = [(r["provenance"], attack_seconds(r)) for r in self.records if on_accelerator(r) == accelerated]
         return sum(p["threads"] * (p["wall_seconds"] + attacks) for p, attacks in made) / 3600
 
     def value(self, kind: str, *names: str) -> float:
@@ -230,6 +232,10 @@ def mean_of(values: list[float], what: str) -> float:
     return float(np.mean(values))
 
 
+def on_accelerator(record: dict) -> bool:
+    return record["provenance"].get("device", "cpu") != "cpu"
+
+
 def attack_seconds(record: dict) -> float:
     return sum(record["provenance"].get("attack_seconds", {}).values())
 
@@ -239,7 +245,8 @@ _PIXELS = lambda value: f"{plain(value)}{SPACE}px"  # noqa: E731
 # Numbers that are no row and no claim: name -> how it is computed, and how it prints.
 NAMED = {
     "runs": (lambda facts: len(facts.records), whole),
-    "core-hours": (Facts.core_hours, whole),
+    "core-hours": (lambda facts: facts.hours(False), whole),
+    "GPU minutes": (lambda facts: 60 * facts.hours(True), whole),
     "chosen quarter, paper": (lambda facts: facts.chosen("paper"), _WHOLE_PERCENT),
     "chosen quarter, early": (lambda facts: facts.chosen("strong", "early"), _WHOLE_PERCENT),
     "leak, paper": (lambda facts: facts.look("repeats", "ours-6-entropy-context"), _WHOLE_PERCENT),
