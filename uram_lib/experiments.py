@@ -112,7 +112,7 @@ READINGS = {
     "softmax": Reading("the chooser explores by softmax", "A5", _TOP_DOWN, {"behaviour": "softmax"}),
     "greedy": Reading("the chooser never explores", "A5", _TOP_DOWN, {"behaviour": "greedy"}),
     "region-centre": Reading("start at the chosen quarter's centre", "A7", _TOP_DOWN, {"region_start": "centre"}),
-    "nine-regions": Reading("nine regions instead of four quarters", "A6", _TOP_DOWN, {"regions": 3}),
+    "nine-regions": Reading("nine regions instead of four quarters", "A1", _TOP_DOWN, {"regions": 3}),
     "chooser-first": Reading("the chooser is trained alone first", "A10", _TOP_DOWN, {"chooser_alone_epochs": 3}),
     **{f"{n}-glimpses": Reading(f"{word} glimpses", "A4'", _PAIR, {"glimpses": n}) for n, word in _FEW.items()},
     **{f"{n}-glimpses-early": Reading(f"{word} glimpses, paid for the second", "A4'", _TOP_DOWN,

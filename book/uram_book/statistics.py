@@ -67,14 +67,14 @@ def widened(found: Estimate, other: Estimate) -> Estimate:
 
 def estimate(wrong: np.ndarray) -> Estimate:
     """The error rate in percent from wrong (seeds, images), each entry the share of that seed's test passes in which
-    the image was misread. One seed: Wilson's interval, over images alone."""
-    if len(wrong) > 1:
+    the image was misread. One seed, or nothing that varies: Wilson's interval, over images alone."""
+    if len(wrong) > 1 and np.ptp(wrong):
         found = crossed(100 * wrong)
         return replace(found, low=max(0.0, found.low), high=min(100.0, found.high))
     images, p = wrong.shape[1], wrong.mean()
     centre = (p + Z**2 / (2 * images)) / (1 + Z**2 / images)
     half = Z / (1 + Z**2 / images) * math.sqrt(p * (1 - p) / images + Z**2 / (4 * images**2))
-    return Estimate(100 * p, 100 * (centre - half), 100 * (centre + half), 1)
+    return Estimate(100 * p, 100 * (centre - half), 100 * (centre + half), len(wrong))
 
 
 def paired_difference(better: np.ndarray, worse: np.ndarray) -> Estimate:
