@@ -127,7 +127,8 @@ READINGS = {
     "farthest-quadrant": Reading("start in the quarter farthest from the digit", "A8", _START,
                                  {"start": "farthest-quadrant"}),
     # Entropy.
-    "intent": Reading("Eq. 12 as it seems meant, (H + λ)R − b", "D3", _ENTROPY, {"entropy": "intent"}),
+    "intent": Reading("Eq. 12 as it seems meant, (H + λ)R − b", "D3",
+                      (*_ENTROPY, *_CONTEXT, "ram-6-entropy"), {"entropy": "intent"}),
     "patch-before": Reading("the patch seen before the action", "D2", _ENTROPY, {"entropy_patch": "before"}),
     "constant-weight": Reading("a constant weight as large as H + λ on average", "D4", _ENTROPY,
                                {"entropy": "constant"}),

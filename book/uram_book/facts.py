@@ -204,14 +204,14 @@ class Facts:
         or the `error at 5 px`, where the digit is 5 ± 5 px from the start."""
         return self.line("tables/looks", what=what, row=row, preset=preset)["value"]
 
-    def away(self, row: str, glimpse: int, preset: str) -> float:
-        """Mean pixels from a glimpse, counted from 1, of a row of Table 2 to the digit's centre."""
+    def away(self, row: str, glimpse: int, preset: str, what: str = "glimpse_distance_px") -> float:
+        """Mean pixels from a glimpse, counted from 1, of a row of Table 2 to the digit's centre, or another of the
+        record's numbers of each glimpse."""
         runs = self.runs_of("table2", preset, row)
-        return mean_of([r["metrics"]["glimpse_distance_px"][glimpse - 1] for r in runs], f"runs of {row}")
+        return mean_of([r["metrics"][what][glimpse - 1] for r in runs], f"runs of {row}")
 
     def hours(self, accelerated: bool) -> float:
-        """Of all published runs made on processors, counted in hours of a core, or on accelerators; attacks included.
-        """
+        """Of all published runs made on processors, in hours of a core, or on accelerators; attacks included."""
         made = [(r["provenance"], attack_seconds(r)) for r in self.records if on_accelerator(r) == accelerated]
         return sum(p["threads"] * (p["wall_seconds"] + attacks) for p, attacks in made) / 3600
 
@@ -240,6 +240,7 @@ def attack_seconds(record: dict) -> float:
     return sum(record["provenance"].get("attack_seconds", {}).values())
 
 
+BLANK = "blank_patch_percent"
 _WHOLE_PERCENT = functools.partial(percent, form=whole)
 _PIXELS = lambda value: f"{plain(value)}{SPACE}px"  # noqa: E731
 # Numbers that are no row and no claim: name -> how it is computed, and how it prints.
@@ -259,6 +260,10 @@ NAMED = {
     "third glimpse, URAM": (lambda facts: facts.away("ours-6", 3, "strong"), _PIXELS),
     "first glimpse, two choices": (lambda facts: facts.away("ours-6@two-levels", 1, "paper"), _PIXELS),
     "second glimpse, two choices": (lambda facts: facts.away("ours-6@two-levels", 2, "paper"), _PIXELS),
+    "last glimpse, as printed": (lambda facts: facts.away("ours-6-entropy", 6, "paper"), _PIXELS),
+    "last glimpse, as meant": (lambda facts: facts.away("ours-6-entropy@intent", 6, "paper"), _PIXELS),
+    "blank, as printed": (lambda facts: facts.away("ours-6-entropy", 6, "paper", BLANK), _WHOLE_PERCENT),
+    "blank, as meant": (lambda facts: facts.away("ours-6-entropy@intent", 6, "paper", BLANK), _WHOLE_PERCENT),
     "chosen sixteenth": (lambda facts: facts.chosen("paper", row="ours-6@two-levels"), _WHOLE_PERCENT),
     # The probabilities of five sampled passes averaged.
     "averaged, RAM": (lambda facts: facts.metrics("table2", "paper", "ram-6", "test_error_monte_carlo"), percent),
@@ -276,6 +281,7 @@ KINDS = {
     "reading": (Facts.under, with_interval),
     "change": (Facts.change, with_interval),
     # The interval alone, as `under` has the mean.
-    "alone": (lambda facts, row: facts.change(row, "ram-6"), lambda found: with_interval(found).partition(" ")[2]),
+    "alone": (lambda facts, row, other="ram-6": facts.change(row, other),
+              lambda found: with_interval(found).partition(" ")[2]),
     "fact": (lambda facts, name: Estimate(NAMED[name][0](facts)), None),  # each of NAMED in its own way
 }  # fmt: skip
