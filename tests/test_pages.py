@@ -112,6 +112,17 @@ def test_a_number_of_another_recipe_says_so(tmp_path, epochs, said):
     assert found.recipe_of("paper", "table2", "ram-6") == found.recipe_of("strong", "table2", "ours-6") == ""
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_hours_of_a_core_and_of_an_accelerator_are_counted_apart(tmp_path, device):
+    place = "runs/table2/strong/clutter100-10/ram-6/seed-0.json"
+    record = json.loads((RESULTS / place).read_text())
+    record["provenance"] |= {"device": device, "wall_seconds": 1800, "threads": 2}
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).write_text(json.dumps(record))
+    found = Facts(tmp_path)
+    assert {kind: found.hours(kind != "cpu") for kind in ("cpu", "cuda")} == {"cpu": 0, "cuda": 0} | {device: 1}
+
+
 @pytest.mark.parametrize(("sign", "holds"), [(">", True), ("<", False)])
 def test_a_condition_guards_a_sentence(results, render, sign, holds):
     text, book = render(given(f"value('error', 'table2', 'ram-6', 'paper') {sign} 20"), results())

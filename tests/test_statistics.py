@@ -50,6 +50,15 @@ def test_oracle12_one_seed_has_scipys_wilson_interval_in_percent(images, share):
     assert found.n == 1
 
 
+@given(images=st.integers(1, 20_000), seeds=st.integers(2, 10), value=st.sampled_from((0.0, 1.0)))
+def test_oracle12_seeds_that_all_agree_on_all_images_have_scipys_wilson_interval(images, seeds, value):
+    """An interval over seeds would have no width, and that of one seed would be the wider one."""
+    found = estimate(np.full((seeds, images), value))
+    truth = scipy.stats.binomtest(round(value * images), images).proportion_ci(method="wilson")
+    assert numbers(found) == pytest.approx((100 * value, 100 * truth.low, 100 * truth.high), abs=1e-9)
+    assert found.n == seeds
+
+
 @given(seed=SEED, seeds=st.integers(2, 10), images=st.integers(3, 300))
 def test_oracle12_one_source_of_chance_alone_gives_its_t_interval(seed, seeds, images):
     """Where all images are alike only seeds vary, and the other way round."""
