@@ -281,7 +281,6 @@ KINDS = {
     "reading": (Facts.under, with_interval),
     "change": (Facts.change, with_interval),
     # The interval alone, as `under` has the mean.
-    "alone": (lambda facts, row, other="ram-6": facts.change(row, other),
-              lambda found: with_interval(found).partition(" ")[2]),
+    "alone": (lambda facts, row: facts.change(row, "ram-6"), lambda found: with_interval(found).partition(" ")[2]),
     "fact": (lambda facts, name: Estimate(NAMED[name][0](facts)), None),  # each of NAMED in its own way
 }  # fmt: skip
