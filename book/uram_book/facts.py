@@ -279,6 +279,8 @@ KINDS = {
     "reported_effect": (lambda facts, *names: Estimate(facts.claim(*names).paper),
                         lambda found: number(found.mean, "+.4g")),
     "reading": (Facts.under, with_interval),
+    "reported_reading": (lambda facts, *names: Estimate(facts.under(*names).paper),
+                         lambda found: number(found.mean, "+.4g")),
     "change": (Facts.change, with_interval),
     # The interval alone, as `under` has the mean.
     "alone": (lambda facts, row: facts.change(row, "ram-6"), lambda found: with_interval(found).partition(" ")[2]),
