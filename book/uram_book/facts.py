@@ -156,8 +156,9 @@ class Facts:
         letters, lines = {}, []  # of machines
         for (table, preset, dataset, row), runs in self.cells.items():
             made = pd.DataFrame([r["provenance"] for r in runs])
-            used = [f"{p.processor}, {count(p.threads, 'thread')}, Python {p.python}, torch {p.torch}"
-                    for p in made.itertuples()]  # fmt: skip
+            sessions = [p for r in runs for p in r["provenance"].get("sessions", [r["provenance"]])]
+            used = [f"{p['processor']}, {count(p['threads'], 'thread')}, Python {p['python']}, torch {p['torch']}"
+                    for p in sessions]  # fmt: skip
             errors = [r["metrics"].get("test_error", r["metrics"].get("robust_accuracy")) for r in runs]
             lines.append({
                 "table": table, "preset": preset, "dataset": dataset, "row": row, "runs": len(runs),
