@@ -212,9 +212,11 @@ class Facts:
         return mean_of([r["metrics"][what][glimpse - 1] for r in runs], f"runs of {row}")
 
     def hours(self, accelerated: bool) -> float:
-        """Of all published runs made on processors, in hours of a core, or on accelerators; attacks included."""
-        made = [(r["provenance"], attack_seconds(r)) for r in self.records if on_accelerator(r) == accelerated]
-        return sum(p["threads"] * (p["wall_seconds"] + attacks) for p, attacks in made) / 3600
+        """Of all published runs, what was done on processors, in hours of a core, or on accelerators: the training
+        counts where most of its epochs were made, the attacks where they ended."""
+        made = [(on_accelerator(r), r["provenance"]["wall_seconds"], r) for r in self.records]
+        made += [(r["provenance"]["device"] != "cpu", attack_seconds(r), r) for r in self.records]
+        return sum(seconds * r["provenance"]["threads"] for there, seconds, r in made if there == accelerated) / 3600
 
     def value(self, kind: str, *names: str) -> float:
         """A number of KINDS, for a condition."""
@@ -234,7 +236,12 @@ def mean_of(values: list[float], what: str) -> float:
 
 
 def on_accelerator(record: dict) -> bool:
-    return record["provenance"].get("device", "cpu") != "cpu"
+    """Whether most epochs of a run, of which each session says where it began, were made on one."""
+    made = record["provenance"]
+    sessions = made.get("sessions", [made])
+    starts = [s.get("from_epoch", 0) for s in sessions] + [len(record["curves"]["val_error"])]
+    epochs = [after - before for before, after in zip(starts, starts[1:], strict=False)]
+    return sessions[epochs.index(max(epochs))]["device"] != "cpu"
 
 
 def attack_seconds(record: dict) -> float:
