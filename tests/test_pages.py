@@ -116,7 +116,8 @@ def test_a_number_of_another_recipe_says_so(tmp_path, epochs, said):
 def test_hours_of_a_core_and_of_an_accelerator_are_counted_apart(tmp_path, device):
     place = "runs/table2/strong/clutter100-10/ram-6/seed-0.json"
     record = json.loads((RESULTS / place).read_text())
-    record["provenance"] |= {"device": device, "wall_seconds": 1800, "threads": 2}
+    trained, tested = {"device": device, "from_epoch": 0}, {"device": "cpu", "from_epoch": 60}
+    record["provenance"] |= {"device": "cpu", "wall_seconds": 1800, "threads": 2, "sessions": [trained, tested]}
     (tmp_path / place).parent.mkdir(parents=True)
     (tmp_path / place).write_text(json.dumps(record))
     found = Facts(tmp_path)

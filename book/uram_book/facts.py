@@ -12,7 +12,7 @@ import pandas as pd
 
 from uram_lib import UramError, paper
 from uram_lib.common import RESULTS, read_json
-from uram_lib.experiments import READINGS
+from uram_lib.experiments import READINGS, ROWS, label_of
 from uram_lib.runs.progress import count
 from uram_lib.runs.records import load_records, wrong
 
@@ -173,16 +173,21 @@ class Facts:
             })  # fmt: skip
         return lines
 
+    def older_in(self, table: str) -> list[str]:
+        """What a reader calls the rows of a table that are still of another recipe, in the table's order."""
+        return [label_of(table, row) for row in ROWS[table] if f"{table}/{row}" in self.older]
+
     def recipe_of(self, preset: str, table: str, *rows: str) -> str:
         """What to say behind a number of these rows: nothing where today's recipe made it."""
         return ", old recipe" if preset == "strong" and any(f"{table}/{row}" in self.older for row in rows) else ""
 
-    def change(self, row: str, other: str = "") -> Estimate:
+    def change(self, row: str, other: str = "", preset: str = "") -> Estimate:
         """The error of a reading, as in `ours-6@softmax`, minus that of the row that it changes, or of another row. The
-        interval is of their own pairs of runs: that of `under` takes the spread of all readings."""
+        interval is of their own pairs of runs: that of `under` takes the spread of all readings. preset: `paper` on
+        Table 2 and `strong` on others where none is given."""
         base, _, name = row.partition("@")
         table = READINGS[name].table
-        preset = "paper" if table == "table2" else "strong"
+        preset = preset or ("paper" if table == "table2" else "strong")
         pair = in_common(*(self.runs_of(table, preset, one) for one in (row, other or base)))
         if not pair[0]:
             raise Missing(f"no runs of {row} beside runs of {other or base}")
@@ -268,6 +273,7 @@ NAMED = {
     "third glimpse, URAM": (lambda facts: facts.away("ours-6", 3, "strong"), _PIXELS),
     "first glimpse, two choices": (lambda facts: facts.away("ours-6@two-levels", 1, "paper"), _PIXELS),
     "second glimpse, two choices": (lambda facts: facts.away("ours-6@two-levels", 2, "paper"), _PIXELS),
+    "blank, strong settings": (lambda facts: facts.away("ours-6", 6, "strong", BLANK), percent),
     "last glimpse, as printed": (lambda facts: facts.away("ours-6-entropy", 6, "paper"), _PIXELS),
     "last glimpse, as meant": (lambda facts: facts.away("ours-6-entropy@intent", 6, "paper"), _PIXELS),
     "blank, as printed": (lambda facts: facts.away("ours-6-entropy", 6, "paper", BLANK), _WHOLE_PERCENT),
