@@ -142,12 +142,14 @@ def attended_context(hiddens: Tensor, class_logits: Tensor, labels: Tensor, form
 def hybrid_loss(
     trajectory, labels: Tensor, context_network, config, rewards: Tensor | None = None, weights: Tensor | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of Eq. 14: -y log alpha_T - beta1 y log z - beta2 J, plus the baseline's regression.
+    """The loss of Eq. 14: -y log alpha_T - beta1 y log z - beta2 J, plus the baseline's regression and, where
+    `config.each_step` is not 0, that times the mean cross entropy of all predictions but the last.
 
     labels: (B,); config: `Config.at` the epoch. J enters with a minus sign: the printed plus would lower the reward
-    (ledger D8). No context network, no beta1 term. rewards: (B,), by default what `config.reward` says; weights: (B,),
-    of each image in every term. Returns the loss and its detached parts: `cross_entropy`, `context`, `policy`,
-    `baseline`, and the mean `reward`, the share of right answers.
+    (ledger D8). No context network, no beta1 term. rewards: (B,), or (B, A) of each action, by default what
+    `config.reward` says; weights: (B,), of each image in every term. Returns the loss and its detached parts:
+    `cross_entropy`, `context`, `policy`, `baseline`, `each_step` where it is in the loss, and the mean `reward`, the
+    share of right answers.
     """
     logits, baselines, outcome = trajectory.class_logits, trajectory.baselines, correctness(trajectory, labels)
     if rewards is None:

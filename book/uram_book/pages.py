@@ -21,10 +21,11 @@ import jinja2
 from IPython.display import Markdown
 from matplotlib import pyplot as plt
 
-from uram_lib import UramError, paper
+from uram_lib import UramError, __version__, paper
 from uram_lib.cli import exit_status
 from uram_lib.common import FIGURES, ROOT, read_json, write_atomically
 from uram_lib.experiments import READINGS, label_of
+from uram_lib.runs.machine import git_state
 
 from . import live, looks, plotting
 from .comparisons import PUBLISHED_ON, by_cell, outcomes
@@ -60,6 +61,7 @@ class Pages:
         self.environment.globals.update(
             tools, facts=self.facts, paper=paper, count=count,
             settings=SETTINGS, commit_of=commit_of, label_of=label_of, explorer=live.find,
+            version=__version__, commit=git_state()["git_commit"][:8],
         )  # fmt: skip
 
     def render(self, name: str, **values) -> str:
