@@ -297,7 +297,7 @@ def strip(marks: dict[str, Estimate]) -> str:
             base = x + (10 if share < 0 else -10)
             mark = f'<polygon points="{x},{y} {base},{y - 6} {base},{y + 6}"/>'
             beside, anchor = (base + 4, "start") if share < 0 else (base - 4, "end")
-            mark += f'<text x="{beside}" y="{y + 4}" text-anchor="{anchor}">{share:.1f} ×</text>'.replace(">-", ">−")
+            mark += f'<text x="{beside}" y="{y + 4}" text-anchor="{anchor}">{share:.1f}×</text>'.replace(">-", ">−")
         elif preset == "paper":
             mark = f'<circle cx="{x}" cy="{y}" r="5"/>'
         else:
