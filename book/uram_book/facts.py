@@ -193,6 +193,16 @@ class Facts:
             raise Missing(f"no runs of {row} beside runs of {other or base}")
         return statistics.paired_difference(*map(wrong, pair))
 
+    def side(self, row: str, other: str = "", preset: str = "") -> str:
+        """On which side of 0 the interval of such a change lies: `below`, `above`, or `across` it."""
+        found = self.change(row, other, preset)
+        return "below" if found.high < 0 else "above" if found.low > 0 else "across"
+
+    def reaches(self, row: str, other: str, claim: str, part: str) -> bool:
+        """Whether a reading lowers the error below that of another row, and by the effect that the paper claims."""
+        paper_effect = self.claim(claim, part, "paper").paper
+        return self.side(row, other) == "below" and self.change(row, other).mean <= paper_effect
+
     def chosen(self, preset: str, paid: str = "outcome", row: str = "") -> float:
         """The share of test canvases whose digit lies in the chosen region: the mean over the runs of Table 2 without
         context and readings whose chooser is paid so, or over those of one row."""
