@@ -60,7 +60,7 @@ class Config:
     #: Form of the context constraint (Eq. 11; ledger K2, K3).
     context: Literal["none", "attended", "detached", "confidence", "normalised", "uniform", "each-step"] = "none"
     beta2: Annotated[float, -100, 100] = paper.BETA2  #: Of Eq. 14's policy term; negative: sign as printed (ledger D8).
-    #: What the policy is paid: the `outcome` (1 or 0 at the end), or after every glimpse the `probability` of the right
+    #: The policy's reward: the `outcome` (1 or 0 at the end), or after every glimpse the `probability` of the right
     #: class. Of numbers: `cumulative` (a digit counts while all before it are right), `whole`, or `probability`.
     reward: Literal["outcome", "probability", "cumulative", "whole"] = "outcome"
     each_step: Annotated[float, 0, 100] = 0.0  #: Weight of the mean cross entropy of all predictions but the last.
@@ -73,7 +73,7 @@ class Config:
     region_start: Literal["uniform", "centre"] = "uniform"  #: Where in the chosen region RAM starts (ledger A7).
     #: How the chooser explores in training: `epsilon`-greedy, `softmax` over Q, or not at all, `greedy` (ledger A5).
     behaviour: Literal["epsilon", "softmax", "greedy"] = "epsilon"
-    #: What it is paid: the `outcome` (1 or 0), the same `signed` (1 or -1, ledger A4), or the probability of the right
+    #: Its reward: the `outcome` (1 or 0), the same `signed` (1 or -1, ledger A4), or the probability of the right
     #: class after the second glimpse, `early` (ledger A4').
     chooser_reward: Literal["outcome", "signed", "early"] = "outcome"
     chooser_alone_epochs: Annotated[int, 0, 10_000] = 0  #: First epochs in which the chooser alone is trained.

@@ -103,11 +103,11 @@ _PAIR = ("ram-6", "ours-6")
 _FEW = {2: "two", 3: "three", 4: "four"}
 
 READINGS = {
-    # Top-down: how the chooser decides and what it is paid.
+    # Top-down: how the chooser decides and what it is rewarded for.
     "two-levels": Reading("two decisions, the second within the quarter", "A1", _TOP_DOWN, {"levels": 2}),
-    "signed-reward": Reading("the chooser is paid 1 or −1", "A4", _TOP_DOWN, {"chooser_reward": "signed"}),
-    "outcome-reward": Reading("the chooser is paid the outcome", "A4'", _TOP_DOWN, {"chooser_reward": "outcome"}),
-    "early-reward": Reading("the chooser is paid for the second glimpse", "A4'", _TOP_DOWN,
+    "signed-reward": Reading("the chooser is rewarded with 1 or −1", "A4", _TOP_DOWN, {"chooser_reward": "signed"}),
+    "outcome-reward": Reading("the chooser is rewarded for the outcome", "A4'", _TOP_DOWN, {"chooser_reward": "outcome"}),
+    "early-reward": Reading("the chooser is rewarded for the second glimpse", "A4'", _TOP_DOWN,
                             {"chooser_reward": "early"}),
     "softmax": Reading("the chooser explores by softmax", "A5", _TOP_DOWN, {"behaviour": "softmax"}),
     "greedy": Reading("the chooser never explores", "A5", _TOP_DOWN, {"behaviour": "greedy"}),
@@ -115,7 +115,7 @@ READINGS = {
     "nine-regions": Reading("nine regions instead of four quarters", "A1", _TOP_DOWN, {"regions": 3}),
     "chooser-first": Reading("the chooser is trained alone first", "A10", _TOP_DOWN, {"chooser_alone_epochs": 3}),
     **{f"{n}-glimpses": Reading(f"{word} glimpses", "A4'", _PAIR, {"glimpses": n}) for n, word in _FEW.items()},
-    **{f"{n}-glimpses-early": Reading(f"{word} glimpses, paid for the second", "A4'", _TOP_DOWN,
+    **{f"{n}-glimpses-early": Reading(f"{word} glimpses, the chooser rewarded for the second", "A4'", _TOP_DOWN,
                                       {"glimpses": n, "chooser_reward": "early"}) for n, word in _FEW.items()},
     # Bounds of what a start can gain.
     "image-centre": Reading("start at the image's centre", "A8", _START, {"start": "image-centre"}),
@@ -249,7 +249,7 @@ def experiment(
     own = ROWS[table][base]
     found = {"dataset": paper.DATASETS[table]} | shared | (looking if "glimpses" in own else {}) | own
     # In all presets but `paper` the context constraint takes the form that does not tell the label, and the chooser is
-    # paid by what makes it find the digit. Both are chosen for their mechanism, not for the error they give.
+    # rewarded for what makes it find the digit. Both are chosen for their mechanism, not for the error they give.
     if preset != "paper" and found.get("context") == "attended":
         found["context"] = "confidence"
     if preset != "paper" and found["model"] == "unified":

@@ -30,7 +30,7 @@ def rewards_to_go(trajectory, labels: Tensor) -> Tensor:
 
 
 def chooser_rewards(trajectory, labels: Tensor, kind: str) -> Tensor:
-    """What the top-down model is paid, (B,): the `outcome`, 1 or 0; the same `signed`, 1 or -1 (ledger A4); or `early`,
+    """The top-down model's reward, (B,): the `outcome`, 1 or 0; the same `signed`, 1 or -1 (ledger A4); or `early`,
     the probability of the right class after the second glimpse (ledger A4')."""
     if kind == "early":
         return right_probabilities(trajectory, labels)[:, :2][:, -1]
