@@ -106,7 +106,8 @@ READINGS = {
     # Top-down: how the chooser decides and what it is rewarded for.
     "two-levels": Reading("two decisions, the second within the quarter", "A1", _TOP_DOWN, {"levels": 2}),
     "signed-reward": Reading("the chooser is rewarded with 1 or −1", "A4", _TOP_DOWN, {"chooser_reward": "signed"}),
-    "outcome-reward": Reading("the chooser is rewarded for the outcome", "A4'", _TOP_DOWN, {"chooser_reward": "outcome"}),
+    "outcome-reward": Reading("the chooser is rewarded for the outcome", "A4'", _TOP_DOWN,
+                              {"chooser_reward": "outcome"}),
     "early-reward": Reading("the chooser is rewarded for the second glimpse", "A4'", _TOP_DOWN,
                             {"chooser_reward": "early"}),
     "softmax": Reading("the chooser explores by softmax", "A5", _TOP_DOWN, {"behaviour": "softmax"}),
