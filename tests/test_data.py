@@ -135,8 +135,6 @@ def test_T13_training_and_model_selection_never_read_the_test_split(few_digits, 
         raise AssertionError("the test split was read during training")
 
     guarded = dataclasses.replace(few_digits, load_test=forbidden)
-    with pytest.raises(AssertionError):
-        guarded.load_test()  # the guard works
     config = small_config(epochs=5, learning_rate=0.03, schedule="constant")  # too large: the error goes up and down
     runs = (training.train(config, seed, guarded, state_path=tmp_path / f"{seed}.pt") for seed in range(10))
     trained = next(run for run in runs if run.best_epoch < 5)

@@ -120,10 +120,6 @@ def test_slim_figures_keep_the_scales_of_their_pictures():
     assert drawn == f'<svg>\n{image.replace("20.7461", "20.7")}<path d="M 10.4 0.00123"/></svg>\n'
 
 
-def test_every_chapter_that_can_be_asked_for_is_a_notebook():
-    assert {f"{name}.ipynb" for name in notebook.CHAPTERS_OF.values()} <= {path.name for path in NOTEBOOKS}
-
-
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 def test_every_notebook_is_small_hides_its_parameters_and_has_checked_cells_that_were_run(path):
     """A stripped notebook passes nbval and checks nothing, and so does a marker with text after it."""

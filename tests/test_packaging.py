@@ -20,7 +20,6 @@ from packaging.utils import canonicalize_name
 import uram_lib
 from uram_lib import cli, experiments
 from uram_lib.common import ROOT
-from uram_lib.models import build
 
 
 def text_of(name: str) -> str:
@@ -106,11 +105,6 @@ def test_the_library_alone_needs_no_book_tools():
         "for found in pkgutil.walk_packages(uram_lib.__path__, 'uram_lib.'): importlib.import_module(found.name)"
     )
     assert python("-c", script).returncode == 0
-
-
-def test_a_readers_runs_and_data_are_ignored_by_git():
-    ignored = text_of(".gitignore").split()
-    assert {"/results/local/", "/data/", "/_build/", "/book/_generated/", ".venv/"} <= set(ignored)
 
 
 def make(*words: str, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess:
@@ -206,16 +200,10 @@ def test_links_of_the_readme_lead_somewhere():
         assert "://" in target or (ROOT / target).exists(), target
 
 
-def test_the_python_of_the_readme_names_what_exists():
-    """Its lines are run with an untrained model in place of a trained one."""
+def test_the_python_of_the_readme_runs():
+    """But for its training, which is for scripts; its rows must be there."""
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    ((table, row),) = re.findall(r'load\("(\w+)", "([\w-]+)"\)', code)
-    shape = tuple(map(int, re.search(r"\(B, (\d+), (\d+), (\d+)\)", code).groups()))
-    model = build(experiments.experiment(table, row, "strong").config, shape, 10).eval()
-    reading = model.read(torch.rand(2, *shape))
-    names = re.findall(r"reading\.(\w+)", code)
-    assert names and all(len(getattr(reading, name)) == 2 for name in names)
-    assert callable(uram_lib.load) and callable(uram_lib.run)
+    exec(code, {"images": torch.zeros(2, 1, 100, 100), "__name__": "readme"})
     for table, row in re.findall(r'run\("(\w+)", rows=\["([\w-]+)"\]\)', code):
         assert row in experiments.ROWS[table]
 

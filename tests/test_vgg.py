@@ -226,12 +226,3 @@ def test_random_glimpses_are_uniform_and_learn_nothing(generator):
     torch.testing.assert_close(trajectory.log_probs.exp(), torch.full((20, 40), 0.25))
     streams = {name: torch.Generator().manual_seed(0) for name in ("start", "policy")}
     assert model.draws(2, streams, sampled=False)["noise"].shape == (2, 40, 2)  # no mean policy to be tested by
-
-
-def test_mlp_control_classifies_from_both(generator):
-    model = MLPVGG(settings_of(), SHAPE, 7, output=11).initialise(0).eval()
-    images = torch.rand(2, *SHAPE, generator=generator)
-    model.calibrate(images, torch.zeros(2, 2))
-    feat = model.features(images)
-    both = torch.cat((model.perceptron(feat), feat), -1)
-    torch.testing.assert_close(model(images), model.classifier(both))

@@ -11,7 +11,7 @@ BETA2 = 0.01  # weight of the policy term in Eq. 14
 SIGMA = 0.15  # called "variance"; read as the standard deviation (ledger B4)
 GLIMPSES, PATCH_SIZE = 6, 12  # of Table 4's model
 PGD_STEPS, PGD_EPSILON = 30, 0.3  # "step = 30 and epsilon = 0.3 in Eq. 15", without a unit (ledger H2)
-TRAIN_SIZE, VALIDATION_SIZE, TEST_SIZE = 54_000, 6_000, 10_000  # MNIST
+TRAIN_SIZE, TEST_SIZE = 54_000, 10_000  # MNIST, without the 6,000 images for validation
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,6 @@ const Uram = (() => {
   function load(exported) {
     const bytes = Uint8Array.from(atob(exported.data), (letter) => letter.charCodeAt(0));
     const floats = new Float32Array(bytes.buffer);
-    const has = (name) => name in exported.weights;
     const get = (name) => {
       const { at, size } = exported.weights[name];
       return floats.subarray(at, at + size);
@@ -43,7 +42,7 @@ const Uram = (() => {
       const bias = get(`${name}.bias`);
       return multiply(get(`${name}.weight`), x).map((value, i) => value + bias[i]);
     };
-    return { config: exported.config, has, get, linear };
+    return { config: exported.config, get, linear };
   }
 
   /* One step of the image pyramid: each pixel the mean of 2 x 2. */
@@ -138,7 +137,7 @@ const Uram = (() => {
   };
 
   /* One image through a model. draw: [x, y] in [0, 1), the place of L_0 in the chosen region, or, for plain RAM, in
-     the image. Returns {values, action, start, glimpses: [{location, patches, logits}]}; locations are [x, y] in
+     the image. Returns {values, action, glimpses: [{location, patches, logits}]}; locations are [x, y] in
      [-1, 1], and `values` and `action` are null for plain RAM. */
   function run(model, image, draw) {
     const { kind, side, glimpses, patch_size: size, scales, core, region_start: where, regions } = model.config;
@@ -161,8 +160,8 @@ const Uram = (() => {
       const mean = model.linear(`${own}location_network`, state.hidden);
       location = model.config.bounded_mean ? mean.map(Math.tanh) : mean.map((l) => Math.min(Math.max(l, -1), 1));
     }
-    return { values, action, start: seen[0].location, glimpses: seen };
+    return { values, action, glimpses: seen };
   }
 
-  return { load, run, halve, argmax, softmax };
+  return { load, run, argmax, softmax };
 })();
