@@ -278,7 +278,7 @@ def ladder(frame: pd.DataFrame) -> Axes:
     names = [f"{textwrap.fill(line.step, 46)}\n({line.epochs:.0f} epochs)" for line in steps.itertuples()]
     _, ax = plt.subplots(figsize=(7.2, 0.8 + 0.62 * len(names)))
     bars = ax.barh(range(len(names)), steps["val_error"], color=BLUE, height=0.6)
-    ax.bar_label(bars, fmt="%.1f %%", padding=3, fontsize=9)
+    ax.bar_label(bars, fmt="%g %%", padding=3, fontsize=9)
     ax.set_yticks(range(len(names)), names, fontsize=9)
     ax.set(xlabel="validation error of RAM with 6 glimpses (%)", xlim=(0, 1.15 * steps["val_error"].max()))
     ax.invert_yaxis()

@@ -63,15 +63,19 @@ def ways_of_testing(name: str, records: list[dict], rows: Iterable[str] = ()) ->
 
 def shared_settings(chosen: dict[str, list[Experiment]]) -> pd.DataFrame:
     """What differs between presets or is no default of `Config`, one line per setting and one column per preset, all
-    values of its rows: of published runs as their records say, but of today's recipe where there are both."""
+    values of its rows: of published runs as their records say, but of today's recipe where there are both; a preset
+    without runs says so."""
     defaults = {f.name: str(f.default) for f in dataclasses.fields(Config)}
     made = {(r["table"], r["preset"], r["row"]): Config.read(r["config"]) for r in load_records()
             if dataset_name(r) == PUBLISHED_ON[r["table"]]}  # fmt: skip
     columns = {}
     for at, of in chosen.items():
         configs = [made.get((e.table, e.preset, e.row), e.config) for e in of]
-        today = [config for config, e in zip(configs, of, strict=True) if config == e.config]
+        # On the data that they are published on, which may stand in for the preset's own.
+        today = [c for c, e in zip(configs, of, strict=True) if c == dataclasses.replace(e.config, dataset=c.dataset)]
         at, configs = (at, today) if today else (f"{at}, old recipe", configs)
+        if not any((e.table, e.preset, e.row) in made for e in of):
+            at += ", not run"
         values = {name: {str(getattr(config, name)) for config in configs} for name in defaults}
         columns[at] = {name: ", ".join(sorted(found)) for name, found in values.items()}
     frame = pd.DataFrame(columns)
