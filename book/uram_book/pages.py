@@ -61,7 +61,6 @@ class Pages:
         self.environment.globals.update(
             tools, facts=self.facts, paper=paper, count=count,
             settings=SETTINGS, commit_of=commit_of, label_of=label_of, explorer=live.find,
-            version=__version__, commit=git_state()["git_commit"][:8],
         )  # fmt: skip
 
     def render(self, name: str, **values) -> str:
@@ -328,9 +327,9 @@ def show(tool: str, *arguments):
 
 def write_pages() -> None:
     """Fill `book/` from the templates. Raises UramError where records contradict a sentence."""
-    pages = Pages()
+    pages, now = Pages(), {"version": __version__, "commit": git_state()["git_commit"][:8]}  # to be cited
     for template in sorted(CHAPTERS.glob("*.md")):
-        text = pages.render(template.name)
+        text = pages.render(template.name, **now)
         made_from = template.relative_to(ROOT)
         write(BOOK / template.name, f"% Made by `make book` from {made_from}: edit that file.\n\n{text}")
     live.write_script(GENERATED / "static")
