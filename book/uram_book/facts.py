@@ -289,9 +289,6 @@ NAMED = {
     "blank, as printed": (lambda facts: facts.away("ours-6-entropy", 6, "paper", BLANK), _WHOLE_PERCENT),
     "blank, as meant": (lambda facts: facts.away("ours-6-entropy@intent", 6, "paper", BLANK), _WHOLE_PERCENT),
     "chosen sixteenth": (lambda facts: facts.chosen("paper", row="ours-6@two-levels"), _WHOLE_PERCENT),
-    # The probabilities of five sampled passes averaged.
-    "averaged, RAM": (lambda facts: facts.metrics("table2", "paper", "ram-6", "test_error_monte_carlo"), percent),
-    "averaged, URAM": (lambda facts: facts.metrics("table2", "paper", "ours-6", "test_error_monte_carlo"), percent),
     "flat": (lambda _: statistics.FLAT, plain),
     "older rows": (lambda facts: len(facts.older), whole),
 }
@@ -306,6 +303,8 @@ KINDS = {
     "reported_reading": (lambda facts, *names: Estimate(facts.under(*names).paper),
                          lambda found: number(found.mean, "+.4g")),
     "change": (Facts.change, with_interval),
+    # The error under another way of testing, a metric of the records.
+    "tested": (lambda facts, *which: Estimate(facts.metrics(*which)), lambda found: percent(found.mean)),
     # The interval alone, as `under` has the mean.
     "alone": (lambda facts, row: facts.change(row, "ram-6"), lambda found: with_interval(found).partition(" ")[2]),
     "fact": (lambda facts, name: Estimate(NAMED[name][0](facts)), None),  # each of NAMED in its own way
