@@ -28,7 +28,7 @@ from uram_lib import UramError, data, experiments  # noqa: E402
 from uram_lib.common import ROOT  # noqa: E402
 from uram_lib.config import Config  # noqa: E402
 from uram_lib.data.base import Dataset  # noqa: E402
-from uram_lib.evaluation import Evaluation  # noqa: E402
+from uram_lib.evaluation import LOOKS, Evaluation  # noqa: E402
 from uram_lib.models import RAM, Model  # noqa: E402
 from uram_lib.runs import machine, records  # noqa: E402
 from uram_lib.training import Trained  # noqa: E402
@@ -199,13 +199,14 @@ def made_record():
         per_glimpse = [*map(float, range(glimpses))]
         trained = Trained(None, 2, {"val_error": [3.0, 2.0 + seed]}, seconds=120.0, rollouts=1200)
         sampled = (correct[0], correct[-1]) if glimpses else (None, None)
-        test = Evaluation(correct, *sampled, per_glimpse, per_glimpse, per_glimpse)
+        looks = dict.fromkeys(LOOKS, per_glimpse) if glimpses else {}
         if experiment.config.model == "unified":
             chosen = {"action_histogram": [[0.1, 0.2, 0.3, 0.4]], "q_values": [[0.5, 0.6, 0.7, 0.8]]}
-            test = dataclasses.replace(test, noted={"top_down": chosen | {"in_region_percent": 60.0 + seed}})
+            looks["top_down"] = chosen | {"in_region_percent": 60.0 + seed}
         name, _, variant = dataset.partition("-")
         described = {"name": name, "variant": variant, "sizes": {"test": correct.shape[1]}, "checksum": "md5:0"}
-        test, sessions = dataclasses.replace(test, **measured), [machine.session("cpu", 1)]
+        test = dataclasses.replace(Evaluation(correct, *sampled, looks), **measured)
+        sessions = [machine.session("cpu", 1)]
         return records.make_record(experiment, seed, described, trained, test, sessions)
 
     return make

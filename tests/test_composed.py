@@ -56,15 +56,6 @@ def test_centres_are_the_middle_of_each_digit_s_ink():
     torch.testing.assert_close(moments / cover.sum((1, 2))[:, None], layout.centres()[:, 0], atol=0.05, rtol=0)
 
 
-def test_layouts_and_backgrounds_of_the_embedded_numbers_come_from_different_draws(monkeypatch):
-    """They once came from the same stream, number by number."""
-    asked = []
-    real = composed.stream
-    monkeypatch.setattr(composed, "stream", lambda *names, **where: asked.append(names) or real(*names, **where))
-    composed.load("digits-composed").load_test()
-    assert len(asked) >= 5 and len(set(asked)) == len(asked)
-
-
 def test_numbers_stay_inside_every_crop_and_large_enough_to_read():
     whole = composed.compose(*TRAINING, (1, 1, 1, 1, 1), 600, stream(0, "inside"))
     there = ~whole.centres.isnan().any(-1)

@@ -77,15 +77,6 @@ def test_an_empty_split_is_refused_in_one_line():
         Split(torch.zeros(0, 1, 28, 28, dtype=torch.uint8), torch.zeros(0, dtype=torch.long), torch.zeros(0, 2))
 
 
-def test_distances_of_glimpses_to_single_objects_by_hand():
-    """On 100 x 60 pixels: (0, 0) is (50, 30), (1, -1) is (100, 0). Those to the digits of numbers: test_numbers."""
-    split = Split(torch.zeros(2, 1, 60, 100), torch.tensor([3, 4]), torch.tensor([[50.0, 30.0], [97.0, 4.0]]))
-    locations = torch.tensor([[[0.0, 0.0], [0.06, 0.0]], [[1.0, -1.0], [1.0, -1.0]]])
-    torch.testing.assert_close(split.glimpse_distances(locations), torch.tensor([[0.0, 3.0], [5.0, 5.0]]))
-    values = torch.rand(2, 2)
-    assert split.per_object(values) is values
-
-
 def test_training_batch_is_the_indexed_images_in_zero_to_one(digits):
     index = torch.tensor([5, 0, 5])
     images, labels, _ = digits.training_batch(index, torch.Generator())
@@ -217,6 +208,9 @@ def test_where_cifar10_is_not_its_copy_is_taken_and_else_the_digits_in_colour(mo
         assert data.available("cifar10") == "cifar10-jpeg"
     here.clear()
     with pytest.raises(data.DataUnavailable, match="none here"):
+        data.available("cifar10")
+    monkeypatch.setattr(data, "load", mock.Mock(side_effect=UramError("damaged")))
+    with pytest.raises(UramError, match="^damaged$"):  # which is no reason to take other data
         data.available("cifar10")
 
 

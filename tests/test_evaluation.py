@@ -156,7 +156,7 @@ def test_the_label_leak_is_what_z_says_of_labels_that_are_told_to_it(leaking, fe
 
 
 @given(x=st.floats(0, 99.9), y=st.floats(0, 59.9), u=st.floats(-1, 1), v=st.floats(-1, 1))
-def test_ledger_A8_starts_that_bound_the_choice_of_a_region(x, y, u, v):
+def test_ledger_A7_A8_starts_that_bound_the_choice_of_a_region(x, y, u, v):
     """By hand, on an image of 60 x 100 (height x width), in pixels."""
     uniform, centres = torch.tensor([[u, v]]), torch.tensor([[x, y]])
     left, top = 50 * (x >= 50), 30 * (y >= 30)
@@ -182,9 +182,9 @@ def test_a_model_that_starts_at_the_object_is_trained_and_tested_there(small_con
     model, split = new_model(config, 0, cluttered), cluttered.validation
     start = drawn(model, 6)["start"]  # its objects lie at (14, 14)
     torch.testing.assert_close(location_to_pixel(start, 60, 60), torch.full((6, 2), 14.0))
-    assert evaluate(model, split, 2, sampled=True).distances[0] == pytest.approx(0, abs=1e-4)
+    assert evaluate(model, split, 2, sampled=True).looks["glimpse_distance_px"][0] == pytest.approx(0, abs=1e-4)
     plain = new_model(dataclasses.replace(config, start="uniform"), 0, cluttered)
-    assert evaluate(plain, split).distances[0] > 15
+    assert evaluate(plain, split).looks["glimpse_distance_px"][0] > 15
     there = rollouts(plain, split.floats(), 0, centres=split.centres, start="true-centre")
     assert split.glimpse_distances(there.locations)[:, 0].max() < 1e-3
     with pytest.raises(UramError, match="a start at 'true-centre' takes the objects' centres"):

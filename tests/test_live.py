@@ -9,7 +9,8 @@ import torch
 from browser import PHONE, WIDE, browser, built, opened  # noqa: F401
 from uram_book import live
 
-from uram_lib import checkpoints, data
+import uram_lib
+from uram_lib import data
 from uram_lib.common import ROOT
 from uram_lib.config import Config
 from uram_lib.models import Unified, build
@@ -40,10 +41,7 @@ def assert_agreement(model, image: torch.Tensor, draw: list[float], found: dict)
 
 @pytest.fixture(scope="module")
 def models():
-    found = live.find()
-    if found is None:
-        pytest.skip("no pair of models is published")
-    return [checkpoints.load(path)[0].double() for path in found[1]]
+    return [uram_lib.load("table2", row, live.PRESET).double() for row in live.ROWS]
 
 
 @pytest.fixture
@@ -187,13 +185,3 @@ def test_the_script_agrees_with_pytorch_on_models_of_every_kind(opened, changes,
     )
     for image, draw, one in zip(images, draws, found, strict=True):
         assert_agreement(model.double(), image[None], draw, one)
-
-
-def test_the_strongest_pair_comes_first(tmp_path):
-    for preset, row, found in (("paper", "ram-6", None), ("paper", "ours-6", "paper"),
-                               ("strong", "ram-8", "paper"), ("strong", "ours-8", "strong")):  # fmt: skip
-        folder = tmp_path / "table2" / preset / "clutter100-10" / row
-        folder.mkdir(parents=True)
-        (folder / "seed-0.safetensors").touch()
-        assert (live.find(tmp_path) or [None])[0] == found  # a pair is needed
-    assert [path.parent.name for path in live.find(tmp_path)[1]] == ["ram-8", "ours-8"]

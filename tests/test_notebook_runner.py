@@ -54,8 +54,9 @@ def test_runs_in_its_own_folder_with_parameters_and_leaves_no_dates(small):
 @pytest.mark.parametrize(("body", "said"), [
     ("from uram_lib import UramError\nraise UramError('unknown preset; one of: smoke')", "unknown preset; one of"),
     ("1 / 0", "cell 3 of small.ipynb: ZeroDivisionError: division by zero"),
+    ("assert False", "cell 3 of small.ipynb: AssertionError"),
     ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "the kernel of small.ipynb was killed"),
-], ids=["told", "bug", "killed"])  # fmt: skip
+], ids=["told", "bug", "no message", "killed"])  # fmt: skip
 def test_a_failing_cell_is_one_line_and_the_notebook_is_kept(small, body, said):
     output = small(body)
     with pytest.raises(UramError) as error:
@@ -171,7 +172,8 @@ def test_quick_trains_as_many_epochs_as_fit_and_keeps_to_them(local, monkeypatch
 
 
 def test_the_error_to_expect_is_that_of_a_run_with_the_same_configuration():
-    for path in sorted(QUICK.glob("**/seed-0.json")):
+    assert (paths := sorted(QUICK.glob("**/seed-0.json")))
+    for path in paths:
         record = records.read_record(path)
         row, config = record["row"].partition("+")[0], Config.read(record["config"])
         e = replace(experiment(record["table"], row, "quick"), config=config)

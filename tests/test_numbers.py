@@ -260,6 +260,7 @@ def test_glimpses_are_measured_against_the_digit_that_they_read(split):
                 x, y = ((trajectory.locations[i, t] + 1) * 27).tolist()
                 distances[glimpse].append(math.dist((x, y), split.centres[i, place].tolist()))
     mean = lambda values: sum(values) / len(values)  # noqa: E731
-    assert found.distances == pytest.approx([mean(d) for d in distances], rel=1e-4)
-    assert found.entropies == pytest.approx([mean(e) for e in entropies], rel=1e-4)
-    assert found.blanks == pytest.approx([100 * mean([e == 0 for e in values]) for values in entropies], rel=1e-4)
+    assert found.looks["glimpse_distance_px"] == pytest.approx([mean(d) for d in distances], rel=1e-4)
+    assert found.looks["patch_entropy_bits"] == pytest.approx([mean(e) for e in entropies], rel=1e-4)
+    blanks = [100 * mean([e == 0 for e in values]) for values in entropies]
+    assert found.looks["blank_patch_percent"] == pytest.approx(blanks, rel=1e-4)

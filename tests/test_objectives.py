@@ -156,7 +156,7 @@ def test_hybrid_loss_is_the_weighted_sum_of_its_parts(small_ram, rollout_inputs,
     model = small_ram(context="attended", glimpses=4)
     images, start, noise, labels = rollout_inputs()
     seen = model(images, start, noise)
-    config = small_config(beta2=0.3, entropy="literal", entropy_patch=patch, context="attended", each_step=0.7)
+    config = small_config(beta2=0.3, entropy="literal", entropy_patch=patch, context="confidence", each_step=0.7)
     loss, parts = hybrid_loss(seen, labels, model.context_network, config)
     last = seen.class_logits[:, -1]
     reward = (last.argmax(-1) == labels).float()
@@ -164,7 +164,7 @@ def test_hybrid_loss_is_the_weighted_sum_of_its_parts(small_ram, rollout_inputs,
     said = seen.class_logits.log_softmax(-1)[torch.arange(9), :, labels]  # (B, T)
     expected = {
         "cross_entropy": -said[:, -1].mean(),
-        "context": context_loss(seen.hiddens, seen.class_logits, labels, model.context_network),
+        "context": context_loss(seen.hiddens, seen.class_logits, labels, model.context_network, "confidence"),
         "policy": (seen.log_probs * weight * (reward[:, None] - seen.baselines)).sum() / 9,
         "baseline": ((seen.baselines - reward[:, None]) ** 2).mean(),
         "each_step": -said[:, :-1].mean(),

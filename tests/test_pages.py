@@ -209,14 +209,6 @@ def test_nbval_turns_red_when_one_published_number_is_altered(copy_of_project, t
     assert ran.returncode == 1 and "table1.csv is what the records give" in ran.stdout + ran.stderr, ran.stdout[-2000:]
 
 
-def test_the_ladder_of_recipes_is_in_order():
-    ladder = pd.read_csv(ROOT / "results" / "recipe_ladder.csv")
-    assert list(ladder.columns) == ["table", "step", "epochs", "val_error", "note"]
-    assert ladder["val_error"].dropna().between(0, 100).all() and ladder["step"].notna().all()
-    used = set(re.findall(r'steps\("([\w-]+)"', (pages.CHAPTERS / "recipe.md").read_text(encoding="utf-8")))
-    assert used == set(ladder["table"])
-
-
 @pytest.mark.parametrize("low, high, reported, said", [
     (-1.4, -0.8, -5.1, "supported, smaller"), (-0.3, -0.1, -0.04, "supported, larger"), (-6, -3, -5.1, "supported"),
     (3, 6, 2.5, "supported, larger"), (-2, -1, float("nan"), "supported"),

@@ -94,12 +94,6 @@ def test_a_copy_of_a_record_is_no_further_seed(made_record, local):
         Run(experiment, 7).finished  # noqa: B018
 
 
-def test_records_of_different_test_sets_are_not_averaged(made_record):
-    made = [made_record("ram-6", seed, torch.ones(5, 40 + seed, dtype=torch.bool)) for seed in (0, 1)]
-    with pytest.raises(UramError, match=r"row ram-6 .* different numbers of images \(seed 0: 40, seed 1: 41\)"):
-        records.wrong(made)
-
-
 def test_a_record_reads_back_as_it_was_and_is_found_by_its_configuration(made_record, local):
     experiment = experiments.experiment("table1", "ram-6", "strong", "mnist")
     correct = torch.rand(5, 40, generator=torch.Generator().manual_seed(1)) < 0.7

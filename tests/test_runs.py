@@ -18,7 +18,7 @@ from uram_lib import UramError, checkpoints, cli, data, evaluation, experiments
 from uram_lib.common import CHECKPOINTS
 from uram_lib.runs import plan, progress, records
 from uram_lib.runs.progress import Progress
-from uram_lib.runs.run import LARGEST, Busy, Run, only_one, train_and_test
+from uram_lib.runs.run import LARGEST, Busy, Run, only_one, sources, train_and_test
 
 
 @pytest.mark.parametrize("asked, seeds", [
@@ -40,6 +40,15 @@ def test_early_seeds_are_complete_across_rows_and_sources_of_attacks_come_first(
     made = plan.make_plan("table4", "smoke", seeds=2).runs
     assert [run.seed for run in made] == [0] * 6 + [1] * 6
     assert {run.experiment.row for run in made[:2]} == set(experiments.TRANSFER_FROM)
+
+
+def test_transfer_attacks_start_from_the_plans_own_networks_also_where_its_epochs_are_fewer():
+    made = plan.make_plan("table4", "quick", ["vgg16-pgd", "ours-vgg16-pgd"], dataset="digits-colour")
+    few = [dataclasses.replace(e, config=dataclasses.replace(e.config, epochs=2)) for e in made.experiments]
+    own, ours = dataclasses.replace(made, experiments=tuple(few)).runs
+    undefended, defended = sources(ours)
+    assert defended == own and sources(own) == [undefended] and undefended.experiment.config.epochs == 2
+    assert sources(plan.make_plan("table1", "quick", ["ram-6"]).runs[0]) == []
 
 
 def test_a_row_that_is_named_twice_is_run_once_and_readings_are_rows():
@@ -64,13 +73,22 @@ def test_two_processes_make_every_record_and_a_second_command_none(uram, local, 
     assert sorted(local.glob("runs/**/seed-*.json")) == sorted(paths)
     read = [records.read_record(path) for path in paths]
     assert [r["seed"] for r in read] == [0, 1] and read[0]["test_correct"] != read[1]["test_correct"]
+    assert all(r["test_correct"]["shape"] == [1, r["dataset"]["sizes"]["test"]] for r in read)
     for line, record in zip(said, read, strict=False):  # the error rate and where the record is
         assert f"{record['metrics']['test_error']:.2f} %" in line and "seed-" in line
     assert "EMBEDDED" in said[-1] and "progress every" in done.stderr
     stamps = [path.stat().st_mtime_ns for path in paths]
     assert cli.main(words) == 0
     assert "0 of 2 runs to do: nothing to do" in capsys.readouterr().out
+    assert uram_lib.run("table1", "smoke", ["fc"], 2, device="cpu") == read
     assert [path.stat().st_mtime_ns for path in paths] == stamps
+
+
+def test_doctor_says_what_this_machine_has(capsys):
+    assert cli.main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert uram_lib.__version__ in said and f"torch {torch.__version__}" in said and "cpu" in said
+    assert "\ndigits: embedded digits (scikit-learn), 1,297 / 200 / 300 train" in said
 
 
 def test_a_run_that_fails_is_named_after_the_others_are_done(local):
@@ -110,6 +128,8 @@ def test_a_killed_worker_is_tried_again_and_a_stopped_command_goes_on_to_the_sam
     run = plan.make_plan("table1", "smoke", ["ram-6"], device="cpu").runs[0]
     record = records.read_record(run.record)
     assert killed and len(record["provenance"]["sessions"]) == 3
+    assert record["test_correct"]["shape"] == [experiments.START_SEEDS, record["dataset"]["sizes"]["test"]]
+    assert {"test_error_sampled", "test_error_averaged"} <= record["metrics"].keys()
     monkeypatch.setenv("URAM_LOCAL", str(tmp_path / "elsewhere"))
     straight = plan.make_plan("table1", "smoke", ["ram-6"], device="cpu").runs[0]
     train_and_test(straight, "cpu", threads=1)

@@ -184,7 +184,7 @@ def test_c12_pairs_the_blank_patches_by_seed_and_leaves_out_the_start(made_recor
     blanks = {"ours-6": [[90, 10, 12, 14, 16, 18], [50, 20, 22, 24, 26, 28]],
               "ours-6-entropy": [[0, 9, 11, 13, 15, 17], [100, 16, 18, 20, 22, 24]]}  # fmt: skip
     made = [
-        made_record(row, seed, outcomes(100), **CLUTTERED, blanks=[float(v) for v in values])
+        made_record(row, seed, outcomes(100), **CLUTTERED, looks={"blank_patch_percent": [float(v) for v in values]})
         for row, seeds in blanks.items()
         for seed, values in enumerate(seeds)
     ]
@@ -300,6 +300,7 @@ def test_three_ways_of_testing_side_by_side(made_record):
 @pytest.mark.parametrize("part, changed, match", [
     ("config", {"epochs": 7}, "records of row fc are of different recipes .seed 0: .*, seed 1: "),
     ("dataset", {"checksum": "md5:1"}, "of different test sets .seed 0: md5:0, seed 1: md5:1"),
+    ("test_correct", {"shape": [1, IMAGES + 1]}, "of different numbers of images .seed 0: 2,000, seed 1: 2,001"),
 ])  # fmt: skip
 def test_records_of_two_recipes_or_test_sets_are_not_averaged(made_record, part, changed, match):
     first, second = (made_record("fc", seed, outcomes(400, passes=1)) for seed in (0, 1))

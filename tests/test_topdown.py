@@ -1,6 +1,7 @@
 """The top-down and the unified model: Q-learning against exact solutions (oracle 5), regions against brute force, and
 where gradients may and may not go (ledger A1-A8)."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 from uram_lib.config import Config
 from uram_lib.glimpse import location_to_pixel, pixel_to_location
 from uram_lib.models import TopDown, Unified
-from uram_lib.models.topdown import QNetwork, TopDownOutcome, actions_to, place_within, rectangle
+from uram_lib.models.topdown import QNetwork, TopDownOutcome, actions_to, rectangle
 from uram_lib.models.unified import action_histogram, share_in_region
-from uram_lib.objectives import correctness, hybrid_loss, q_loss
+from uram_lib.objectives import chooser_rewards, correctness, hybrid_loss, q_loss
 from uram_lib.seeding import initialise
 
 HEIGHT, WIDTH = 24, 40  # not square, so that x and y cannot be swapped unseen
@@ -187,27 +188,6 @@ def test_every_pixel_lies_in_exactly_one_leaf_the_one_that_slicing_finds(side, l
     assert (back[:, :1] < middles).all() and (middles < back[:, 1:]).all()
 
 
-def test_ledger_A7_uniform_draws_start_uniformly_in_the_region(generator):
-    """Against scipy's Kolmogorov-Smirnov test."""
-    actions = torch.tensor([[1, 2]]).expand(4000, -1)  # the top right region's bottom left
-    start = place_within(rectangle(actions), torch.rand(4000, 2, generator=generator))
-    assert scipy.stats.kstest(start[:, 0], scipy.stats.uniform(0, 0.5).cdf).pvalue > 0.01
-    assert scipy.stats.kstest(start[:, 1], scipy.stats.uniform(-0.5, 0.5).cdf).pvalue > 0.01
-    place = place_within(rectangle(actions[:1]), torch.tensor([[0.25, 0.5]]))  # x, then y
-    torch.testing.assert_close(place, torch.tensor([[0.125, -0.25]]))
-
-
-def test_ledger_A8_distances_of_the_bounding_starts(generator):
-    """The ledger's numbers, in pixels, for digit centres uniform in {14..86} on 100 px."""
-    centres = torch.randint(14, 87, (20_000, 2), generator=generator).float()
-    true = actions_to(pixel_to_location(centres, 100, 100), 1)
-    uniform, anywhere = torch.rand(20_000, 2, generator=generator), torch.randint(4, (20_000, 1), generator=generator)
-    for actions, within, expected in ((true, uniform, 24), (true, 0.5, 16), (anywhere, uniform, 46)):
-        start = place_within(rectangle(actions), within)
-        away = (location_to_pixel(start, 100, 100) - centres).norm(dim=-1)
-        assert away.mean().item() == pytest.approx(expected, abs=0.6)
-
-
 def test_regions_touch_at_edges_that_belong_to_the_right_and_lower_one():
     on_edges = torch.tensor([[0.0, 0.0], [-1.0, -1.0], [1.0, 1.0], [0.0, -0.5], [-0.5, 0.0]])
     assert actions_to(on_edges, 1)[:, 0].tolist() == [3, 0, 3, 1, 2]
@@ -308,6 +288,11 @@ def test_the_chooser_starts_RAM_and_each_loss_teaches_its_own_part_alone(levels)
     model.zero_grad()
     hybrid_loss(trajectory, labels, model.ram.context_network, config)[0].backward()
     assert all(learns(model.ram)) and not any(learns(model.topdown))
+    for paid in ("outcome", "early"):
+        rewards = chooser_rewards(trajectory, labels, paid)
+        expected = q_loss(outcome.values, outcome.actions, rewards, outcome.next_values)
+        parts = model.loss(images, labels, draws, dataclasses.replace(config, chooser_reward=paid))[1]
+        torch.testing.assert_close(parts["q"], expected.detach())
 
 
 def outcome_of(*actions: list[int], regions: int = 4) -> TopDownOutcome:

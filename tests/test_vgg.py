@@ -43,16 +43,6 @@ def size(model: torch.nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def test_vgg16_has_the_parameters_of_configuration_d():
-    """Closed form: 3x3 filters with biases, two numbers a filter of normalisation, one linear map of 512 features."""
-    channels = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
-    convolutions = sum(9 * before * after + after for before, after in zip(channels, channels[1:], strict=False))
-    with torch.device("meta"):
-        model = vgg16(1.0)
-    assert size(model.features) == convolutions + 2 * sum(channels[1:]) == 14_723_136
-    assert size(model) == 14_723_136 + 512 * 10 + 10
-
-
 def test_vgg16_equals_torchvision_with_its_weights():
     """torchvision's own 44 layers, in evaluation mode with statistics that are not the trivial ones."""
     theirs = torchvision.models.vgg16_bn(init_weights=False).features.eval()

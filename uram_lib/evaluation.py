@@ -15,6 +15,8 @@ from .seeding import stream
 
 BATCH = 500  # images at a time on a processor; on an accelerator ten times as many
 AVERAGED = 10  # sampled passes whose class probabilities `test_error_averaged` averages
+# Means of each glimpse, (T,): pixels to the object's centre, bits of the patch, percent of patches without any entropy.
+LOOKS = ("glimpse_distance_px", "patch_entropy_bits", "blank_patch_percent")
 # Test-time draws do not depend on the run's seed, so that all rows see the same starts.
 EVALUATION_SEED = 0
 
@@ -71,10 +73,7 @@ class Evaluation:
     correct: Tensor  # (S, N) bool
     sampled_correct: Tensor | None = None  # (N,) bool, in one sampled pass
     averaged_correct: Tensor | None = None  # (N,) bool, by the class probabilities of `AVERAGED` sampled passes
-    distances: list[float] = field(default_factory=list)  # (T,), mean pixels from each glimpse to the object's centre
-    entropies: list[float] = field(default_factory=list)  # (T,), mean bits of its patch
-    blanks: list[float] = field(default_factory=list)  # (T,), percent of patches without any entropy
-    noted: dict = field(default_factory=dict)  # of `Model.describe`
+    looks: dict = field(default_factory=dict)  # where the model looks, as the record has it: LOOKS and `Model.describe`
     lengths: Tensor | None = None  # (N,), digits per number
 
     @property
@@ -94,12 +93,7 @@ class Evaluation:
         if self.lengths is not None:
             by_length = {str(n): self.correct[:, self.lengths == n] for n in self.lengths.unique().tolist()}
             found["test_error_by_length"] = {n: wrong_percent(correct) for n, correct in by_length.items()}
-        return found | self.glimpses()
-
-    def glimpses(self) -> dict:
-        """The record's entries on where the model looks; none for models without glimpses."""
-        looks = {"glimpse_distance_px": self.distances, "patch_entropy_bits": self.entropies}
-        return {**looks, "blank_patch_percent": self.blanks, **self.noted} if self.distances else {}
+        return found | self.looks
 
 
 def wrong_percent(correct: Tensor) -> float:
@@ -137,8 +131,8 @@ def evaluate(model: Model, split: Split, start_seeds: int = 1, sampled: bool = F
         seen = (rollouts(model, images, k, sampled=True, centres=centres) for k in range(AVERAGED))
         found = [model.probabilities(trajectory) for trajectory in seen]
         one, averaged = (match(model.decode(answers), labels) for answers in (found[0], sum(found)))
-    looks = torch.stack(looks).mean(0).tolist()
-    return Evaluation(torch.stack(correct), one, averaged, *looks, model.describe(images, centres), split.lengths)
+    looks = dict(zip(LOOKS, torch.stack(looks).mean(0).tolist(), strict=True)) | model.describe(images, centres)
+    return Evaluation(torch.stack(correct), one, averaged, looks, split.lengths)
 
 
 def match(answers: Tensor, labels: Tensor) -> Tensor:

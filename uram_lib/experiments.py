@@ -24,6 +24,7 @@ def _looking(model: str, glimpses: int, patch_size: int, scales: int, **others) 
 
 
 BOTH = {"entropy": "literal", "context": "attended"}
+CLEAN = {"attack": "none", "attack_steps": 0}  # trained on clean images, all else alike
 
 ROWS = {
     "table1": {
@@ -63,8 +64,8 @@ ROWS = {
     "table4": {
         "vgg16-pgd": {"model": "vgg16"},
         "ours-vgg16-pgd": _looking("vgg16-attention", paper.GLIMPSES, paper.PATCH_SIZE, 1, **BOTH),
-        "vgg16-undefended": {"model": "vgg16"},
-        "ours-vgg16-undefended": _looking("vgg16-attention", paper.GLIMPSES, paper.PATCH_SIZE, 1, **BOTH),
+        "vgg16-undefended": {"model": "vgg16", **CLEAN},
+        "ours-vgg16-undefended": _looking("vgg16-attention", paper.GLIMPSES, paper.PATCH_SIZE, 1, **BOTH, **CLEAN),
         "vgg16-random-glimpses": _looking("vgg16-random-glimpses", paper.GLIMPSES, paper.PATCH_SIZE, 1, **BOTH),
         "vgg16-mlp": _looking("vgg16-mlp", paper.GLIMPSES, paper.PATCH_SIZE, 1),
     },
@@ -243,8 +244,6 @@ def experiment(
     base, _, reading = row.partition("@")
     check("row", base, ROWS[table], f" of {table}")
     presets = [name for owner, name in RECIPES if owner == table]
-    if preset == "converged":
-        raise UramError("the preset 'converged' is called 'strong' now")
     check("preset", preset, presets, f" of {table}")
     shared, looking = RECIPES[table, preset]
     own = ROWS[table][base]
@@ -255,8 +254,6 @@ def experiment(
         found["context"] = "confidence"
     if preset != "paper" and found["model"] == "unified":
         found["chooser_reward"] = "early"
-    if base.endswith("undefended"):  # trained on clean images, all else alike
-        found |= {"attack": "none", "attack_steps": 0}
     found |= ROW_RECIPES.get((table, preset, base), {})
     if reading:
         check("reading", row, readings_of(table), f" of {table}")

@@ -5,33 +5,22 @@ that sets `uramModels`, with their bytes in base64. `book/_static/uram.js` compu
 """
 
 import base64
-import itertools
 import json
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from uram_lib import checkpoints, data, paper
-from uram_lib.common import CHECKPOINTS
+from uram_lib import checkpoints, data
 from uram_lib.config import Config
+from uram_lib.experiments import published_weights
 from uram_lib.models import Unified
 from uram_lib.models.layers import predicts
 
 from .tables import write
 
-PAIRS = (("ram-8", "ours-8"), ("ram-6", "ours-6"))  # the first that is published
+PRESET, ROWS = "strong", ("ram-8", "ours-8")
 DIGITS = 40  # the first of MNIST's test set
-
-
-def find(root: Path = CHECKPOINTS) -> tuple[str, list[Path]] | None:
-    """The preset and the two checkpoints that the page shows, RAM first; None where no pair is published."""
-    for preset, pair in itertools.product(("strong", "paper"), PAIRS):
-        folders = [root / "table2" / preset / paper.DATASETS["table2"] / row for row in pair]
-        shared = set.intersection(*({path.name for path in folder.glob("*.safetensors")} for folder in folders))
-        if shared:
-            return preset, [folder / min(shared) for folder in folders]
-    return None
 
 
 def export(model: torch.nn.Module, config: Config) -> dict:
@@ -56,13 +45,10 @@ def encode(values: Tensor) -> str:
 
 
 def write_script(folder: Path) -> None:
-    """Write `live-model.js`, the script that sets `uramModels`, for the book; an empty one where no pair is published.
-    Without MNIST the digits are the embedded ones."""
-    text, found = "", find()
-    if found:
-        test = data.load(data.available("mnist")).load_test()
-        digits = {"labels": test.labels[:DIGITS].tolist(), "data": encode(test.images[:DIGITS])}
-        models = [export(*checkpoints.load(path)) for path in found[1]]
-        shown = {"side": models[0]["config"]["side"], "digits": digits, "models": models}
-        text = f"const uramModels = {json.dumps(shown)};\n"
-    write(folder / "live-model.js", text)
+    """Write `live-model.js`, the script that sets `uramModels`, for the book. Without MNIST the digits are the embedded
+    ones."""
+    test = data.load(data.available("mnist")).load_test()
+    digits = {"labels": test.labels[:DIGITS].tolist(), "data": encode(test.images[:DIGITS])}
+    models = [export(*checkpoints.load(published_weights("table2", row, PRESET, 0))) for row in ROWS]
+    shown = {"side": models[0]["config"]["side"], "digits": digits, "models": models}
+    write(folder / "live-model.js", f"const uramModels = {json.dumps(shown)};\n")

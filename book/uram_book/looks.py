@@ -41,11 +41,6 @@ def offsets(trajectory: Trajectory, split: Split) -> Tensor:
     return pixels - split.centres[:, None]
 
 
-def starts(model, split: Split) -> np.ndarray:
-    """(N, 2) pixels: where the first glimpse lies, seen from the digit's centre."""
-    return offsets(evaluation.rollouts(model, split.floats(), centres=split.centres), split)[:, 0].numpy()
-
-
 def frames(trajectory: Trajectory, split: Split, config: Config) -> pd.DataFrame:
     """A line per glimpse: its mean distance to the digit's centre, and how often it is centred in the digit's frame or
     has the digit's centre in the box of each scale, in percent."""
@@ -56,11 +51,6 @@ def frames(trajectory: Trajectory, split: Split, config: Config) -> pd.DataFrame
         lines[f"digit's centre in the {side} px box (%)"] = within(side)
     lines["glimpse"] = torch.arange(1, config.glimpses + 1)
     return with_header(pd.DataFrame({name: values.tolist() for name, values in lines.items()}), "glimpse")
-
-
-def on_digit(trajectory: Trajectory, split: Split) -> Tensor:
-    """(N,) bool: whether the last glimpse is centred in the digit's frame."""
-    return offsets(trajectory, split)[:, -1].abs().amax(-1) <= FRAME / 2
 
 
 @torch.no_grad()

@@ -60,7 +60,7 @@ class Pages:
         tools |= {kind: functools.partial(self.printed, kind) for kind in KINDS}
         self.environment.globals.update(
             tools, facts=self.facts, paper=paper, count=count,
-            settings=SETTINGS, commit_of=commit_of, label_of=label_of, explorer=live.find,
+            settings=SETTINGS, commit_of=commit_of, label_of=label_of, explorer=live,
         )  # fmt: skip
 
     def render(self, name: str, **values) -> str:
@@ -164,17 +164,6 @@ class Pages:
         told = [note for code, note in notes.items() if any(f"{code} " in line["Claim"] for line in lines)]
         caption = " ".join([caption, *told])
         return table_of(("Claim", "Part", "Paper", *SETTINGS.values()), lines, caption, "numbers")
-
-    def open_claims(self) -> str:
-        """Parts of claims without a comparison yet."""
-        claims, lines = self.facts.frame("claims"), []
-        for claim in paper.CLAIMS:
-            told = claims.loc[claims["claim"] == claim.claim, "part"].tolist()
-            left = [c.part for c in claim.contrasts if not any(part.startswith(c.part) for part in told)]
-            for i, part in enumerate(left):
-                anchor = "" if told or i else f'<span id="{claim.claim.lower()}"></span>'
-                lines.append(f"- {anchor}{claim.claim} {claim.statement}: {part}")
-        return "## Not measured yet\n\n" + "\n".join(lines) if lines else ""
 
     def rows(self, table: str, local: Sequence[dict] = ()) -> str:
         """One table of the paper beside ours, a line per row and a column per preset. local: a reader's own records:

@@ -199,7 +199,7 @@ class Robustness:
             **{f"by_{e}": [{e: n, "accuracy": a} for n, a in self.by(e).items()] for e in ("draws", "steps")},
             "outcomes": shown | {"start unknown": self.secret},
             "protocol": dataclasses.asdict(self.protocol),
-            **self.clean.glimpses(),
+            **self.clean.looks,
         }
 
 

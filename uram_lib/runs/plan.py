@@ -11,7 +11,6 @@ import os
 import re
 import signal
 import threading
-import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, ProcessPoolExecutor, wait
@@ -24,7 +23,7 @@ from ..common import UramError, check, relative
 from ..experiments import TRANSFER_FROM, Experiment, experiments
 from . import DEVICES, records
 from .progress import Progress, count, seconds_of
-from .run import Run, train_and_test
+from .run import Run, sources, train_and_test
 
 MOST_SEEDS = 1_000
 KILLED = (
@@ -85,7 +84,9 @@ class Plan:
 
     def seconds(self) -> float:
         """How long the waiting runs will take here, from some steps of each kind of row that is waiting."""
-        return seconds_of(self.waiting, self.device, self.jobs)
+        waiting = self.waiting
+        also = {source for run in waiting for source in sources(run) if not source.weights.exists()}
+        return seconds_of(waiting, self.device, self.jobs, also.difference(waiting))
 
     def run(self) -> list[Path]:
         """Do what is left to do, showing progress; returns the paths of all records, in the order of rows and seeds.
@@ -111,7 +112,8 @@ def run_all(plan: Plan, waiting: list[Run], progress: Progress) -> dict[Run, str
 
 def run_on_executor(plan: Plan, waiting: list[Run], progress: Progress, failed: dict[Run, str]) -> list[Run]:
     """Run all on an executor; puts into `failed` what those said that did, and returns those whose pool broke."""
-    threads = 0 if plan.scheduler else max(1, multiprocessing.cpu_count() // plan.jobs)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = 0 if plan.scheduler else max(1, cores // plan.jobs)
     killed = []
     with executor_of(plan, len(waiting)) as pool:
         with interrupts_held():
@@ -152,15 +154,10 @@ def interrupts_held() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def end_with(parent: int) -> None:
+def end_with_parent() -> None:
     """Have this process end when its parent has: a command that is killed leaves no worker behind."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -172,7 +169,7 @@ def executor_of(plan: Plan, runs: int) -> Iterator[Executor]:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin would starve a command beside this one
         # In pages of 2 MB: with 4 kB looking them up can take longer than the computing, on virtual machines above all.
         os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
-        with ProcessPoolExecutor(workers, context, end_with, (os.getpid(),)) as pool:
+        with ProcessPoolExecutor(workers, context, end_with_parent) as pool:
             try:
                 yield pool
             except BaseException:

@@ -61,7 +61,7 @@ class Progress(contextlib.AbstractContextManager):
             if states[run] is DONE:
                 continue
             far = f"{100 * done / total:.0f} %"
-            if self.first is None and 0 < done < total:
+            if self.first is None and 0 < done < total and run.state.exists():
                 self.say(f"{run.name}: goes on from {far} of its steps, to its last whole epoch")
             if done:
                 loss = "" if error is None else f", validation error {error:.1f} %"
@@ -78,8 +78,9 @@ class Progress(contextlib.AbstractContextManager):
             self.say("; ".join([f"{100 * share:.0f} %, {passed / 60:.1f} min gone{known}", *running]))
 
 
-def seconds_of(runs, device: str, jobs: int) -> float:
-    """Wall seconds of `runs` (of `run.Run`), `jobs` at a time, what is resumed counted as far as it is left."""
+def seconds_of(runs, device: str, jobs: int, untested=frozenset()) -> float:
+    """Wall seconds of `runs` (of `run.Run`), and of others that are trained and stay `untested`, `jobs` at a time; what
+    is resumed counts as far as it is left."""
     import torch
 
     from ..evaluation import AVERAGED
@@ -90,17 +91,18 @@ def seconds_of(runs, device: str, jobs: int) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // jobs))
     free = [0.0] * jobs  # when each of the jobs can take its next run
-    for run in runs:
+    for run in (*untested, *runs):
         config = run.experiment.config
         alike = dataclasses.replace(config, epochs=1, curriculum_epochs=0, explore_epochs=0, last_sigma=0.0)
         dataset = data.load(config.dataset)
         images = config.epochs * len(dataset.train)
         done, steps, _ = run.steps()
         images *= 1 - done / steps
-        if protocol := run.experiment.protocol:
+        protocol, tested = run.experiment.protocol, run not in untested
+        if tested and protocol:
             attacked = protocol.images or dataset.test_size
             images += attacked * ATTACKED[bool(config.glimpses)] * protocol.restarts / Protocol.restarts
-        elif config.glimpses:
+        elif tested and config.glimpses:
             images += dataset.test_size * (START_SEEDS + AVERAGED) / FORWARD
         heapq.heapreplace(free, free[0] + SLACK * seconds_per_image(alike, chosen) * images)
     torch.set_num_threads(threads)

@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -137,7 +137,7 @@ def train_and_test(run: Run, device: str = "auto", threads: int = 0) -> str:
         split, kept = dataset.load_test().to(chosen), run.state.with_suffix(ATTACKS)
         if e.protocol:
             test = evaluate_robustness(
-                trained.model, split, e.protocol, sources(run, chosen),
+                trained.model, split, e.protocol, networks(run, chosen),
                 checkpoints.load_state(kept, e.config, run.seed),
                 lambda state: checkpoints.save_state(kept, e.config, run.seed, state),
             )  # fmt: skip
@@ -179,16 +179,23 @@ def note_session(run: Run, device: str) -> list[dict]:
     return found
 
 
-def sources(run: Run, device) -> dict:
-    """The networks that a transfer attack on a run of Table 4 starts from, by row: of its preset, data set and seed.
-    One that has no weights yet is trained first, or waited for where another process trains it."""
+def sources(run: Run) -> list[Run]:
+    """The runs whose networks a transfer attack on a run of Table 4 starts from: of its preset, data set, epochs and
+    seed. None for other tables."""
+    e = run.experiment
+    rows = [row for row in TRANSFER_FROM if e.protocol and row != e.row]
+    alike = {"dataset": e.config.dataset, "epochs": e.config.epochs}
+    found = (experiment(e.table, row, e.preset) for row in rows)
+    return [replace(run, experiment=replace(one, config=replace(one.config, **alike))) for one in found]
+
+
+def networks(run: Run, device) -> dict:
+    """Those of its `sources`, by row. One that has no weights yet is trained first, or waited for where another process
+    trains it."""
     from .. import checkpoints
 
-    e, found = run.experiment, {}
-    for row in TRANSFER_FROM:
-        if row == e.row:
-            continue
-        source = Run(experiment(e.table, row, e.preset, e.config.dataset), run.seed, run.publish)
+    found = {}
+    for source in sources(run):
         while not source.weights.exists():
             try:
                 with only_one(source.lock) as lock:  # not waited for: its weights are there before it is tested
@@ -196,7 +203,7 @@ def sources(run: Run, device) -> dict:
                         train_run(source, device, lock)
             except Busy:
                 time.sleep(PATIENCE)
-        found[row] = checkpoints.load(source.weights, source.experiment.config)[0].to(device)
+        found[source.experiment.row] = checkpoints.load(source.weights, source.experiment.config)[0].to(device)
     return found
 
 
