@@ -131,9 +131,9 @@ def show_yours(made: plan.Plan) -> None:
     ax.figure.set_figheight(3.2 + 0.1 * len(groups))
     plotting.legend_below(ax.figure, 2)
     plt.show()
-    if data.kind_of(first.config.dataset) != "grey digits":
-        return
     paths = {run.experiment.row: run.weights for run in made.runs if run.experiment.config.glimpses and run.weights}
+    if not paths or data.kind_of(first.config.dataset) != "grey digits":
+        return
     few = data.load(first.config.dataset).load_test().at(slice(5))
     drawing.read_together({row: checkpoints.load(path) for row, path in paths.items()}, few)
     plt.show()

@@ -79,7 +79,10 @@ def write_pdf(built: Path = BUILT, path: Path = PDF) -> None:
     def print_to(temporary: Path) -> None:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
             places = (f"--user-data-dir={profile}", f"--print-to-pdf={temporary}", page.as_uri())
-            ran = subprocess.run([browser, *OPTIONS, *places], capture_output=True, text=True, timeout=900)
+            try:
+                ran = subprocess.run([browser, *OPTIONS, *places], capture_output=True, text=True, timeout=900)
+            except subprocess.TimeoutExpired as error:
+                raise UramError(f"{browser} printed nothing in a quarter of an hour") from error
         if ran.returncode or not temporary.stat().st_size:
             raise UramError(f"{browser} printed nothing: {ran.stderr.strip()[-500:]}")
 
