@@ -260,6 +260,14 @@ def test_published_tables_are_what_the_published_records_give(tmp_path):
     assert len(fresh) == 5 and {name: (TABLES / name).read_text() for name in fresh} == fresh
 
 
+def test_every_contrast_has_its_line_among_the_claims():
+    """A part without a comparison would be missing on the page without a word."""
+    lines = tables.read("claims")
+    for claim in paper.CLAIMS:
+        parts = lines.loc[lines["claim"] == claim.claim, "part"]
+        assert all(parts.str.startswith(contrast.part).any() for contrast in claim.contrasts), claim.claim
+
+
 def test_every_contrast_names_rows_of_the_paper():
     for contrast in (c for one in paper.CLAIMS for c in one.contrasts if c.better):  # costs come from the benchmark
         assert paper.row(contrast.table, contrast.better) and paper.row(contrast.table, contrast.worse)
