@@ -192,6 +192,7 @@ def test_rows_of_an_old_recipe_and_a_new_one_are_not_compared(made):
 
 # ---- The 2 x 2 x 2
 
+ERROR = "error (%), paper settings"
 # Error in wrong images: 400, top-down -50, entropy +20, context -10, and -30 more where all three are on.
 CELLS = {row: 400 - 50 * row.startswith("ours") + 20 * ("entropy" in row) - 10 * ("context" in row)
          - 30 * (row == "ours-6-entropy-context") for row in ROWS}  # fmt: skip
@@ -205,18 +206,18 @@ def test_main_effects_are_means_over_the_other_factors(made):
     """Runs of the same rows on easier canvases stand in no cell."""
     records = made({row: [count, count + 7, count + 3] for row, count in CELLS.items()})
     easier = made({"ram-6": [10]}, dataset="clutter60-4")
-    frame = comparisons.factorial(easier + records + easier, "paper")
+    frame = comparisons.factorial(easier + records + easier, ["paper"])
     truth = {"top-down": -50 - 30 / 4, "entropy": 20 - 30 / 4, "context": -10 - 30 / 4}
     for factor, effect in truth.items():
-        assert mean_of(frame.loc[f"main effect of {factor}", "error (%)"]) == pytest.approx(effect / 10, abs=0.0051)
+        assert mean_of(frame.loc[f"main effect of {factor}", ERROR]) == pytest.approx(effect / 10, abs=0.0051)
     for row, count in CELLS.items():
-        assert mean_of(frame.loc[row, "error (%)"]) == pytest.approx((count + 10 / 3) / 10, abs=0.0051)
+        assert mean_of(frame.loc[row, ERROR]) == pytest.approx((count + 10 / 3) / 10, abs=0.0051)
     assert set(frame.index) == {*ROWS, *(f"main effect of {factor}" for factor in truth)}
 
 
 def test_each_cell_of_the_factorial_is_the_row_with_just_these_ideas():
-    frame = comparisons.factorial([], "paper")
-    assert set(frame["error (%)"]) == {"not measured"}
+    frame = comparisons.factorial([], ["paper"])
+    assert set(frame[ERROR]) == {"not measured"}
     for row in ROWS:
         config = experiment("table2", row, "paper").config
         has = (config.model == "unified", config.entropy != "none", config.context != "none")
@@ -226,7 +227,7 @@ def test_each_cell_of_the_factorial_is_the_row_with_just_these_ideas():
 
 def test_one_missing_cell_leaves_the_main_effects_unmeasured_and_the_other_cells_alone(made):
     cells = {row: [count] * 3 for row, count in CELLS.items() if row != "ram-6-context"}
-    frame = comparisons.factorial(made(cells), "paper")["error (%)"]
+    frame = comparisons.factorial(made(cells), ["paper"])[ERROR]
     assert set(frame[frame == "not measured"].index) == {
         "ram-6-context", *(f"main effect of {factor}" for factor in ("top-down", "entropy", "context"))
     }  # fmt: skip

@@ -328,7 +328,7 @@ def test_settings_that_all_rows_share_and_those_that_differ_from_the_defaults():
 def test_tables_in_notebooks_have_one_row_of_headers(made_record):
     made = [made_record("ram-6", 0, outcomes(40))]
     rows = experiments("table1", "strong")
-    for frame in (tables.ways_of_testing("table1", made), comparisons.factorial([], "paper"),
+    for frame in (tables.ways_of_testing("table1", made), comparisons.factorial([], ["paper"]),
                   tables.shared_settings({"strong": rows})):  # fmt: skip
         head = frame.to_html().partition("</thead>")[0]
         assert head.count("<tr") == 1 and f"<th>{frame.columns.name}</th>" in head

@@ -32,6 +32,10 @@ EFFECTS = {
     "all": ("ours-6-entropy-context", "ram-6"),
 }
 MAIN = "main reading"
+IDEAS = ("top-down", "entropy", "context")
+# Table 2's rows with 6 glimpses by which of the ideas they have.
+COMBINATIONS = {has: "-".join(("ours-6" if has[0] else "ram-6", *itertools.compress(IDEAS[1:], has[1:])))
+                for has in itertools.product((False, True), repeat=3)}  # fmt: skip
 
 
 def by_cell(records: list[dict], table: str | None = None) -> dict[tuple[str, str, str, str], list[dict]]:
@@ -227,24 +231,29 @@ def readings(records: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=READING_COLUMNS)
 
 
-def factorial(records: list[dict], preset: str) -> pd.DataFrame:
-    """The eight combinations of top-down, entropy and context with 6 glimpses: error in percent with its interval, and
-    the main effect of each idea, the mean over the other two's four settings, paired by seed."""
-    cells = {row: group for (at, row), group in cells_of_table2(records).items() if at == preset}
-    factors, names, lines = ("top-down", "entropy", "context"), {}, []
-    for levels in itertools.product((False, True), repeat=3):
-        ideas = itertools.compress(factors[1:], levels[1:])
-        row = names[levels] = "-".join(("ours-6" if levels[0] else "ram-6", *ideas))
-        error = f"{statistics.estimate(outcomes(cells[row]))}" if row in cells else "not measured"
-        lines.append((row, error, *("yes" if on else "–" for on in levels)))
-    for i, factor in enumerate(factors):
-        pairs = [(row, names[*levels[:i], False, *levels[i + 1 :]]) for levels, row in names.items() if levels[i]]
-        groups, error = compared(*(cells.get(row, []) for pair in pairs for row in pair)), "not measured"
-        if groups[0]:
-            shares = np.stack([outcomes(group) for group in groups])  # (2 pairs, seeds, images), with, without in turn
-            error = f"{statistics.paired_difference(shares[::2].mean(0), shares[1::2].mean(0)):+}"
-        lines.append((f"main effect of {factor}", error, "", "", ""))
-    return with_header(pd.DataFrame(lines, columns=["model", "error (%)", *factors]), "model")
+def main_effect(records: list[dict], preset: str, idea: str) -> Estimate | None:
+    """What an idea changes on the mean of the other two's four settings, paired by seed; None without all eight."""
+    cells, i = cells_of_table2(records), IDEAS.index(idea)
+    pairs = [(row, COMBINATIONS[*has[:i], False, *has[i + 1 :]]) for has, row in COMBINATIONS.items() if has[i]]
+    groups = compared(*(cells.get((preset, row), []) for pair in pairs for row in pair))
+    if not groups[0]:
+        return None
+    shares = np.stack([outcomes(group) for group in groups])  # (2 pairs, seeds, images), with, without in turn
+    return statistics.paired_difference(shares[::2].mean(0), shares[1::2].mean(0))
+
+
+def factorial(records: list[dict], presets: Iterable[str]) -> pd.DataFrame:
+    """The eight combinations of the ideas: error in percent at each preset with its interval, then the main effects."""
+    cells = cells_of_table2(records)
+    frame = pd.DataFrame([["yes" if on else "–" for on in has] for has in COMBINATIONS], COMBINATIONS.values(), IDEAS)
+    frame = frame.reindex([*frame.index, *(f"main effect of {idea}" for idea in IDEAS)], fill_value="")
+    for preset in presets:
+        groups = [cells.get((preset, row)) for row in COMBINATIONS.values()]
+        errors = [f"{statistics.estimate(outcomes(group))}" if group else "not measured" for group in groups]
+        effects = [main_effect(records, preset, idea) for idea in IDEAS]
+        errors += [f"{found:+}" if found else "not measured" for found in effects]
+        frame[f"error (%), {preset} settings"] = errors
+    return frame.rename_axis(columns="model")
 
 
 def with_header(frame: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from uram_lib.runs.progress import count
 from uram_lib.runs.records import load_records, wrong
 
 from . import statistics, tables
-from .comparisons import by_cell, home_of, in_common
+from .comparisons import by_cell, home_of, in_common, main_effect
 from .statistics import Estimate
 
 SETTINGS = {"paper": "paper settings", "strong": "strong settings", "bench": "benchmark"}
@@ -198,6 +198,12 @@ class Facts:
         found = self.change(row, other, preset)
         return "below" if found.high < 0 else "above" if found.low > 0 else "across"
 
+    def main_effect(self, idea: str, preset: str) -> Estimate:
+        """What an idea changes on the mean of the other two's four settings, Table 2 with 6 glimpses."""
+        if not (found := main_effect(self.records, preset, idea)):
+            raise Missing(f"not all eight combinations have runs at {preset} settings")
+        return found
+
     def reaches(self, row: str, other: str, claim: str, part: str) -> bool:
         """Whether a reading lowers the error below that of another row, and by the effect that the paper claims."""
         paper_effect = self.claim(claim, part, "paper").paper
@@ -303,6 +309,7 @@ KINDS = {
     "reported_reading": (lambda facts, *names: Estimate(facts.under(*names).paper),
                          lambda found: number(found.mean, "+.4g")),
     "change": (Facts.change, with_interval),
+    "main_effect": (Facts.main_effect, with_interval),
     # The error under another way of testing, a metric of the records.
     "tested": (lambda facts, *which: Estimate(facts.metrics(*which)), lambda found: percent(found.mean)),
     # The interval alone, as `under` has the mean.
