@@ -245,8 +245,7 @@ def main_effect(records: list[dict], preset: str, idea: str) -> Estimate | None:
 def factorial(records: list[dict], presets: Iterable[str]) -> pd.DataFrame:
     """The eight combinations of the ideas: error in percent at each preset with its interval, then the main effects."""
     cells = cells_of_table2(records)
-    frame = pd.DataFrame([["yes" if on else "–" for on in has] for has in COMBINATIONS], COMBINATIONS.values(), IDEAS)
-    frame = frame.reindex([*frame.index, *(f"main effect of {idea}" for idea in IDEAS)], fill_value="")
+    frame = pd.DataFrame(index=[*COMBINATIONS.values(), *(f"main effect of {idea}" for idea in IDEAS)])
     for preset in presets:
         groups = [cells.get((preset, row)) for row in COMBINATIONS.values()]
         errors = [f"{statistics.estimate(outcomes(group))}" if group else "not measured" for group in groups]
