@@ -242,3 +242,19 @@ def test_a_published_start_has_one_mean_and_two_intervals_of_its_pairs_alone_and
     assert alone.low < pooled.low < pooled.high < alone.high
     with pytest.raises(Missing):
         facts.change("ours-6@region-centre", "no-such-row")
+
+
+def test_changes_under_another_way_of_testing_are_paired_by_seed():
+    """SciPy's paired t test. One row has a seed more, and a run that was not tested so."""
+    facts, metric = Facts(), "test_error_averaged"
+    errors = {"ram-6": {0: 5.1, 1: 4.7, 2: 4.9, 3: 60.0}, "ours-6": {0: 5.2, 1: 5.1, 2: 5.3}}
+    made = {row: [{"seed": seed, "metrics": {metric: error}} for seed, error in runs.items()]
+            for row, runs in errors.items()}  # fmt: skip
+    made["ours-6"].append({"seed": 3, "metrics": {}})
+    facts.runs_of = lambda table, preset, row: made[row]
+    found = facts.tested_change("table2", "strong", "ours-6", "ram-6", metric)
+    truth = scipy.stats.ttest_rel([5.2, 5.1, 5.3], [5.1, 4.7, 4.9])
+    assert (found.low, found.high) == pytest.approx(tuple(truth.confidence_interval()))
+    assert found.mean == pytest.approx(0.3) and found.n == 3
+    with pytest.raises(Missing):
+        facts.tested_change("table2", "strong", "ours-6", "ram-6", "test_error_sampled")

@@ -193,6 +193,15 @@ class Facts:
             raise Missing(f"no runs of {row} beside runs of {other or base}")
         return statistics.paired_difference(*map(wrong, pair))
 
+    def tested_change(self, table: str, preset: str, row: str, other: str, metric: str) -> Estimate:
+        """Of another way of testing, a metric of the records: a row's error minus another's. Records do not hold which
+        images it misreads, so the interval is over pairs of seeds alone."""
+        runs = ([r for r in self.runs_of(table, preset, one) if metric in r["metrics"]] for one in (row, other))
+        pairs = list(zip(*in_common(*runs), strict=True))
+        if len(pairs) < 2:
+            raise Missing(f"no two runs of {row} beside runs of {other} with {metric}")
+        return statistics.t_interval([one["metrics"][metric] - two["metrics"][metric] for one, two in pairs])
+
     def side(self, row: str, other: str = "", preset: str = "") -> str:
         """On which side of 0 the interval of such a change lies: `below`, `above`, or `across` it."""
         found = self.change(row, other, preset)
@@ -312,6 +321,7 @@ KINDS = {
     "main_effect": (Facts.main_effect, with_interval),
     # The error under another way of testing, a metric of the records.
     "tested": (lambda facts, *which: Estimate(facts.metrics(*which)), lambda found: percent(found.mean)),
+    "tested_change": (Facts.tested_change, with_interval),
     # The interval alone, as `under` has the mean.
     "alone": (lambda facts, row: facts.change(row, "ram-6"), lambda found: with_interval(found).partition(" ")[2]),
     "fact": (lambda facts, name: Estimate(NAMED[name][0](facts)), None),  # each of NAMED in its own way
