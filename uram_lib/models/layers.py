@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .. import seeding
 from ..common import UramError
 
-GLIMPSE = HIDDEN = 256  # units of G_t and of H_t (appendix)
+GLIMPSE = HIDDEN = 256  # units of G_t (appendix) and of H_t (not stated)
 FILTERS = ((5, 64), (3, 64), (3, 128))  # side and number of the appendix's convolutions for SVHN
 
 State = tuple[Tensor, ...]  # of a core, (B, D) each; the first is H_t
