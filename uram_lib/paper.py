@@ -95,7 +95,6 @@ _GITHUB, _BENTREVETT = "https://github.com/", "https://github.com/bentrevett/rec
 _ONE, _SAMPLED, _AVERAGED = "test_error", "test_error_sampled", "test_error_averaged"
 _MNIST, _EIGHT, _FOUR = "28 × 28", "100 × 100, 8 pieces", "100 × 100, 4 pieces"
 _AMASKY = "800 to 1,000 epochs, Nesterov, identity recurrent start"
-_PRINCIPAL = "3 scales, centre start, σ 0.11, forget bias 1"
 RIVALS = (
     Rival("table1", "Mnih et al. 2014, RAM-6 / RAM-7", "mnih2014ram", _MNIST, "1.12 / 1.07", "not stated",
           "not stated"),
@@ -117,10 +116,11 @@ RIVALS = (
           "single sampled passes", "4 scales, σ 0.1, uniform start",
           _SAMPLED, ("ram-6@8-pieces", "ram-8@8-pieces"), rollouts=160),
     Rival("table2", "PrincipalComponent/ram, RAM-6 / RAM-8, LSTM", f"{_GITHUB}PrincipalComponent/ram", _FOUR,
-          "4.62 / 2.68", "10 passes averaged", _PRINCIPAL, _AVERAGED, ("ram-6@4-pieces", "ram-8@4-pieces"),
-          rollouts=19),
+          "4.62 / 2.68", "10 passes averaged", "3 scales, centre start, σ 0.11, forget bias 1", _AVERAGED,
+          ("ram-6@4-pieces", "ram-8@4-pieces"), rollouts=19),
     Rival("table2", "PrincipalComponent/ram, DRAM-like, 6 / 8 glimpses (a whole-image network chooses the start)",
-          f"{_GITHUB}PrincipalComponent/ram", _FOUR, "2.00 / 1.71", "10 passes averaged", _PRINCIPAL, rollouts=19),
+          f"{_GITHUB}PrincipalComponent/ram", _FOUR, "2.00 / 1.71", "10 passes averaged",
+          "2 scales, two LSTM layers, start from the context network, σ 0.11", rollouts=32),
     Rival("table2", "bentrevett/recurrent-attention, 8 glimpses", _BENTREVETT,
           "100 × 100, 4 pieces drawn under the digit", "6.74", "epoch chosen on the test set", "10 rollouts per image"),
     Rival("table2", "dHonerkamp/ram, RAM-6", f"{_GITHUB}dHonerkamp/ram", "100 × 100, pieces as in its configuration",

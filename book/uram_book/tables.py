@@ -85,11 +85,11 @@ def shared_settings(chosen: dict[str, list[Experiment]]) -> pd.DataFrame:
 
 
 def of_older_recipe(records: list[dict]) -> list[str]:
-    """Rows, as in `table2/ram-6`, of whose published runs at strong settings any has another recipe than today's."""
+    """Rows and readings, as in `table2/ram-6`, of whose published runs at strong settings any has another recipe than
+    today's."""
     meant = lambda r: experiment(r["table"], r["row"], "strong", dataset_name(r)).config  # noqa: E731
     strong = [r for r in records if r["preset"] == "strong" and dataset_name(r) == PUBLISHED_ON[r["table"]]]
-    return sorted({f"{r['table']}/{r['row']}" for r in strong
-                   if "@" not in r["row"] and Config.read(r["config"]) != meant(r)})  # fmt: skip
+    return sorted({f"{r['table']}/{r['row']}" for r in strong if Config.read(r["config"]) != meant(r)})
 
 
 def write(path: Path, text: str) -> None:
