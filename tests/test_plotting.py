@@ -108,7 +108,7 @@ def test_a_legend_below_fits_and_axes_side_by_side_say_their_quantity_once():
 
 
 def test_a_published_table_s_picture_has_rows_in_the_papers_order_and_its_title_is_not_cut_off():
-    title, table = f"Table 2: {paper.CAPTIONS['table2']}", tables.read("tables/table2")
+    title, table = "Table 2, on cluttered digits, all rows", tables.read("tables/table2")
     table = table[~table["row"].str.contains("@")]
     plotting.use_style()
     ax = plotting.comparison(table[::-1], title=title)

@@ -288,6 +288,7 @@ NAMED = {
     "GPU minutes": (lambda facts: 60 * facts.hours(True), whole),
     "chosen quarter, paper": (lambda facts: facts.chosen("paper"), _WHOLE_PERCENT),
     "chosen quarter, early": (lambda facts: facts.chosen("strong", "early"), _WHOLE_PERCENT),
+    "chosen quarter, outcome": (lambda facts: facts.chosen("strong", row="ours-6@outcome-reward"), _WHOLE_PERCENT),
     "leak, paper": (lambda facts: facts.look("repeats", "ours-6-entropy-context"), _WHOLE_PERCENT),
     "leak without labels": (lambda facts: facts.look("repeats", "ours-6-entropy-context", "strong"), _WHOLE_PERCENT),
     "at 5 px, image centre": (lambda facts: facts.look("error at 5 px", "ram-6@image-centre"), percent),

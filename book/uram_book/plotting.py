@@ -193,11 +193,12 @@ def effects(claims: pd.DataFrame, title: str = "") -> Axes:
 
 
 def _forest(lines: pd.DataFrame, mark: str) -> Axes:
-    """Dots with intervals, one line per name from the top, one colour per preset, and an open diamond for the paper's
-    value, called `mark` in the legend. lines: name, preset, mean, the interval's two ends, and the paper's value."""
+    """Dots with intervals, each name above its own from the top, one colour per preset, and an open diamond for the
+    paper's value, called `mark` in the legend: as narrow as a phone. lines: name, preset, mean, the interval's two
+    ends, and the paper's value."""
     lines = lines.set_axis(["name", "preset", "mean", "low", "high", "paper"], axis=1)
     names, presets = list(lines["name"].unique()), list(lines["preset"].unique())
-    _, ax = plt.subplots(figsize=(7.2, 1.3 + 0.42 * len(names)))
+    _, ax = plt.subplots(figsize=(3.6, 1.2 + 0.6 * len(names)))
     for i, preset in enumerate(presets):
         part, label = lines[lines["preset"] == preset], f"{preset} settings"
         y = part["name"].map(names.index) + (i - (len(presets) - 1) / 2) * 0.5 / len(presets)
@@ -207,11 +208,11 @@ def _forest(lines: pd.DataFrame, mark: str) -> Axes:
     if len(reported):
         y = reported["name"].map(names.index)
         ax.plot(reported["paper"].astype(float), y, "D", ms=8, mfc="none", mec=BLACK, mew=1.3, label=mark, zorder=5)
-    ax.set_yticks(range(len(names)), [textwrap.fill(name, 44) for name in names])
-    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_yticks(np.arange(len(names)) - 0.42, names, ha="left")
+    ax.set_ylim(len(names) - 0.6, -0.7)
     ax.grid(axis="x", color="#dddddd", lw=0.6)
     ax.set_axisbelow(True)
-    ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="y", length=0, pad=0)
     ax.spines["left"].set_visible(False)
     legend_below(ax.figure, min(4, len(presets) + 1))
     return ax
