@@ -45,7 +45,7 @@ WRONG = {
     "run table1 --preset paper": ("unknown preset 'paper' of table1", "strong"),
     f"{RUN} --rows ram-6,ram-66": ("unknown row 'ram-66'", "fc", "cnn2", "ram-7"),
     f"{RUN} --rows ours-6": ("unknown row 'ours-6' of table1", "entropy-6"),
-    f"{RUN} --rows ram-6@nowhere": ("unknown reading 'ram-6@nowhere'", "mnist-each-step"),
+    f"{RUN} --rows ram-6@nowhere": ("unknown reading 'ram-6@nowhere'", "mnist-literal-context"),
     "run table2 --rows ram-8@region-centre": ("unknown reading", "ours-6@region-centre"),
     f"{RUN} --seeds 1,x": ("cannot read seeds '1,x'", "0,2,5", "4-9", "at least one", "at most 1000"),
     f"{RUN} --device tpu": ("unknown device 'tpu'", "auto, cpu, cuda, mps"),

@@ -158,8 +158,7 @@ READINGS = {
     "noise-h0": Reading("the first hidden state drawn at random", "B3", _PAIR, {"initial_hidden": "noise"}),
     "printed-sign": Reading("Eq. 14's sign as printed", "D8", _PAIR, {"beta2": -paper.BETA2}),
 }  # fmt: skip
-for _name in ("each-step", "detached-weights", "equal-weights"):  # of MNIST
-    READINGS[f"mnist-{_name}"] = replace(READINGS[_name], rows=("entropy-context-6",), table="table1")
+READINGS["mnist-literal-context"] = replace(READINGS["literal-context"], rows=("entropy-context-6",), table="table1")
 
 # How each preset trains a table's rows. The book's section "What made RAM learn" shows how `strong` was found.
 _LEARNING = {"reward": "probability", "each_step": 0.3, "location_scale": 0.1, "beta2": 0.3}
