@@ -125,12 +125,10 @@ UNDER = {  # (effect, reading) -> the rows with and without that are compared
     ("context", "confidence"): ("ours-6-entropy-context@confidence", "ours-6-entropy"),
     ("all", "confidence"): ("ours-6-entropy-context@confidence", "ram-6"),
     ("top-down", "linear-mean"): ("ours-6@linear-mean", "ram-6@linear-mean"),
-    ("top-down", "2-glimpses"): ("ours-6@2-glimpses", "ram-6@2-glimpses"),
-    ("top-down", "2-glimpses-early"): ("ours-6@2-glimpses-early", "ram-6@2-glimpses"),  # RAM has no chooser to pay
-    ("top-down", "early-reward"): ("ours-6@early-reward", "ram-6"),
+    ("top-down", "early-reward"): ("ours-6@early-reward", "ram-6"),  # which has no chooser to pay
     ("top-down", "image-centre"): ("ram-6@image-centre", "ram-6"),  # what a chooser could gain at most
     ("all", "8-pieces"): ("ours-6-entropy-context@8-pieces", "ram-6@8-pieces"),
-    ("entropy", "lstm"): ("ours-6-entropy@lstm", "ours-6@lstm"),
+    ("entropy", "fixed-set"): ("ours-6-entropy@fixed-set", "ours-6@fixed-set"),
 }
 
 

@@ -101,7 +101,6 @@ class Reading:
 _START, _TOP_DOWN, _FOUR = ("ram-6",), ("ours-6",), ("ram-6", "ours-6", "ours-6-entropy", "ours-6-entropy-context")
 _ENTROPY, _CONTEXT = ("ours-6-entropy",), ("ours-6-entropy-context",)
 _PAIR = ("ram-6", "ours-6")
-_FEW = {2: "two", 3: "three", 4: "four"}
 
 READINGS = {
     # Top-down: how the chooser decides and what it is rewarded for.
@@ -116,9 +115,6 @@ READINGS = {
     "region-centre": Reading("start at the chosen quarter's centre", "A7", _TOP_DOWN, {"region_start": "centre"}),
     "nine-regions": Reading("nine regions instead of four quarters", "A1", _TOP_DOWN, {"regions": 3}),
     "chooser-first": Reading("the chooser is trained alone first", "A10", _TOP_DOWN, {"chooser_alone_epochs": 3}),
-    **{f"{n}-glimpses": Reading(f"{word} glimpses", "A4'", _PAIR, {"glimpses": n}) for n, word in _FEW.items()},
-    **{f"{n}-glimpses-early": Reading(f"{word} glimpses, the chooser rewarded for the second", "A4'", _TOP_DOWN,
-                                      {"glimpses": n, "chooser_reward": "early"}) for n, word in _FEW.items()},
     # Bounds of what a start can gain.
     "image-centre": Reading("start at the image's centre", "A8", _START, {"start": "image-centre"}),
     "quadrant-centre": Reading("start at the centre of a random quarter", "A8", _START, {"start": "quadrant-centre"}),
@@ -147,13 +143,13 @@ READINGS = {
     # Shared by all four rows.
     "sigma-0.05": Reading("σ = 0.05", "B4", _FOUR, {"sigma": 0.05}),
     "core-detached": Reading("REINFORCE kept out of the core", "B6", _FOUR, {"reinforce_into_core": False}),
-    "lstm": Reading("an LSTM core", "B1", _FOUR, {"core": "lstm"}),
-    "raw-scales": Reading("patches not standardised", "B9", _FOUR, {"standardise": False}),
     "8-pieces": Reading("8 pieces of clutter", "F1", (*_FOUR, "ram-8", "cnn5", "fc", "ours-8-entropy-context"),
                         {"dataset": "clutter100-8"}),
     "4-pieces": Reading("4 pieces of clutter", "F1", ("ram-6", "ram-8", "cnn5", "ours-8-entropy-context"),
                         {"dataset": "clutter100-4"}),
     "fixed-set": Reading("a fixed set of 54,000 canvases", "F3", _FOUR, {"dataset": "clutter100-10-fixed"}),
+    "lstm": Reading("an LSTM core", "B1", _PAIR, {"core": "lstm"}),
+    "raw-scales": Reading("patches not standardised", "B9", _PAIR, {"standardise": False}),
     "linear-mean": Reading("a linear mean of the policy", "B5", _PAIR, {"bounded_mean": False}),
     "noise-h0": Reading("the first hidden state drawn at random", "B3", _PAIR, {"initial_hidden": "noise"}),
     "printed-sign": Reading("Eq. 14's sign as printed", "D8", _PAIR, {"beta2": -paper.BETA2}),

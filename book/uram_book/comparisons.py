@@ -173,8 +173,8 @@ def cells_of_table2(records: list[dict]) -> dict[tuple[str, str], list[dict]]:
 
 
 def rows_under(reading: str, effect: str) -> tuple[str, str] | None:
-    """The two rows whose difference is `effect` under a reading, the reading's own row where it has one; None where it
-    leaves the row with the effect as it is. A start that is bounded and not chosen counts as a chooser's row."""
+    """The two rows whose difference is `effect` under a reading, each read so where the reading has it; None where
+    it leaves the row with the effect as it is. A start that is bounded and not chosen counts as a chooser's row."""
     better, worse = EFFECTS[effect]
     if reading == MAIN:
         return better, worse
@@ -185,11 +185,7 @@ def rows_under(reading: str, effect: str) -> tuple[str, str] | None:
         return f"ram-6@{reading}", worse
     if better not in known.rows:  # a change of the row without alone says nothing of the effect
         return None
-    # The row without is read alike as far as the reading says something of it: `early` pays a chooser that RAM lacks.
-    alike = [name for name, other in READINGS.items() if other.table == "table2" and worse in other.rows
-             and other.changes.items() <= known.changes.items()]  # fmt: skip
-    base = max(alike, key=lambda name: len(READINGS[name].changes), default="")
-    return f"{better}@{reading}", f"{worse}@{base}" if base else worse
+    return f"{better}@{reading}", f"{worse}@{reading}" if worse in known.rows else worse
 
 
 def readings(records: list[dict]) -> pd.DataFrame:
