@@ -139,7 +139,7 @@ READINGS = {
     "normalised": Reading("context weights that sum to 1 over time", "K2", _CONTEXT, {"context": "normalised"}),
     "equal-weights": Reading("context with equal weights", "K3", _CONTEXT, {"context": "uniform"}),
     "each-step": Reading("each step's cross entropy instead of context", "K3", _CONTEXT, {"context": "each-step"}),
-    "literal-context": Reading("Eq. 11 as printed", "K2", _CONTEXT, {"context": "attended"}),
+    "literal-context": Reading("Eq. 11 as printed", "K2'", _CONTEXT, {"context": "attended"}),
     # Shared by all four rows.
     "sigma-0.05": Reading("σ = 0.05", "B4", _FOUR, {"sigma": 0.05}),
     "core-detached": Reading("REINFORCE kept out of the core", "B6", _FOUR, {"reinforce_into_core": False}),

@@ -79,8 +79,12 @@ def shared_settings(chosen: dict[str, list[Experiment]]) -> pd.DataFrame:
         values = {name: {str(getattr(config, name)) for config in configs} for name in defaults}
         columns[at] = {name: ", ".join(sorted(found)) for name, found in values.items()}
     frame = pd.DataFrame(columns)
-    told = [name for name, values in frame.iterrows()
-            if values.nunique() > 1 or (set(values) != {defaults[name]} and "," not in values.iloc[0])]  # fmt: skip
+    alone = len(columns) == 1  # presets that are compared leave out what differs between rows alike in all
+    told = [
+        name
+        for name, values in frame.iterrows()
+        if values.nunique() > 1 or (set(values) != {defaults[name]} and (alone or "," not in values.iloc[0]))
+    ]
     return frame.loc[told].rename_axis(columns="setting")
 
 
