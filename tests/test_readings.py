@@ -76,6 +76,17 @@ def test_an_effect_is_paired_by_seed_and_has_a_spread_pooled_over_readings(made)
     assert "pooled" in main.note and "p = " in main.note
 
 
+def test_eight_pairs_keep_their_own_spread_and_so_the_interval_of_the_claim(made):
+    better = [290, 280, 300, 310, 295, 285, 305, 300]
+    records = made(
+        {"ram-6": [300, 320, 310, 305, 315, 300, 320, 310], "ours-6": better, "ours-6@two-levels": better[:3]}
+    )
+    line, claim = line_of(records, "top-down", comparisons.MAIN), comparisons.claims(records).iloc[0]
+    assert (line.n_pairs, claim["claim"], claim["part"]) == (8, "C3", "6 glimpses")
+    assert (line.ci_low, line.ci_high) == pytest.approx((claim["ci_low"], claim["ci_high"]))
+    assert "its own" in line.note and "pooled" in line_of(records, "top-down", "two-levels").note
+
+
 def test_two_pairs_that_happen_to_agree_do_not_look_precise(made):
     few = {"ram-6": [300, 320, 310], "ours-6": [290, 280, 300], "ours-6@two-levels": [250, 270, 280]}
     records = made(few | {"ours-6@greedy": [250, 270]})

@@ -23,6 +23,7 @@ PUBLISHED_ON = paper.DATASETS | {"table3": "composed-jpeg", "table4": "cifar10-j
 # P-value of Bartlett's test below which standard deviations are not pooled. Where readings spread alike this costs
 # little; where one of ten spreads five times as widely, its interval covers in 85 % of simulations, at 0.01 in 69 %.
 UNLIKE = 0.2
+ENOUGH = 8  # pairs of runs that know their own spread
 EARLY = 7  # the epoch of the short budget at paper settings
 # The paper's effects on Table 2 at 6 glimpses: (row with, row without).
 EFFECTS = {
@@ -191,9 +192,9 @@ def rows_under(reading: str, effect: str) -> tuple[str, str] | None:
 def readings(records: list[dict]) -> pd.DataFrame:
     """One line per effect, reading and budget that records bear on, `READING_COLUMNS`, in points of error.
 
-    Intervals come from paired seeds with a standard deviation pooled over the readings of an effect and budget, and
-    from the test images. The budget `paper-7` is the validation error after epoch 7 of the same runs; records do not
-    hold which validation images were wrong, so its intervals are over seeds alone.
+    Intervals come from paired seeds with a standard deviation pooled over the readings of an effect and budget, of
+    `ENOUGH` pairs with their own, and from the test images. The budget `paper-7` is the validation error after epoch 7
+    of the same runs; records do not hold which validation images were wrong, so its intervals are over seeds alone.
     """
     cells, lines = cells_of_table2(records), []
     tested, early = (lambda r: r["metrics"]["test_error"]), (lambda r: r["curves"]["val_error"][EARLY - 1])
@@ -215,8 +216,8 @@ def readings(records: list[dict]) -> pd.DataFrame:
         pooled = [values for values in differences.values() if len(values) >= least]
         spread, freedom, alike = statistics.pooled_spread(pooled)
         for reading, values in differences.items():
-            # Readings that spread too differently to be pooled.
-            own = alike < UNLIKE and len(values) >= least
+            # Enough pairs, or readings that spread too differently to be pooled.
+            own = len(values) >= ENOUGH or (alike < UNLIKE and len(values) >= least)
             shared = statistics.pooled_spread([values])[:2] if own else (spread, freedom)
             found = statistics.pooled_interval(values, *shared, by_image.get(reading, ()))
             note = "its own SD" if own else f"SD pooled over {len(pooled)} readings"
