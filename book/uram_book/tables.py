@@ -53,7 +53,9 @@ def ways_of_testing(name: str, records: list[dict], rows: Iterable[str] = ()) ->
         group = cells.get((name, preset, PUBLISHED_ON[name], row), [])
         found = pd.DataFrame([r["metrics"] for r in group]).reindex(columns=["test_error", *WAYS.values()])
         if found[WAYS.values()].notna().any(axis=None):
-            means = ("" if math.isnan(value) else f"{value:.2f}" for value in found.mean())
+            # In brackets over how many seeds, where not over all of them.
+            means = ["" if math.isnan(value) else f"{value:.2f}" + f" ({n})" * (n < len(group))
+                     for value, n in zip(found.mean(), found.count(), strict=True)]  # fmt: skip
             made = ", old recipe" if preset == "strong" and f"{name}/{row}" in older else ""
             line = {"model": label_of(name, row), "preset": preset + made}
             lines.append(line | dict(zip(("one pass", *WAYS), means, strict=True)) | {"seeds": len(group)})
