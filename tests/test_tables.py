@@ -302,6 +302,10 @@ def test_three_ways_of_testing_side_by_side(made_record):
     ways = ["one pass", "one sampled pass", "averaged over 10", "averaged over 5", "seeds"]
     assert frame.index.str.startswith(("RAM, 6 glimpses", "RAM, 7 glimpses")).all()
     assert frame[ways].values.tolist() == [["2.10", "2.60", "1.05", "–", 2], ["3.00", "–", "–", "1.25", 1]]
+    third = made_record("ram-6", 2, outcomes(60))
+    del third["metrics"]["test_error_averaged"]
+    mixed = tables.ways_of_testing("table1", [*made, third])
+    assert mixed["averaged over 10"].tolist() == ["1.05 (2)"] and mixed["seeds"].tolist() == [3]
     assert not len(tables.ways_of_testing("table2", made))
 
 
