@@ -167,7 +167,8 @@ _PAPER = {"learning_rate": paper.LEARNING_RATE, "schedule": "constant"}
 
 _LOOKING_1 = _LEARNING | {"last_sigma": 0.03}
 _LOOKING_2 = _LEARNING | _SEEKING
-_LOOKING_3 = _LOOKING_1 | {"beta2": 0.1, "forget_bias": 1.0, "explore_epochs": 1, "adam_epsilon": 1e-3}
+_LOOKING_3 = _LOOKING_1 | {"beta2": 0.1, "forget_bias": 1.0, "explore_epochs": 1, "adam_epsilon": 1e-3,
+                           "batch_size": 32}
 
 # What all rows have, and what those with glimpses have beside that.
 RECIPES = {
