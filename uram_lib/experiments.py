@@ -159,6 +159,7 @@ READINGS["mnist-literal-context"] = replace(READINGS["literal-context"], rows=("
 # How each preset trains a table's rows. The book's section "What made RAM learn" shows how `strong` was found.
 _LEARNING = {"reward": "probability", "each_step": 0.3, "location_scale": 0.1, "beta2": 0.3}
 _SEEKING = {"core": "lstm", "forget_bias": 1.0, "sigma": 0.25, "last_sigma": 0.05}
+_READER = {"beta2": 0.1, "forget_bias": 1.0, "explore_epochs": 1, "adam_epsilon": 1e-3, "batch_size": 32}
 _MNIST = {"learning_rate": 1e-3, "clip_norm": 1.0}
 _CLUTTER = {"learning_rate": 1e-3, "clip_norm": 5.0}
 _NUMBERS = {"learning_rate": 2e-3, "clip_norm": 5.0, "dataset": "composed", "width": 0.25}
@@ -167,8 +168,7 @@ _PAPER = {"learning_rate": paper.LEARNING_RATE, "schedule": "constant"}
 
 _LOOKING_1 = _LEARNING | {"last_sigma": 0.03}
 _LOOKING_2 = _LEARNING | _SEEKING
-_LOOKING_3 = _LOOKING_1 | {"beta2": 0.1, "forget_bias": 1.0, "explore_epochs": 1, "adam_epsilon": 1e-3,
-                           "batch_size": 32}
+_LOOKING_3 = _LOOKING_1 | _READER
 
 # What all rows have, and what those with glimpses have beside that.
 RECIPES = {
