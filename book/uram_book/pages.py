@@ -24,7 +24,7 @@ from matplotlib import pyplot as plt
 from uram_lib import UramError, __version__, paper
 from uram_lib.cli import exit_status
 from uram_lib.common import FIGURES, ROOT, read_json, write_atomically
-from uram_lib.experiments import READINGS, label_of
+from uram_lib.experiments import READINGS, experiment, label_of
 from uram_lib.runs.machine import git_state
 
 from . import live, looks, plotting
@@ -60,7 +60,7 @@ class Pages:
         tools |= {kind: functools.partial(self.printed, kind) for kind in KINDS}
         self.environment.globals.update(
             tools, facts=self.facts, paper=paper, count=count,
-            settings=SETTINGS, commit_of=commit_of, label_of=label_of, explorer=live,
+            settings=SETTINGS, commit_of=commit_of, label_of=label_of, experiment=experiment, explorer=live,
         )  # fmt: skip
 
     def render(self, name: str, **values) -> str:
