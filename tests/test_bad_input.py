@@ -64,6 +64,8 @@ WRONG = {
     f"{RUN} --rows ram-6 --set core=gru": ("unknown core 'gru'", "relu, lstm"),
     f"{RUN} --rows ram-6 --set standardise=perhaps": ("standardise must be true or false",),
     f"{RUN} --rows ram-6 --set sigma=0.3 --publish": ("never published",),
+    f"{RUN} --rows ram-6 --set model=vgg16": ("model=vgg16 does not go with digits", "takes images of 32x32"),
+    "run table3 --preset smoke --rows dram --set patch_size=6": ("model=dram", "need sides of at least 9, got 6"),
     "data mnits": ("unknown data set 'mnits'", "digits", "mnist"),
     "data digits --skip-missing": ("--skip-missing is for svhn alone",),
 }

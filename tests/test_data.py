@@ -15,7 +15,7 @@ import sklearn.datasets
 import torch
 from PIL import Image
 
-from uram_lib import UramError, data, training
+from uram_lib import UramError, cli, data, training
 from uram_lib.data import digits as digits_module
 from uram_lib.data import files
 from uram_lib.data import mnist as mnist_module
@@ -212,6 +212,20 @@ def test_where_cifar10_is_not_its_copy_is_taken_and_else_the_digits_in_colour(mo
     monkeypatch.setattr(data, "load", mock.Mock(side_effect=UramError("damaged")))
     with pytest.raises(UramError, match="^damaged$"):  # which is no reason to take other data
         data.available("cifar10")
+
+
+def test_one_damaged_data_set_does_not_hide_the_others(nowhere, monkeypatch, capsys):
+    monkeypatch.setenv("URAM_OFFLINE", "1")
+    (nowhere / "MNIST/raw").mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (nowhere / f"MNIST/raw/{part}-{kind}-ubyte").write_bytes(b"cut")
+    assert cli.main(["data"]) == 1
+    shown = capsys.readouterr()
+    lines = dict(line.split(": ", 1) for line in shown.out.splitlines())
+    assert list(lines) == list(data.NAMES) and "is damaged" in lines["mnist"]
+    assert "train / validation / test" in lines["digits"] and "not here" in lines["cifar10"]
+    assert shown.err.startswith("uram: error: cannot be read: mnist, composed, ")
 
 
 def test_where_no_data_root_can_be_written_to_they_are_named(tmp_path, monkeypatch):

@@ -81,6 +81,8 @@ def test_a_jpeg_copy_of_cifar10_is_never_taken_for_the_original(root):
     assert cifar10.load("cifar10-jpeg").name == "cifar10-jpeg"
     with pytest.raises(data.DataUnavailable, match="no cifar-10-batches-py/ or cifar10/ with .*URAM_OFFLINE"):
         cifar10.load("cifar10")
+    write_both(root, "cifar10/{}.parquet")  # both copies
+    assert [cifar10.load(name).name for name in ("cifar10", "cifar10-jpeg")] == ["cifar10", "cifar10-jpeg"]
 
 
 @pytest.mark.parametrize("part", COUNTS)

@@ -56,7 +56,7 @@ def test_every_field_is_limited_or_has_choices_or_is_a_switch_or_the_data_set():
     (PLAIN, {"reward": "whole"}, "reward=whole does not go with model=ram"),
     (DRAM, {"reward": "outcome"}, "reward=outcome does not go with model=dram"),
     (DRAM, {"glimpses": 13}, "glimpses must be a multiple of 6 for model=dram, got 13"),
-    (DRAM, {"bounded_mean": False}, "bounded_mean has no effect on model=dram"),
+    (DRAM, {"core": "lstm"}, "core has no effect on model=dram"),
     (DRAM, {"entropy_patch": "before"}, "entropy_patch has no effect on model=dram"),
     *[(plain, {name: 0}, f"{name} must be at least 1 for model={plain.model}, got 0")
       for name in ("glimpses", "patch_size", "scales") for plain in (PLAIN, DRAM)],

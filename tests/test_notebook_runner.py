@@ -171,6 +171,15 @@ def test_quick_trains_as_many_epochs_as_fit_and_keeps_to_them(local, monkeypatch
     assert list(notebook.expected(found))[0].endswith("scale: 1 epoch")
 
 
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.9, 1.0])
+def test_a_shortened_run_comes_to_the_end_of_its_curriculum(share):
+    """The last epoch is on all translations or lengths, and the policy is trained in it."""
+    for table, row in (("table2", "ours-6"), ("table3", "dram")):
+        config = notebook.shortened(experiment(table, row, "quick"), share).config
+        assert config.spread(config.epochs) == 1.0 and config.at(config.epochs).beta2 > 0
+    assert notebook.shortened(experiment("table2", "ours-6", "quick"), 1.0) == experiment("table2", "ours-6", "quick")
+
+
 def test_the_error_to_expect_is_that_of_a_run_with_the_same_configuration():
     assert (paths := sorted(QUICK.glob("**/seed-0.json")))
     for path in paths:

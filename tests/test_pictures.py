@@ -89,6 +89,16 @@ def test_what_is_not_8_or_16_bits_a_channel_is_refused_and_the_first_frame_is_re
     assert said == ["the first of 2 frames"] and np.array_equal(np.asarray(image)[..., 0], INK)
 
 
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_a_photo_taken_with_the_camera_on_its_side_is_turned_upright(tmp_path, kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn clockwise is due
+    Image.fromarray(np.rot90(INK)).save(tmp_path / f"photo.{kind}", exif=exif, quality=100)
+    image, said = pictures.opened(tmp_path / f"photo.{kind}")
+    assert said == ["turned upright, as the camera noted"]
+    np.testing.assert_allclose(np.asarray(image)[..., 0], INK, atol=3)
+
+
 def test_mistakes_answer_before_pytorch_is_loaded(tmp_path):
     good, text, cut, empty = tmp_path / "good.png", tmp_path / "text.png", tmp_path / "cut.png", tmp_path / "empty"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90), np.uint8)).save(good)

@@ -35,7 +35,7 @@ def test_write_atomically_replaces_whole_files_and_leaves_nothing_else(tmp_path)
 
 @pytest.mark.parametrize("content, raised, said", [
     ("half", ZeroDivisionError, "by zero"),
-    ("x" * 100_000, UramError, "^cannot write .*file.txt: File too large; results folder unchanged$"),
+    ("x" * 100_000, UramError, "^cannot write .*file.txt: File too large; nothing was changed$"),
 ], ids=["writer fails", "full disk"])  # fmt: skip
 def test_write_atomically_keeps_the_old_file(tmp_path, full_disk, content, raised, said):
     path = tmp_path / "file.txt"

@@ -44,7 +44,7 @@ def load(path: Path, config: Config | None = None) -> tuple[Model, Config]:
     try:
         model = build(found, *data.shape_of(found.dataset))
         model.load_state_dict(weights)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, UramError) as error:
         raise UramError(f"{relative(path)} does not fit its own configuration: {str(error).splitlines()[0]}") from error
     return model.eval(), found
 

@@ -67,7 +67,8 @@ def command_data(options: argparse.Namespace) -> None:
 
         for part in svhn.ARCHIVES:
             svhn.prepare(part, skip_missing=True)
-    print(*([data.load(options.name).summary] if options.name else data.overview()), sep="\n")
+    for line in [data.load(options.name).summary] if options.name else data.overview():
+        print(line)
 
 
 def command_doctor(options: argparse.Namespace) -> None:
@@ -80,7 +81,8 @@ def command_doctor(options: argparse.Namespace) -> None:
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores, {cpu_name()}")
     print("devices: " + ", ".join(devices_here()))
     print("data is looked for in: " + ", ".join(relative(root) for root in data_roots()))
-    print(*data.overview(), sep="\n")
+    for line in data.overview():
+        print(line)
 
 
 class Parser(argparse.ArgumentParser):

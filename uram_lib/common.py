@@ -86,4 +86,4 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             os.replace(temporary, path)
     except OSError as error:
         why = error.strerror or error
-        raise UramError(f"cannot write {relative(path)}: {why}; results folder unchanged") from error
+        raise UramError(f"cannot write {relative(path)}: {why}; nothing was changed") from error

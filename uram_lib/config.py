@@ -17,7 +17,7 @@ LAST_EPSILON = 0.05  # where the chooser's exploration ends (ledger A5)
 ATTACK_RADIUS = 8 / 255  # of adversarial training, in units of [0, 1] (ledger H2)
 
 LOOKING = ("ram", "unified", "vgg16-attention", "vgg16-random-glimpses", "vgg16-mlp")  # need glimpses
-WITHOUT_EFFECT = ("entropy_patch", "bounded_mean", "initial_hidden", "start")  # on the reader of numbers
+WITHOUT_EFFECT = ("core", "standardise", "entropy_patch", "initial_hidden", "start")  # on the reader of numbers
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from .common import UramError, relative, write_atomically
 from .data import TERMINAL
@@ -63,6 +63,9 @@ def opened(file: Path) -> tuple[Image.Image, list[str]]:
             said = [f"the first of {n} frames"] if (n := getattr(image, "n_frames", 1)) > 1 else []
             if image.mode.startswith("I") or any(";16" in str(tile.args) for tile in image.tile):
                 said.append("16 bits scaled to 8")
+            if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+                image = ImageOps.exif_transpose(image)
+                said.append("turned upright, as the camera noted")
             image.load()
             if image.mode.startswith(("I", "F")):  # Pillow's own conversion of these cuts at 255
                 image = eight_bits(image)

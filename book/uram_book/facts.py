@@ -71,7 +71,7 @@ class Facts:
     def __init__(self, results: Path = RESULTS):
         self.results = results
 
-    @functools.cache  # noqa: B019 (one object per build)
+    @functools.cache  # noqa: B019 (one object a process: `pages.published`)
     def frame(self, name: str) -> pd.DataFrame:
         """A CSV file of `results`; an empty frame where it is not there yet."""
         return tables.read(name, self.results)

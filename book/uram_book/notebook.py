@@ -28,7 +28,7 @@ from uram_lib import UramError, checkpoints, data, evaluation, paper
 from uram_lib.cli import Parser, exit_status, words_of
 from uram_lib.common import CHECKPOINTS, QUICK, ROOT, local, read_json, relative
 from uram_lib.config import Config
-from uram_lib.experiments import experiment, label_of
+from uram_lib.experiments import Experiment, experiment, label_of
 from uram_lib.runs import plan, records
 from uram_lib.runs.progress import count
 from uram_lib.runs.run import Run
@@ -100,8 +100,15 @@ def within_budget(made: plan.Plan) -> plan.Plan:
     if kept is None:
         kept = {"share": min(1.0, 60 * BUDGET[table] / max(made.seconds(), 1))}
         write(path, json.dumps(kept))
-    few = lambda e: replace(e, config=replace(e.config, epochs=max(1, int(kept["share"] * e.config.epochs))))  # noqa: E731
-    return replace(made, experiments=tuple(map(few, made.experiments)))
+    return replace(made, experiments=tuple(shortened(e, kept["share"]) for e in made.experiments))
+
+
+def shortened(experiment: Experiment, share: float) -> Experiment:
+    """An experiment of `share` of the epochs, at least one, with as large a part of them for its first phases."""
+    config = experiment.config
+    epochs = max(1, int(share * config.epochs))
+    early = {n: getattr(config, n) * epochs // config.epochs for n in ("curriculum_epochs", "explore_epochs")}
+    return replace(experiment, config=replace(config, epochs=epochs, **early))
 
 
 def error_of(record: dict) -> str:

@@ -301,9 +301,15 @@ AXIS = svg("".join(f'<text x="{along(at)}" y="13" text-anchor="middle">{text}</t
            "shares of the claimed effect", LINE)  # fmt: skip
 
 
+@functools.cache
+def published() -> Facts:
+    """What `results` says, read once in a notebook."""
+    return Facts()
+
+
 def say(name: str, **values):
     """The text of `book/chapters/parts/<name>.md` for a notebook, its findings checked against the records."""
-    pages = Pages()
+    pages = Pages(published())
     text = pages.render(f"parts/{name}.md", **values)
     pages.check()
     return Markdown(text)
@@ -311,7 +317,7 @@ def say(name: str, **values):
 
 def show(tool: str, *arguments):
     """What one of the templates' tools gives, for a notebook."""
-    return Markdown(getattr(Pages(), tool)(*arguments))
+    return Markdown(getattr(Pages(published()), tool)(*arguments))
 
 
 def write_pages() -> None:

@@ -109,14 +109,19 @@ def available(name: str) -> str:
 
 
 def overview(names: Iterable[str] = NAMES) -> Iterator[str]:
-    """One line per data set: its title, sizes and checksum, or why it is not here; the same reason is given once."""
+    """One line per data set: its title, sizes and checksum, or why it is not here; the same reason is given once.
+    Raises UramError after the last line where files are damaged."""
     said: dict[str, str] = {}  # reason -> where it was given
+    damaged = []
     for name in names:
-        if about(name).download and not importlib.import_module(f".{about(name).module}", __name__).here():
-            yield f"{name}: not here. `uram data {name}` downloads it: {about(name).download}"
-            continue
         try:
-            yield load(name).summary
-        except DataUnavailable as error:
-            first = said.setdefault(str(error), name)
-            yield f"{name}: not here. {error if first == name else f'See {first}.'}"
+            if about(name).download and not importlib.import_module(f".{about(name).module}", __name__).here():
+                yield f"{name}: not here. `uram data {name}` downloads it: {about(name).download}"
+            else:
+                yield load(name).summary
+        except UramError as error:
+            missing, first = isinstance(error, DataUnavailable), said.setdefault(str(error), name)
+            yield f"{name}: {'not here. ' if missing else ''}{error if first == name else f'See {first}.'}"
+            damaged += [] if missing else [name]
+    if damaged:
+        raise UramError(f"cannot be read: {', '.join(damaged)}")

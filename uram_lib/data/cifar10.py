@@ -24,14 +24,16 @@ def from_parquet(part: str, jpeg: bool) -> Split | None:
     import pyarrow.parquet as pq
 
     found = files.find(*(pattern.format(part) for pattern in PARQUET))
-    found = [path for path in found if path.parent == found[0].parent]  # a second copy may lie elsewhere
-    images, labels = [], []
+    images, labels, wanted = [], [], []
     for path in found:
+        if wanted and path.parent != wanted[0].parent:  # a second copy may lie elsewhere
+            continue
         try:
             table = pq.ParquetFile(path).read()
             pictures = [one["bytes"] for one in table["img" if "img" in table.column_names else "image"].to_pylist()]
             if pictures and pictures[0].startswith(JPEG) != jpeg:
-                return None
+                continue
+            wanted.append(path)
             images += [np.asarray(files.picture(raw, "RGB")) for raw in pictures]
             if odd := {image.shape for image in images} - {(32, 32, 3)}:
                 raise ValueError(f"a picture of {odd.pop()}, expected (32, 32, 3)")
@@ -41,10 +43,10 @@ def from_parquet(part: str, jpeg: bool) -> Split | None:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # pyarrow's errors are ValueErrors
             reason = str(error).partition("\n")[0]
             raise UramError(f"{relative(path)} is damaged or no CIFAR-10 parquet file ({reason}); delete it") from error
-    if not found:
+    if not wanted:
         return None
     if len(images) != COUNTS[part]:
-        shown = ", ".join(map(relative, found))
+        shown = ", ".join(map(relative, wanted))
         raise UramError(f"{shown} holds {len(images):,} images, expected {COUNTS[part]:,}")
     return centred(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels))
 

@@ -1,5 +1,6 @@
 """The models, and `build`, which makes the one that a configuration names."""
 
+from ..common import UramError
 from ..seeding import DRAWING
 from .dram import DRAM
 from .feedforward import Classifier, NumberCNN
@@ -30,7 +31,10 @@ MODELS = {
 def build(config, image_shape: tuple[int, int, int], classes: int) -> Model:
     """The model of `config` (a `Config`) for images of (C, H, W); its weights are yet to be drawn.
 
-    Raises ValueError where the model cannot read images of that size.
+    Raises UramError where the model cannot read images, or patches, of that size.
     """
-    with DRAWING:  # every layer draws weights when it is made, if only to be drawn anew
-        return MODELS[config.model](config, image_shape, classes)
+    try:
+        with DRAWING:  # every layer draws weights when it is made, if only to be drawn anew
+            return MODELS[config.model](config, image_shape, classes)
+    except ValueError as error:
+        raise UramError(f"model={config.model} does not go with {config.dataset}: {error}") from error

@@ -19,7 +19,8 @@ Streams = dict[str, torch.Generator]
 
 class Trajectory(NamedTuple):
     """One rollout of T glimpses per image, the last A of their locations chosen by the policy: T - 1 by RAM, whose
-    first location is given (ledger B2), T by `DRAM`. A network without glimpses has T = 1 and no locations."""
+    first location is given (ledger B2), T by `DRAM`. A network without glimpses has no locations, and
+    T = 1, or 6 where it reads numbers."""
 
     locations: Tensor  # (B, T, 2), each in [-1, 1], x then y; [:, 0] is the start
     patch_entropies: Tensor  # (B, T), bits

@@ -93,7 +93,8 @@ def seconds_of(runs, device: str, jobs: int, untested=frozenset()) -> float:
     free = [0.0] * jobs  # when each of the jobs can take its next run
     for run in (*untested, *runs):
         config = run.experiment.config
-        alike = dataclasses.replace(config, epochs=1, curriculum_epochs=0, explore_epochs=0, last_sigma=0.0)
+        first = {"curriculum_epochs": 0, "explore_epochs": 0, "chooser_alone_epochs": 0}  # these epochs cost less
+        alike = dataclasses.replace(config, epochs=1, last_sigma=0.0, **first)
         dataset = data.load(config.dataset)
         images = config.epochs * len(dataset.train)
         done, steps, _ = run.steps()
