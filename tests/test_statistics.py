@@ -6,7 +6,7 @@ import scipy.stats
 from hypothesis import example, given
 from hypothesis import strategies as st
 from uram_book import statistics as own
-from uram_book.statistics import FLAT, Estimate, crossed, estimate, paired_difference, pooled_interval, pooled_spread
+from uram_book.statistics import FLAT, Estimate, crossed, estimate, paired_difference
 
 SEED, RUNS = st.integers(0, 10_000), st.integers(2, 12)
 
@@ -83,7 +83,6 @@ def test_oracle12_coverage_of_the_crossed_interval_does_not_fall_short(seeds, mo
     (lambda: own.spread_change([1.0, 2.0], [3.0, 3.0]), "a spread to compare with"),
     (lambda: own.spread_change([1.0, 2.0], [1.0, 2.0, 3.0]), "too many values to unpack"),
     (lambda: own.exponent([1, 2], [1, 2]), "at least three sizes"),
-    (lambda: pooled_spread([[1.0], [2.0]]), "a reading with two seeds"),
 ])  # fmt: skip
 def test_too_few_values_have_no_interval(refused, match):
     with pytest.raises(ValueError, match=match):
@@ -168,10 +167,10 @@ def test_a_direction_is_judged_by_where_the_whole_interval_lies(low, high, n, bo
 
 
 @given(seed=SEED, runs=RUNS)
-def test_t_interval_is_scipys_t_interval_and_so_is_one_pooled_over_one_group(seed, runs):
+def test_t_interval_is_scipys_t_interval(seed, runs):
     values = np.random.default_rng(seed).normal(20, 3, runs)
-    for found in (own.t_interval(values.tolist()), pooled_interval(values, *pooled_spread([values])[:2])):
-        assert (*numbers(found), found.n) == pytest.approx((*scipys(values), runs))
+    found = own.t_interval(values.tolist())
+    assert (*numbers(found), found.n) == pytest.approx((*scipys(values), runs))
 
 
 @given(seed=SEED, runs=RUNS, scale=st.floats(0.05, 20))
@@ -203,37 +202,3 @@ def test_an_exponent_and_its_interval_are_those_of_scipy():
     found = own.exponent(sizes, costs)
     assert (*numbers(found), found.n) == pytest.approx((fit.slope, fit.slope - half, fit.slope + half, 4))
     assert numbers(own.exponent([1, 10, 100], [5, 5, 5])) == (0, 0, 0)
-
-
-@given(seed=SEED, sizes=st.tuples(st.integers(2, 6), st.integers(2, 6)))
-def test_a_pooled_spread_is_that_of_scipys_t_test_of_two_groups(seed, sizes):
-    """Its statistic is the difference of the means over the pooled spread times a factor of the sizes."""
-    rng = np.random.default_rng(seed)
-    groups = [rng.normal(mean, 2, n) for mean, n in zip((0, 5), sizes, strict=True)]
-    truth = scipy.stats.ttest_ind(*groups)
-    spread, freedom, _ = pooled_spread([*map(list, groups), [17.0]])  # a single value says nothing of a spread
-    difference = groups[0].mean() - groups[1].mean()
-    assert spread * np.hypot(*(n**-0.5 for n in sizes)) == pytest.approx(difference / truth.statistic)
-    assert freedom == truth.df
-
-
-def test_coverage_of_the_pooled_interval_is_nominal_also_for_a_single_run():
-    """95 %, within three standard errors (1.5) of 2,000 simulations of nine groups of three and one of one."""
-    rng, hits = np.random.default_rng(7), np.zeros(2)
-    for _ in range(2_000):
-        groups = [rng.normal(5, 2, n) for n in (3,) * 9 + (1,)]
-        pooled = pooled_spread(groups)[:2]
-        intervals = [pooled_interval(groups[i], *pooled) for i in (0, 9)]
-        hits += [found.low <= 5 <= found.high for found in intervals]
-    assert np.all((0.935 < hits / 2_000) & (hits / 2_000 < 0.965))
-
-
-def test_whether_readings_spread_alike_is_asked_by_a_test_that_can_say_no():
-    """With three seeds each: it rejects 1 in 20 where all ten spread alike, and mostly where one spreads ten times."""
-    rng = np.random.default_rng(8)
-    rejected = {
-        wide: np.mean([pooled_spread([rng.normal(0, s, 3) for s in (wide, *[1] * 9)])[2] < 0.05 for _ in range(500)])
-        for wide in (1, 10)
-    }
-    assert rejected[1] < 0.08 and rejected[10] > 0.6
-    assert pooled_spread([[1.0, 2.0]])[2] == pooled_spread([[2.0, 2.0], [2.0, 2.0]])[2] == 1

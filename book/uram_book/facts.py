@@ -182,9 +182,8 @@ class Facts:
         return ", old recipe" if preset == "strong" and any(f"{table}/{row}" in self.older for row in rows) else ""
 
     def change(self, row: str, other: str = "", preset: str = "") -> Estimate:
-        """The error of a reading, as in `ours-6@softmax`, minus that of the row that it changes, or of another row. The
-        interval is of their own pairs of runs: that of `under` takes the spread of all readings. preset: `paper` on
-        Table 2 and `strong` on others where none is given."""
+        """The error of a reading, as in `ours-6@softmax`, minus that of the row that it changes, or of another row.
+        preset: `paper` on Table 2 and `strong` on others where none is given."""
         base, _, name = row.partition("@")
         table = READINGS[name].table
         preset = preset or ("paper" if table == "table2" else "strong")
@@ -323,7 +322,5 @@ KINDS = {
     # The error under another way of testing, a metric of the records.
     "tested": (lambda facts, *which: Estimate(facts.metrics(*which)), lambda found: percent(found.mean)),
     "tested_change": (Facts.tested_change, with_interval),
-    # The interval alone, as `under` has the mean.
-    "alone": (lambda facts, row: facts.change(row, "ram-6"), lambda found: with_interval(found).partition(" ")[2]),
     "fact": (lambda facts, name: Estimate(NAMED[name][0](facts)), None),  # each of NAMED in its own way
 }  # fmt: skip

@@ -29,7 +29,7 @@ from uram_lib.runs.machine import git_state
 
 from . import live, looks, plotting
 from .comparisons import PUBLISHED_ON, by_cell, outcomes
-from .facts import KINDS, NOT_YET, SETTINGS, Facts, Missing, commit_of, count, plain, with_interval
+from .facts import KINDS, NOT_YET, SETTINGS, Facts, Missing, commit_of, count, percent, plain, whole, with_interval
 from .statistics import FEWEST, Estimate, estimate
 from .tables import write
 
@@ -138,6 +138,18 @@ class Pages:
         except Missing:
             return "–"
 
+    def share_of(self, claim: str, part: str, table: str, row: str, preset: str = "") -> str:
+        """An effect as a share of a row's error, at a preset or, where none is given, in the paper."""
+        effect = self.facts.claim(claim, part, preset or None)
+        error = self.facts.row(table, row, preset).mean if preset else paper.row(table, row).value
+        return percent(100 * (effect.mean if preset else effect.paper) / error, whole)
+
+    def known(self, kind: str, *names: str) -> str:
+        """A number for a cell of a table, or a dash where there is none."""
+        with contextlib.suppress(Missing):
+            return self.printed(kind, *names)
+        return "–"
+
     def claims_table(self, source: str, names: list[str] | None = None) -> str:
         """Every part of every claim, or of those with these names. source: `paper` or `ours`, who says or asks it."""
         claims, lines = self.facts.frame("claims"), []
@@ -202,7 +214,8 @@ class Pages:
             for row in reading.rows if reading.ledger == code else ():
                 with contextlib.suppress(Missing):
                     found = self.facts.change(f"{row}@{name}")
-                    mine.append(f"{reading.label} (`{row}`): {with_interval(found)}, {count(found.n, 'pair')}")
+                    of = plotting.name_of(row).removesuffix(", 6 glimpses")
+                    mine.append(f"{reading.label} ({of}): {with_interval(found)}, {count(found.n, 'pair')}")
         return "<br>".join([*mine, where] if where else mine) or NOT_YET
 
     def ledger_summary(self) -> str:

@@ -289,11 +289,11 @@ def ladder(frame: pd.DataFrame) -> Axes:
 def canvas_cost(lines: list[dict]) -> Axes:
     """Draw what a glimpse, the pyramid and the whole unified model cost against the side of the canvas, on logarithmic
     axes (claim C9). lines: the `canvas` of `results/bench.json`."""
-    labels = {"unified_ms": "unified model, 6 glimpses", "pyramid_ms": "pyramid, once an image",
+    labels = {"unified_ms": "unified model, 6 glimpses", "pyramid_ms": "pyramid, once per image",
               "glimpse_ms": "one glimpse"}  # fmt: skip
     costs = 1e3 * pd.DataFrame(lines).set_index("side_px")[list(labels)].rename(columns=labels)
     ax = costs.plot(style=["D-", "s-", "o-"], loglog=True, figsize=(6.4, 3.2))
-    ax.set(xlabel="side of the canvas (px)", ylabel="microseconds an image")
+    ax.set(xlabel="side of the canvas (px)", ylabel="microseconds per image")
     ax.set_xticks(costs.index, costs.index)
     ax.minorticks_off()
     return ax

@@ -113,31 +113,6 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> Estimate:
     return around(slope, error, len(sizes), freedom)
 
 
-def pooled_spread(groups: Sequence[Sequence[float]]) -> tuple[float, int, float]:
-    """The standard deviation of paired differences over seeds, pooled over the readings of one effect: its value, its
-    degrees of freedom, and the p-value of Bartlett's test that the readings spread alike (a small one says not). Raises
-    ValueError where no group has two values.
-
-    groups: for each reading, one difference per seed; those with a single seed add nothing. Three seeds give a poor
-    estimate of a spread; 15 readings of three give a good one, if they share it. Levene's test cannot tell with three
-    seeds: it rejects 4 in 100 times where one reading of ten spreads five times as widely, Bartlett's 60 in 100.
-    """
-    groups = [group for group in groups if len(group) > 1]
-    if not groups:
-        raise ValueError("a pooled spread needs a reading with two seeds")
-    freedom = sum(len(group) - 1 for group in groups)
-    spread = math.sqrt(sum(len(group) * np.var(group) for group in groups) / freedom)
-    varied = len(groups) > 1 and all(np.ptp(group) > 0 for group in groups)
-    return spread, freedom, float(stats.bartlett(*groups).pvalue) if varied else 1.0
-
-
-def pooled_interval(values: Sequence[float], spread: float, freedom: int, by_image: Sequence[float] = ()) -> Estimate:
-    """The mean of one reading's differences with an interval from the pooled spread; with the differences per test
-    image, means over the seeds, the images' chance is in it, too."""
-    found = around(np.mean(values), spread / math.sqrt(len(values)), len(values), freedom)
-    return widened(found, t_interval(by_image)) if len(by_image) else found
-
-
 def row_verdict(ours: Estimate, paper: float, test_size: int, higher_is_better: bool = False) -> str:
     """`matches` where the paper's value lies in our interval widened by the paper's test-set noise (not the luck of its
     seed), or `too wide to tell` where our interval is wider than the value itself; else `better` or `worse`."""

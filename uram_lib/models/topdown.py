@@ -14,7 +14,7 @@ SIDE = 2  # regions per side, so A = 4
 
 
 class TopDownOutcome(NamedTuple):
-    """One descent through L levels an image."""
+    """One descent through L levels, for each image."""
 
     actions: Tensor  # (B, L), int64 in {0, ..., A - 1}: the region chosen at each level
     values: Tensor  # (B, L, A): Q(s_l, a; theta_q) of all regions
