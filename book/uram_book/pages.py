@@ -21,7 +21,7 @@ import jinja2
 from IPython.display import Markdown
 from matplotlib import pyplot as plt
 
-from uram_lib import UramError, __version__, paper
+from uram_lib import UramError, __version__, data, paper
 from uram_lib.cli import exit_status
 from uram_lib.common import FIGURES, ROOT, read_json, write_atomically
 from uram_lib.experiments import READINGS, experiment, label_of
@@ -121,7 +121,7 @@ class Pages:
                 lines.append({title: name, AXIS: strip(marks), "Verdict": " <br>".join(verdicts)})
         caption = "Effect found as a share of the effect claimed, with 95 % intervals: ● paper settings, ■ strong "
         caption += "settings. The dashed line is the paper's effect; an arrow: beyond the axis."
-        return table_of((title, AXIS, "Verdict"), lines, caption, "scoreboard", ":widths: 38 38 24\n")
+        return table_of((title, AXIS, "Verdict"), lines, caption, "scoreboard", ":widths: 33 37 30\n")
 
     def judgement(self, claim: str, part: str, preset: str) -> str:
         """The verdict on a part of a claim; whether its size is not the paper's, and its recipe not today's."""
@@ -197,7 +197,7 @@ class Pages:
                 line[SETTINGS[preset].capitalize()] = said + self.facts.recipe_of(preset, table, row)
             lines.append(line)
         what = "accuracy under attack" if table == "table4" else "test error"
-        where = "" if home == paper.DATASETS[table] else f" on {home}, which is not the paper's data"
+        where = "" if home == paper.DATASETS[table] else f" on {data.about(home).title}, which is not the paper's data"
         caption = f"{paper.CAPTIONS[table]}: {what} in percent, ours with 95 % intervals{where}."
         shown = {(table, line.preset, home, line.row) for line in frame.itertuples()}
         made = [r["provenance"] for key, runs in self.facts.cells.items() if key in shown for r in runs]
