@@ -115,7 +115,7 @@ class Pages:
             if marks:
                 reported = self.printed("reported_effect", claim, part, next(iter(marks)))
                 name = f"[{words}](../notebooks/{CHAPTERS_OF[table]}.ipynb) ({claim}): {reported} points"
-                verdicts = [f"{SIGNS[preset]} {self.judgement(claim, part, preset)}"
+                verdicts = [f"{SIGNS[preset]}\N{NO-BREAK SPACE}{self.judgement(claim, part, preset)}"
                             + (f", {count(found.n, 'pair')} only" if found.n < FEWEST else "")  # hence undecided
                             for preset, found in marks.items()]  # fmt: skip
                 lines.append({title: name, AXIS: strip(marks), "Verdict": " <br>".join(verdicts)})
