@@ -68,7 +68,7 @@ def test_a_quantity_by_glimpse_has_one_colour_per_row_and_its_interval_over_seed
     assert colours == (plotting.BLUE, plotting.ORANGE)  # as on every page
 
 
-def test_choices_of_each_run_fill_its_line_and_have_their_values():
+def test_mean_choices_fill_a_row_s_line_and_have_their_values():
     _, (shares, values) = plt.subplots(1, 2)
     chose = lambda seed, *histogram: {  # noqa: E731
         "seed": seed,
@@ -78,12 +78,12 @@ def test_choices_of_each_run_fill_its_line_and_have_their_values():
     groups = {"ours-6": [chose(0, 0.1, 0.2, 0.3, 0.4), chose(2, 0.7, 0.1, 0.1, 0.1)]}
     groups |= {"ours-8, old recipe": [chose(0, 0, 0, 1, 0)]}
     looks.region_choices(groups, (shares, values))
-    widths = np.array([[bar.get_width() for bar in region] for region in shares.containers])  # (4, runs)
+    widths = np.array([[bar.get_width() for bar in region] for region in shares.containers])  # (4, rows)
     np.testing.assert_allclose(widths.sum(0), 100)
-    np.testing.assert_allclose(widths[:, 1], [70, 10, 10, 10])
-    called = ["URAM, 6 glimpses, seed 0", "URAM, 6 glimpses, seed 2", "URAM, 8 glimpses, old recipe, seed 0"]
+    np.testing.assert_allclose(widths[:, 0], [40, 15, 20, 25])
+    called = ["URAM, 6 glimpses", "URAM, 8 glimpses, old recipe"]
     assert names(shares.get_yticklabels()) == called and set(names(values.get_yticklabels())) == {"91 % right"}
-    np.testing.assert_allclose(values.lines[3].get_xdata(), [0.15, 1.65, 0.15])  # above the mean of the four
+    np.testing.assert_allclose(values.lines[3].get_xdata(), [0.9, 0.15])  # above the mean of the four
 
 
 def test_figures_call_rows_by_names_of_which_no_two_in_a_table_are_alike():

@@ -152,17 +152,16 @@ class Facts:
                 "sure": int((lines["ci_high"] < 0).sum())}  # fmt: skip
 
     def runs(self) -> list[dict]:
-        """What each published row rests on and took, for the chapters on provenance and compute."""
+        """What each published row rests on and took, for the chapter on provenance."""
         letters, lines = {}, []  # of machines
         for (table, preset, dataset, row), runs in self.cells.items():
             made = pd.DataFrame([r["provenance"] for r in runs])
             sessions = [p for r in runs for p in r["provenance"].get("sessions", [r["provenance"]])]
             used = [f"{p['processor']}, {count(p['threads'], 'thread')}, Python {p['python']}, torch {p['torch']}"
                     for p in sessions]  # fmt: skip
-            errors = [r["metrics"].get("test_error", r["metrics"].get("robust_accuracy")) for r in runs]
             lines.append({
                 "table": table, "preset": preset, "dataset": dataset, "row": row, "runs": len(runs),
-                "seeds": ", ".join(str(r["seed"]) for r in runs), "error": plain(np.mean(errors)),
+                "seeds": ", ".join(str(r["seed"]) for r in runs),
                 "commits": ", ".join(sorted({commit_of(r["provenance"]) for r in runs})),
                 "machines": {letters.setdefault(name, chr(65 + len(letters))): name for name in used},
                 "rollouts": made["rollouts"].mean() / 1e6,

@@ -109,19 +109,21 @@ def write_looks() -> None:
 
 
 def region_choices(groups: dict[str, list[dict]], axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Draw the first top-down decision of every run, a line a run from the top: on the first axes how often each region
-    is chosen, and rightly, on the second its mean Q less that of all. groups: row -> records of runs that choose."""
-    runs = {f"{name_of(row)}, seed {r['seed']}": r["metrics"]["top_down"] for row, of in groups.items() for r in of}
-    shares, values = (np.array([run[key][0] for run in runs.values()]) for key in ("action_histogram", "q_values"))
-    y, left = np.arange(len(runs)), np.zeros(len(runs))  # shares and values: (runs, 4)
+    """Draw the first top-down decision, a line a row from the top, the mean over its runs: on the first axes how often
+    each region is chosen, and rightly, on the second its mean Q less that of all. groups: row -> runs that choose."""
+    runs = {row: [r["metrics"]["top_down"] for r in of] for row, of in groups.items()}
+    mean = lambda key: np.array([np.mean([run[key][0] for run in of], 0) for of in runs.values()])  # noqa: E731
+    shares, values = mean("action_histogram"), mean("q_values")  # (rows, 4)
+    y, left = np.arange(len(runs)), np.zeros(len(runs))
     names = ("top left", "top right", "bottom left", "bottom right")
     apart = values - values.mean(1, keepdims=True)
     for region, share, value, colour in zip(names, 100 * shares.T, apart.T, COLOURS, strict=False):
         axes[0].barh(y, share, left=left, height=0.7, color=colour, label=region)
         axes[1].plot(value, y, "|", ms=9, mew=2.5, color=colour)
         left += share
-    axes[0].set_yticks(y, runs, fontsize=8)
-    axes[1].set_yticks(y, [f"{run['in_region_percent']:.0f} % right" for run in runs.values()], fontsize=8)
+    right = [np.mean([run["in_region_percent"] for run in of]) for of in runs.values()]
+    axes[0].set_yticks(y, map(name_of, runs), fontsize=8)
+    axes[1].set_yticks(y, [f"{share:.0f} % right" for share in right], fontsize=8)
     axes[0].set(xlabel="test canvases (%)", xlim=(0, 100))
     axes[1].set(xlabel="mean Q,\ncentred")
     edge = np.abs(apart).max()

@@ -57,8 +57,8 @@ class Classifier(Model):
 class LengthAndDigits(NamedTuple):
     """Logits of a number's parts, which count as independent given the image."""
 
-    length_logits: Tensor  # (B, 5): of 1 to 5 digits
-    digit_logits: Tensor  # (B, 5, 10): of the digit at each place, whether or not the number is as long
+    length_logits: Tensor  #: (B, 5): of 1 to 5 digits
+    digit_logits: Tensor  #: (B, 5, 10): of the digit at each place, whether or not the number is as long
 
 
 class SubtractiveNorm(nn.Module):

@@ -22,12 +22,12 @@ class Trajectory(NamedTuple):
     first location is given (ledger B2), T by `DRAM`. A network without glimpses has no locations, and
     T = 1, or 6 where it reads numbers."""
 
-    locations: Tensor  # (B, T, 2), each in [-1, 1], x then y; [:, 0] is the start
-    patch_entropies: Tensor  # (B, T), bits
-    hiddens: Tensor  # (B, T, D)
-    class_logits: Tensor  # (B, T, K): log alpha_t up to a constant (Eq. 10d)
-    log_probs: Tensor  # (B, A): log pi(l_t) of the unclamped samples
-    baselines: Tensor  # (B, A): b at the moment the action is taken
+    locations: Tensor  #: (B, T, 2), each in [-1, 1], x then y; [:, 0] is the start
+    patch_entropies: Tensor  #: (B, T), bits
+    hiddens: Tensor  #: (B, T, D)
+    class_logits: Tensor  #: (B, T, K): log alpha_t up to a constant (Eq. 10d)
+    log_probs: Tensor  #: (B, A): log pi(l_t) of the unclamped samples
+    baselines: Tensor  #: (B, A): b at the moment the action is taken
 
 
 def unseeing(class_logits: Tensor) -> Trajectory:
@@ -39,9 +39,9 @@ def unseeing(class_logits: Tensor) -> Trajectory:
 class Answer(NamedTuple):
     """What a model says of images."""
 
-    labels: Tensor  # (B,) classes, or (B, 6) of numbers: the digits, then class 10 to the end
-    probabilities: Tensor  # (B, K), or (B, 6, 11)
-    locations: Tensor  # (B, T, 2), x then y in [-1, 1]: where it looked
+    labels: Tensor  #: (B,) classes, or (B, 6) of numbers: the digits, then class 10 to the end
+    probabilities: Tensor  #: (B, K), or (B, 6, 11)
+    locations: Tensor  #: (B, T, 2), x then y in [-1, 1]: where it looked
 
 
 class Model(nn.Module):

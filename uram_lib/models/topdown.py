@@ -16,11 +16,11 @@ SIDE = 2  # regions per side, so A = 4
 class TopDownOutcome(NamedTuple):
     """One descent through L levels, for each image."""
 
-    actions: Tensor  # (B, L), int64 in {0, ..., A - 1}: the region chosen at each level
-    values: Tensor  # (B, L, A): Q(s_l, a; theta_q) of all regions
-    next_values: Tensor  # (B, L - 1): max_a Q(s_{l+1}, a) of the frozen network, without gradient
-    region: Tensor  # (B, 2, 2): the last region's top left and bottom right corners, locations, x then y
-    start: Tensor  # (B, 2): L_0, in the last region, x then y
+    actions: Tensor  #: (B, L), int64 in {0, ..., A - 1}: the region chosen at each level
+    values: Tensor  #: (B, L, A): Q(s_l, a; theta_q) of all regions
+    next_values: Tensor  #: (B, L - 1): max_a Q(s_{l+1}, a) of the frozen network, without gradient
+    region: Tensor  #: (B, 2, 2): the last region's top left and bottom right corners, locations, x then y
+    start: Tensor  #: (B, 2): L_0, in the last region, x then y
 
 
 def pyramid(images: Tensor, levels: int) -> list[Tensor]:
