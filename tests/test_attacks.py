@@ -265,14 +265,3 @@ def test_attacks_refuse_a_bad_epsilon_and_bad_images(name):
     for epsilon, x, said in [*bad, (0.1, images[:0], "there is no image to attack")]:
         with pytest.raises(ValueError, match=said):
             all_attacks(epsilon)[name](network, x, labels)
-
-
-@pytest.mark.parametrize("attack, options, message", [
-    (pgd, {"steps": 0}, "steps must be at least 1, got 0"),
-    (literal_pgd, {"steps": -1}, "steps must be at least 1, got -1"),
-    (literal_pgd, {"gradient_at": "y"}, "unknown place of the gradient 'y'; one of: x, x.t"),
-    (square, {"generator": torch.Generator(), "queries": 0}, "queries must be at least 1, got 0"),
-])  # fmt: skip
-def test_attacks_refuse_bad_options(attack, options, message):
-    with pytest.raises(ValueError, match=message):
-        attack(*draw(0), 0.1, **options)

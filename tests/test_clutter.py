@@ -158,5 +158,3 @@ def test_a_curriculum_draws_offsets_from_the_central_share_of_the_range(bare):
         if high > low:
             counts = [np.bincount(axis.astype(int) - low, minlength=high - low + 1) for axis in offsets.T]
             assert all(stats.chisquare(count).pvalue > RARE for count in counts)
-    whole = clutter.compose(bare, own, SIDE, 2, stream(0, "test", "spread"))[0]
-    assert torch.equal(whole, clutter.compose(bare, own, SIDE, 2, stream(0, "test", "spread"), 1.0)[0])

@@ -3,7 +3,6 @@
 import dataclasses
 import gzip
 import hashlib
-import io
 import re
 import shutil
 import struct
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import sklearn.datasets
 import torch
-from PIL import Image
 
 from uram_lib import UramError, cli, data, training
 from uram_lib.data import digits as digits_module
@@ -302,26 +300,3 @@ def test_damaged_mnist_files_are_named_with_the_expected_checksum_and_missing_on
     path.unlink()
     with pytest.raises(UramError, match=rf"A part of MNIST is not on this machine: no {name}\[.gz\]"):
         mnist_module.load("mnist")
-
-
-# Pictures
-
-
-def encoded(array: np.ndarray, kind: str = "PNG") -> bytes:
-    raw = io.BytesIO()
-    Image.fromarray(array).save(raw, kind)
-    return raw.getvalue()
-
-
-EIGHT = np.arange(64, dtype=np.uint8).reshape(8, 8)
-
-
-@pytest.mark.parametrize(
-    "raw, said",
-    [(b"", "damaged"), (b"text", "damaged"), (encoded(EIGHT)[:40], "damaged, or no picture")]
-    + [(encoded(EIGHT.astype(kind), "TIFF"), "not 8 bits a channel") for kind in (np.uint16, np.int32, np.float32)],
-)
-def test_what_is_no_picture_of_eight_bits_is_refused(raw, said):
-    assert np.array_equal(np.asarray(files.picture(encoded(EIGHT), "L")), EIGHT)
-    with pytest.raises(ValueError, match=said):
-        files.picture(raw, "L")

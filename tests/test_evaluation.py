@@ -16,7 +16,6 @@ from uram_lib.data import load
 from uram_lib.data.base import Split
 from uram_lib.evaluation import AVERAGED, BATCH, evaluate, label_leak, mean_error, rollouts, stratified, uniform_start
 from uram_lib.glimpse import location_to_pixel
-from uram_lib.models import build
 from uram_lib.models.ram import start_location
 from uram_lib.models.topdown import actions_to
 from uram_lib.seeding import stream
@@ -95,15 +94,6 @@ def test_evaluation_does_not_train_or_draw_from_the_global_generator(ram, digits
     before, state = copy.deepcopy(ram), torch.get_rng_state()
     evaluate(ram, digits.validation, 2, sampled=True)
     assert torch.equal(torch.get_rng_state(), state) and equal_weights(before, ram)
-
-
-def test_feedforward_models_have_one_pass_and_no_glimpses(small_config, few_digits):
-    model = build(small_config(model="fc"), few_digits.image_shape, 10).initialise(0)
-    split = few_digits.validation
-    found = evaluate(model, split, start_seeds=5, sampled=True)
-    assert torch.equal(found.correct, (model(split.floats()).argmax(-1) == split.labels)[None])
-    assert found.metrics().keys() == {"test_error", "test_error_by_start", "test"}
-    assert "one pass" in found.metrics()["test"]
 
 
 def test_fewer_images_hold_all_classes_alike():

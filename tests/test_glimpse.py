@@ -195,9 +195,3 @@ def test_oracle06_entropy_is_of_the_grey_patch_and_exactly_half_is_dark():
     assert binary_entropy_of_patch(red).tolist() == [0, 0]
     red[1, :, :2] = 0.6
     assert binary_entropy_of_patch(red).tolist() == [0, 1]
-
-
-def test_a_pyramid_of_another_number_of_scales_is_refused():
-    image = torch.rand(2, 1, 30, 30)
-    with pytest.raises(ValueError, match="sensor of 1 scales cannot read a pyramid of 3"):
-        GlimpseSensor(8, 1)(GlimpseSensor(8, 3).pyramid(image), torch.zeros(2, 2))

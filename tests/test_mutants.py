@@ -23,17 +23,6 @@ def test_every_mutant_fits_the_source_however_it_is_laid_out(mutant):
     assert all((ROOT / test).is_file() for test in mutant.tests)
 
 
-@pytest.mark.parametrize("function, text, said", [
-    ("f", "def f():\n    pass", "'a = 1' is found 0 times in uram_lib/glimpse.py, f, not once"),
-    ("f", "def f():\n    a = 1\n    a = 1", "'a = 1' is found 2 times in uram_lib/glimpse.py, f, not once"),
-    ("C.f", "def f():\n    a = 1", "there is no C.f in uram_lib/glimpse.py"),
-])  # fmt: skip
-def test_a_mutant_that_no_longer_fits_is_told_with_its_text(function, text, said):
-    mutant = Mutant("T0", "a bug", "glimpse.py", function, (("a = 1", "a = 2"),), ())
-    with pytest.raises(UramError, match=f"T0 in glimpse.py: a bug: {said}"):
-        mutants.mutated(text, mutant)
-
-
 def test_real_runs_tell_a_bug_from_what_is_right_and_from_a_broken_copy():
     """Each a pytest of its own on a copy of the library; one test, to be quick."""
     right, other = "test_T11_x_is_the_column_and_y_is_the_row", "test_locations_and_pixels_are_inverse"

@@ -67,11 +67,6 @@ def test_a_failing_cell_is_one_line_and_the_notebook_is_kept(small, body, said):
 
 @pytest.mark.parametrize(("words", "said"), [
     ("table1 --preset fast", "unknown preset 'fast' of table1"),
-    ("table1 --seeds 0", "cannot read seeds '0'"),
-    ("table1 --jobs -1", "jobs must be a whole number from 1 to 1000, got -1"),
-    ("table1 --device tpu", "unknown device 'tpu'"),
-    ("table1 --dataset imagenet", "unknown data set 'imagenet'"),
-    ("table2 --rows ours-7", "unknown row 'ours-7' of table2"),
     ("readings --preset fast --train", "unknown preset 'fast'"),
 ])  # fmt: skip
 def test_mistakes_are_told_before_anything_starts(local, monkeypatch, capsys, words, said):

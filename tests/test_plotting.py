@@ -97,16 +97,6 @@ def test_figures_call_rows_by_names_of_which_no_two_in_a_table_are_alike():
     assert plotting.name_of("dram") == "Single DRAM" and plotting.name_of("6 glimpses") == "6 glimpses"
 
 
-def test_a_legend_below_fits_and_axes_side_by_side_say_their_quantity_once():
-    figure, axes = plt.subplots(1, 3, figsize=(7.2, 3))
-    for i, ax in enumerate(axes):
-        ax.plot(0, 0, label=f"{i}: words that would leave no room beside them unless they wrapped")
-        ax.set_ylabel("error (%)")
-    plotting.legend_below(figure)
-    (legend,) = figure.legends
-    assert legend._ncols == 2 and [ax.get_ylabel() for ax in axes] == ["error (%)", "", ""]
-
-
 def test_a_published_table_s_picture_has_rows_in_the_papers_order_and_its_title_is_not_cut_off():
     title, table = "Table 2, on cluttered digits, all rows", tables.read("tables/table2")
     table = table[~table["row"].str.contains("@")]

@@ -253,11 +253,6 @@ def test_brightness_and_contrast_of_a_photograph_of_numbers_do_not_matter(images
     assert not torch.equal(one.patch_entropies, other.patch_entropies)  # these are of the raw patch (ledger D5)
 
 
-def test_patches_that_convolutions_leave_nothing_of_are_refused():
-    with pytest.raises(ValueError, match="at least 9, got 8"):
-        small_dram(patch_size=8)
-
-
 def test_noise_for_another_number_of_actions_is_refused(small_ram, rollout_inputs):
     images, start, _, _ = rollout_inputs()
     for shape in ((9, 4, 2), (1, 3, 2), (9, 3)):  # one per glimpse, one for all, no axes

@@ -9,7 +9,6 @@ import torch
 from uram_book import comparisons
 from uram_book.facts import Facts, Missing
 
-from uram_lib import paper
 from uram_lib.experiments import READINGS, experiment
 
 IMAGES = 1_000
@@ -140,16 +139,6 @@ def test_a_change_of_the_row_without_alone_says_nothing_of_an_effect(made):
     assert {(line.effect, line.reading) for line in frame.itertuples() if line.reading != comparisons.MAIN} == {
         ("top-down", "softmax"), ("entropy", "intent"), ("top-down", "true-centre")
     }  # fmt: skip
-
-
-def test_each_effect_is_a_claim_of_the_papers_with_readings_enough():
-    """C3 and C4, whose rows are typed in once. At least nine readings each; those of MNIST are none of Table 2's."""
-    contrasts = {(c.better, c.worse) for claim in paper.CLAIMS for c in claim.contrasts if claim.claim in ("C3", "C4")}
-    for effect in ("top-down", "entropy", "context"):
-        assert comparisons.EFFECTS[effect] in contrasts
-        under = [name for name in READINGS if comparisons.rows_under(name, effect)]
-        assert len(under) >= 9 and all(READINGS[name].table == "table2" for name in under), effect
-    assert comparisons.EFFECTS["all"] == ("ours-6-entropy-context", "ram-6")
 
 
 def test_records_of_another_preset_or_canvas_do_not_count(made):

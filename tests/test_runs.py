@@ -174,12 +174,6 @@ def test_weights_are_published_of_small_networks_alone(local, tmp_path, monkeypa
         assert run.record.is_relative_to(tmp_path) and run.record.exists() and run.weights.exists() == (largest > 0)
 
 
-def test_no_published_checkpoint_is_too_large_for_git():
-    header = 10_000
-    sizes = {path.relative_to(CHECKPOINTS): path.stat().st_size for path in CHECKPOINTS.rglob("*.safetensors")}
-    assert {path: size for path, size in sizes.items() if size > LARGEST + header} == {}
-
-
 def test_a_published_model_is_loaded_and_reads():
     (path,) = CHECKPOINTS.glob("table2/paper/*/ram-6/seed-0.safetensors")
     model = uram_lib.load("table2", "ram-6", "paper")

@@ -76,19 +76,6 @@ def test_oracle12_coverage_of_the_crossed_interval_does_not_fall_short(seeds, mo
     assert 0.933 < simulated_coverage(seeds, seed_sd, image_sd, noise_sd=0.1) < most
 
 
-@pytest.mark.parametrize("refused, match", [
-    (lambda: crossed(np.ones((1, 5))), "at least two"),
-    (lambda: own.t_interval([1.0]), "at least two"),
-    (lambda: own.spread_change([1.0], [2.0]), "two values a side"),
-    (lambda: own.spread_change([1.0, 2.0], [3.0, 3.0]), "a spread to compare with"),
-    (lambda: own.spread_change([1.0, 2.0], [1.0, 2.0, 3.0]), "too many values to unpack"),
-    (lambda: own.exponent([1, 2], [1, 2]), "at least three sizes"),
-])  # fmt: skip
-def test_too_few_values_have_no_interval(refused, match):
-    with pytest.raises(ValueError, match=match):
-        refused()
-
-
 @given(seed=SEED, error=st.floats(0.01, 0.9), seeds=st.integers(1, 4))
 def test_estimate_stays_within_zero_and_a_hundred_around_its_mean(seed, error, seeds):
     wrong = seeds_by_images(seed, seeds, 12, error)
@@ -164,13 +151,6 @@ def test_claim_verdict_follows_its_definition(mean, below, above, paper):
 ])  # fmt: skip
 def test_a_direction_is_judged_by_where_the_whole_interval_lies(low, high, n, border, verdict):
     assert own.direction_verdict(Estimate((low + high) / 2, low, high, n), border) == verdict
-
-
-@given(seed=SEED, runs=RUNS)
-def test_t_interval_is_scipys_t_interval(seed, runs):
-    values = np.random.default_rng(seed).normal(20, 3, runs)
-    found = own.t_interval(values.tolist())
-    assert (*numbers(found), found.n) == pytest.approx((*scipys(values), runs))
 
 
 @given(seed=SEED, runs=RUNS, scale=st.floats(0.05, 20))

@@ -52,10 +52,7 @@ class GlimpseSensor:
 
         Returns patches (B, scales, C, size, size), finest scale first. Differentiable in the image, and in the location
         only where an attack asks for it (`through_location`): where to look is learned by REINFORCE alone.
-        Raises ValueError where the pyramid has another number of levels.
         """
-        if len(pyramid) != self.scales:
-            raise ValueError(f"a sensor of {self.scales} scales cannot read a pyramid of {len(pyramid)}")
         height, width = pyramid[0].shape[-2:]
         location = location if through_location else location.detach()
         centre = location_to_pixel(location.clamp(-1, 1), height, width)  # (B, 2)
