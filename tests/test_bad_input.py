@@ -38,6 +38,9 @@ def refused(done, *said: str) -> None:
 
 
 RUN = "run table1 --preset smoke"
+MANY = (
+    "sigma last_sigma location_scale beta2 each_step entropy_threshold learning_rate clip_norm width adam_epsilon"
+).split()
 # A command's words -> what its one line must name.
 WRONG = {
     "run table9": ("unknown table 'table9'", "table1"),
@@ -66,6 +69,18 @@ WRONG = {
     f"{RUN} --rows ram-6 --set sigma=0.3 --publish": ("never published",),
     f"{RUN} --rows ram-6 --set model=vgg16": ("model=vgg16 does not go with digits", "takes images of 32x32"),
     "run table3 --preset smoke --rows dram --set patch_size=6": ("model=dram", "need sides of at least 9, got 6"),
+    f"{RUN} --rows ,": ("rows are names with commas between them, got ','",),
+    f"{RUN} --rows fc@": ("unknown reading 'fc@'",),
+    "run table3 --preset smoke --rows readings": ("table3 has no readings at smoke settings", "dram"),
+    "run table2 --preset quick --rows ram-6@8-pieces --dataset digits": ("a data set of its own", "--dataset"),
+    "run table2 --preset smoke --rows ours-6 --set start=true-centre": ("start has no effect on model=unified",),
+    f"{RUN} --rows fc --set model=cnn10": ("table1 reads grey digits, which model=cnn10 does not",),
+    "run table3 --preset smoke --rows dram --set attack=fast": ("attack is for models that name one class",),
+    "run table4 --preset smoke --rows vgg16-pgd --set model=fc": ("table4 attacks vgg16", "model=fc is none"),
+    "run table4 --preset smoke --rows ours-vgg16-pgd --set patch_size=3": ("patches of at least 4, got 3",),
+    f"{RUN} --rows ram-6 --set last_sigma=1e-9": ("last_sigma must be 0 or from 1e-06 to 10",),
+    f"{RUN} --rows fc --seeds 9999999999": ("cannot read seeds '9999999999'",),
+    f"{RUN} --rows fc {' '.join(f'--set {name}=0.123456789' for name in MANY)}": ("too long for a file",),
     "data mnits": ("unknown data set 'mnits'", "digits", "mnist"),
     "data digits --skip-missing": ("--skip-missing is for svhn alone",),
 }
@@ -93,7 +108,13 @@ def test_help_and_mistakes_answer_without_loading_pytorch():
 
 
 def test_words_that_are_no_command_get_one_line(capsys):
-    for words in (["walk"], ["run", "table1", "--speed", "9"], ["run", "table1", "--jobs", "two"], []):
+    for words in (
+        ["walk"],
+        ["run", "table1", "--speed", "9"],
+        ["run", "table1", "--jobs", "two"],
+        ["run", "table1", "--seed", "5"],
+        [],
+    ):
         with pytest.raises(SystemExit) as stopped:
             cli.main(words)
         assert stopped.value.code == 2

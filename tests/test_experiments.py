@@ -209,9 +209,9 @@ def test_the_factorial_is_complete_and_only_paper_tells_the_label():
 
 def test_settings_by_hand_go_into_the_rows_name_and_label():
     plain = experiment("table2", "ours-6@region-centre", "quick")
-    found = experiment("table2", plain.row, "quick", "digits-clutter60-4", {"sigma": "0.3", "epochs": "2"})
-    assert found.row == f"{plain.row}+sigma=0.3,epochs=2"
-    assert label_of(found.table, found.row) == f"{label_of(plain.table, plain.row)}; sigma=0.3,epochs=2"
+    found = experiment("table2", plain.row, "quick", "digits-clutter60-4", {"sigma": "0.30", "epochs": "2"})
+    assert found.row == f"{plain.row}+epochs=2,sigma=0.3"
+    assert label_of(found.table, found.row) == f"{label_of(plain.table, plain.row)}; epochs=2,sigma=0.3"
     assert changed(found.config, plain.config) == {"sigma", "epochs", "dataset"}
 
 

@@ -147,7 +147,9 @@ def test_every_uram_command_of_readme_and_book_is_a_real_one(page, command):
     options = cli.parser().parse_args(words)
     if options.command == "run":
         settings = cli.settings_of(options.set)
-        assert experiments.experiments(options.table, options.preset, cli.words_of(options.rows), settings=settings)
+        assert experiments.experiments(
+            options.table, options.preset, options.rows and options.rows[0].split(","), settings=settings
+        )
     if options.command == "read":
         assert options.model.split("/")[1] in experiments.ROWS[options.model.split("/")[0]]
 

@@ -80,13 +80,35 @@ def test_other_sizes_are_scaled_or_padded_and_colours_averaged():
 
 
 def test_what_is_not_8_or_16_bits_a_channel_is_refused_and_the_first_frame_is_read(tmp_path):
-    for levels in (np.full((4, 4), 0.5, np.float32), np.full((4, 4), 70_000, np.int32)):
+    for levels in (np.full((4, 4), 0.5, np.float32), *(np.full((4, 4), level, np.int32) for level in (200, 70_000))):
         Image.fromarray(levels).save(tmp_path / "odd.tif")
         with pytest.raises(UramError, match="odd.tif cannot be read as a picture: neither 8 nor 16 bits a channel"):
             pictures.opened(tmp_path / "odd.tif")
     Image.fromarray(INK).save(tmp_path / "two.gif", save_all=True, append_images=[Image.fromarray(PAPER)])
     image, said = pictures.opened(tmp_path / "two.gif")
     assert said == ["the first of 2 frames"] and np.array_equal(np.asarray(image)[..., 0], INK)
+
+
+def test_a_moving_picture_that_is_cut_off_anywhere_is_read_or_refused_in_one_line(tmp_path):
+    whole, cut = tmp_path / "two.gif", tmp_path / "cut.gif"
+    Image.fromarray(INK).save(whole, save_all=True, append_images=[Image.fromarray(PAPER)])
+    refused = 0
+    for kept in range(len(whole.read_bytes())):
+        cut.write_bytes(whole.read_bytes()[:kept])
+        try:
+            pictures.opened(cut)
+        except UramError as error:
+            assert "cut.gif cannot be read as a picture" in str(error)
+            refused += 1
+    assert refused > 100
+
+
+def test_a_blank_picture_is_told_and_hidden_files_of_a_folder_are_left_alone(tmp_path):
+    (tmp_path / "._one.png").write_bytes(b"what another system keeps beside a picture")
+    Image.new("L", (28, 28), 255).save(tmp_path / "one.png")
+    assert pictures.pictures_in(tmp_path) == [tmp_path / "one.png"]
+    _, said = pictures.fitted(pictures.opened(tmp_path / "one.png")[0], 28, 28)
+    assert "one colour throughout, so there is nothing to read" in said
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg"])
@@ -117,6 +139,8 @@ def test_mistakes_answer_before_pytorch_is_loaded(tmp_path):
         (good, "--seed", "77"): "seed 77 are published; rows that have: ",
         (good, good, "--png", "x.png"): "--png draws the path of one picture, got 2",
         (good, "--png", "x.pdf"): "--png takes a file that ends in .png",
+        (good, "--png", good): "would overwrite the picture itself",
+        (300 * "x",): "there is no picture xxx",
     }
     commands = [[*WORDS, *map(str, words)] for words in mistakes]
     script = f"import sys; from uram_lib import cli; print([cli.main(c) for c in {commands}], 'torch' in sys.modules)"

@@ -30,7 +30,7 @@ def test_seeds_mean_the_same_everywhere(asked, seeds):
 
 
 @pytest.mark.parametrize("asked", ["", "x", "-1", "3-", "3-1", "3-1,5", "1.5", "0-x", 0, True, None, (), [-1], 2.5,
-                                   "0-99999999", "100000000"])  # fmt: skip
+                                   "0-99999999", "100000000", "0 1 2", 5000 * "9"])  # fmt: skip
 def test_seeds_that_cannot_be_read_are_refused(asked):
     with pytest.raises(UramError, match="cannot read seeds .* at least one and at most 1000$"):
         plan.parse_seeds(asked)

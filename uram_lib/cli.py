@@ -14,8 +14,11 @@ from .experiments import PRESETS, READINGS, ROWS
 
 
 def words_of(text: str) -> list[str]:
-    """`ram-6, ours-6` as a list; empty words are left out."""
-    return [word.strip() for word in text.split(",") if word.strip()]
+    """`ram-6, ours-6` as a list; empty words are left out. Raises UramError where only such are given."""
+    found = [word.strip() for word in text.split(",") if word.strip()]
+    if text and not found:
+        raise UramError(f"rows are names with commas between them, got {text!r}")
+    return found
 
 
 def settings_of(pairs: list[str]) -> dict[str, str]:
@@ -36,8 +39,9 @@ def command_run(options: argparse.Namespace) -> None:
     from .runs import plan
     from .runs.run import result_line
 
+    rows = words_of(",".join(options.rows))
     found = plan.make_plan(
-        options.table, options.preset, words_of(options.rows), options.seeds, options.dataset, settings_of(options.set),
+        options.table, options.preset, rows, options.seeds, options.dataset, settings_of(options.set),
         device=options.device, jobs=options.jobs, publish=options.publish, scheduler=options.scheduler,
     )  # fmt: skip
     print(found.announce(), flush=True)
@@ -86,7 +90,11 @@ def command_doctor(options: argparse.Namespace) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """One that answers a mistake in one line, without the usage above it."""
+    """One that answers a mistake in one line, without the usage above it, and takes no option cut short: `--seed 5`
+    would be five seeds."""
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
@@ -109,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
     run.set_defaults(act=command_run)
     run.add_argument("table", help="table1, table2, table3 or table4")
     run.add_argument("--preset", default="quick", help="smoke, quick, paper or strong (default: quick)")
-    run.add_argument("--rows", default="", help="rows with commas between them (default: all of the table)")
+    run.add_argument("--rows", action="append", default=[], help="rows with commas between them (default: all)")
     run.add_argument("--seeds", default="1", help="how many (3 means 0 to 2), 0,2,5 or 4-9 (default: 1)")
     run.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")

@@ -39,7 +39,7 @@ def data_roots() -> list[Path]:
     """Folders that are searched for data sets: `URAM_DATA` (if relative, from the project's root), then `data/`. Raises
     UramError where `URAM_DATA` is no folder."""
     own = _named_by("URAM_DATA")
-    if own is not None and not own.is_dir():
+    if own is not None and not os.path.isdir(own):  # also False where the name is too long
         raise UramError(f"URAM_DATA names {own}, which is no folder")
     return [*filter(None, [own]), ROOT / "data"]
 

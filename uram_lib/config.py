@@ -17,7 +17,10 @@ LAST_EPSILON = 0.05  # where the chooser's exploration ends (ledger A5)
 ATTACK_RADIUS = 8 / 255  # of adversarial training, in units of [0, 1] (ledger H2)
 
 LOOKING = ("ram", "unified", "vgg16-attention", "vgg16-random-glimpses", "vgg16-mlp")  # need glimpses
-WITHOUT_EFFECT = ("core", "standardise", "entropy_patch", "initial_hidden", "start")  # on the reader of numbers
+WITHOUT_EFFECT = {  # model -> fields that it does not use; `unified` chooses its start itself
+    "dram": ("core", "standardise", "entropy_patch", "initial_hidden", "start"),
+    "unified": ("start",),
+}
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,11 @@ class Config:
             raise UramError(f"reward={self.reward} does not go with model={self.model}")
         if numbers and self.glimpses % 6:
             raise UramError(f"glimpses must be a multiple of 6 for model=dram, got {self.glimpses}")
-        if numbers and (odd := [name for name in WITHOUT_EFFECT if getattr(self, name) != getattr(Config, name)]):
-            raise UramError(f"{odd[0]} has no effect on model=dram: leave it out")
+        idle = WITHOUT_EFFECT.get(self.model, ())
+        if odd := [name for name in idle if getattr(self, name) != getattr(Config, name)]:
+            raise UramError(f"{odd[0]} has no effect on model={self.model}: leave it out")
+        if 0 < self.last_sigma < 1e-6:
+            raise UramError(f"last_sigma must be 0 or from 1e-06 to 10, got {self.last_sigma}")
         if self.forget_bias and self.core != "lstm" and self.model != "dram":
             raise UramError("forget_bias is for LSTMs: it goes with core=lstm or model=dram")
         if self.levels > 1 and self.regions > 2:
@@ -157,7 +163,7 @@ class Config:
         values = {}
         for name, text in texts.items():
             check("setting", name, kinds)
-            kind = kinds[name]
+            kind, text = kinds[name], str(text)
             try:
                 values[name] = {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
             except (ValueError, KeyError):

@@ -251,12 +251,14 @@ def experiment(
     if preset != "paper" and found["model"] == "unified":
         found["chooser_reward"] = "early"
     found |= ROW_RECIPES.get((table, preset, base), {})
-    if reading:
+    if "@" in row:
         check("reading", row, readings_of(table), f" of {table}")
+        if dataset and READINGS[reading].changes.get("dataset", dataset) != dataset:
+            raise UramError(f"{row} has a data set of its own: leave out --dataset")
         found |= READINGS[reading].changes
     config = Config(**found | ({"dataset": dataset} if dataset else {})).with_settings(settings or {})
     if settings:
-        row += "+" + ",".join(f"{name}={value}" for name, value in settings.items())
+        row += "+" + ",".join(f"{name}={str(getattr(config, name)).lower()}" for name in sorted(settings))
     return Experiment(table, row, preset, config, protocol=PROTOCOLS[preset] if table == "table4" else None)
 
 
@@ -265,7 +267,11 @@ def experiments(table: str, preset: str, rows: list[str] | None = None, **option
     `readings` for its readings. options: of `experiment`."""
     check("table", table, ROWS)
     sets = {"all": ROWS[table], "readings": readings_of(table, preset)}
+    if isinstance(rows, str):
+        raise UramError(f"rows must be a list of names, got {rows!r}")
     named = dict.fromkeys(row for name in rows or ["all"] for row in sets.get(name, [name]))
+    if not named:
+        raise UramError(f"{table} has no readings at {preset} settings; rows: {', '.join(ROWS[table])}")
     return [experiment(table, row, preset, **options) for row in named]
 
 
@@ -273,10 +279,10 @@ def published_weights(table: str, row: str, preset: str, seed: int, dataset: str
     """The published checkpoint of a row. Raises UramError where there is none, listing the rows that have one."""
     experiment(table, row, preset, dataset)
     folder = CHECKPOINTS / table / preset
-    there = sorted(folder.glob(f"{dataset or '*'}/*/seed-{seed}.safetensors"))
-    found = [path for path in there if path.parent.name == row]
+    there = sorted(path for path in folder.glob("*/*/seed-*.safetensors") if dataset in (None, path.parts[-3]))
+    found = [path for path in there if (path.parent.name, path.stem) == (row, f"seed-{seed}")]
     if not found:
-        have = sorted({path.parent.name for path in there}) or ["none"]
+        have = sorted({f"{path.parent.name} (seed {path.stem[5:]})" for path in there}) or ["none"]
         where = f" on {dataset}" if dataset else ""
         wanted = f"no weights of {table}/{row}{where}, {preset}, seed {seed} are published"
         raise UramError(f"{wanted}; rows that have: {', '.join(have)}")

@@ -3,6 +3,7 @@
 PyTorch is imported when a picture and a model were found, so that a mistake answers at once.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def read_all(places: list[Path], table: str, row: str, preset: str, seed: int, p
         raise UramError(f"--png draws the path of one picture, got {len(files)}")
     if png is not None and png.suffix.lower() != ".png":
         raise UramError(f"--png takes a file that ends in .png, got {png}")
+    if png is not None and png.resolve() == files[0].resolve():
+        raise UramError(f"--png {png} would overwrite the picture itself: name another file")
     for file in files:
         opened(file)
 
@@ -48,9 +51,10 @@ def read_all(places: list[Path], table: str, row: str, preset: str, seed: int, p
 
 def pictures_in(place: Path) -> list[Path]:
     """The picture files at a path. Raises UramError where there is none."""
-    if not place.exists():
+    if not os.path.exists(place):  # also False where the name is too long
         raise UramError(f"there is no picture {place}")
-    found = sorted(f for f in place.iterdir() if f.suffix.lower() in KINDS) if place.is_dir() else [place]
+    seen = [f for f in place.iterdir() if not f.name.startswith(".")] if place.is_dir() else []
+    found = sorted(f for f in seen if f.suffix.lower() in KINDS) if place.is_dir() else [place]
     if not found:
         raise UramError(f"{place} holds no picture; known kinds: {', '.join(KINDS)}")
     return found
@@ -61,6 +65,8 @@ def opened(file: Path) -> tuple[Image.Image, list[str]]:
     try:
         with Image.open(file) as image:
             said = [f"the first of {n} frames"] if (n := getattr(image, "n_frames", 1)) > 1 else []
+            if image.mode == "I" and image.format == "TIFF":
+                raise ValueError("neither 8 nor 16 bits a channel")
             if image.mode.startswith("I") or any(";16" in str(tile.args) for tile in image.tile):
                 said.append("16 bits scaled to 8")
             if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
@@ -75,7 +81,7 @@ def opened(file: Path) -> tuple[Image.Image, list[str]]:
                     said.append("transparency put on white")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             return image.convert("RGB"), said
-    except DAMAGE as error:
+    except (*DAMAGE, IndexError, TypeError) as error:  # these two of damaged GIF and TIFF
         raise UramError(f"{file} cannot be read as a picture: {error}") from error
 
 
@@ -94,6 +100,8 @@ def fitted(image: Image.Image, height: int, width: int) -> tuple[np.ndarray, lis
     digits are light on black, and nothing is enlarged."""
     colours, said = np.asarray(image, np.float32) / 255, []  # (h, w, 3)
     grey = colours.mean(-1)
+    if grey.min() == grey.max():
+        said.append("one colour throughout, so there is nothing to read")
     if (colours != colours[..., :1]).any():
         said.append("colours averaged to grey")
     if np.median(np.concatenate((grey[0], grey[-1], grey[:, 0], grey[:, -1]))) > 0.5:

@@ -92,6 +92,8 @@ class ConvolutionalGlimpseNetwork(ConvolutionalGlimpse):
     becomes 3x3), and one fully connected layer."""
 
     def __init__(self, channels: int, patch_size: int, width: float):
+        if patch_size < 4:
+            raise ValueError(f"two poolings need patches of at least 4, got {patch_size}")
         layers = []
         for side, count in FILTERS:
             filters = scaled(count, width)

@@ -26,6 +26,7 @@ from .progress import Progress, count, seconds_of
 from .run import Run, sources, train_and_test
 
 MOST_SEEDS = 1_000
+LONGEST_ROW = 200  # letters of its name, which files carry
 KILLED = (
     "its process was killed; start the same command again to go on (a script that calls uram_lib.run must do so under "
     "`if __name__ == '__main__':`)"
@@ -204,6 +205,16 @@ def make_plan(
     if settings and plan.publish:
         raise UramError("a run with --set is never published: leave out --publish")
     reads, names = data.kind_of(paper.DATASETS[table]), dict.fromkeys(e.config.dataset for e in chosen)
+    for e in chosen:
+        model = f"model={e.config.model}"
+        if (e.config.model in ("dram", "cnn10", "cnn11")) != (reads == "whole numbers"):
+            raise UramError(f"{table} reads {reads}, which {model} does not")
+        if table == "table4" and not e.config.model.startswith("vgg16"):
+            raise UramError(f"table4 attacks vgg16 and the models upon it, and {model} is none")
+        if reads == "whole numbers" and e.config.attack != "none":
+            raise UramError(f"attack is for models that name one class: {table} reads {reads}")
+        if len(e.row) > LONGEST_ROW:
+            raise UramError(f"{len(settings or {})} settings make the name of row {e.row[:40]}... too long for a file")
     for name in names:
         if data.kind_of(name) != reads:
             raise UramError(f"{table} reads {reads}, and {name} holds {data.kind_of(name)}")
@@ -216,10 +227,11 @@ def make_plan(
 
 def parse_seeds(asked: "int | str | list[int]") -> tuple[int, ...]:
     """The seeds that `3` (0 to 2), `0,2,5` or `4-9` names, in order. Raises UramError on anything else."""
-    text = ",".join(map(str, asked)) + "," if isinstance(asked, (list, tuple, range)) else str(asked).replace(" ", "")
-    if text.isdecimal():
+    text = ",".join(map(str, asked)) + "," if isinstance(asked, (list, tuple, range)) else str(asked)
+    text = re.sub(r"\s*([,-])\s*", r"\1", text.strip())
+    if text.isdecimal() and len(text) < 10:
         text = f"0-{int(text) - 1}"
-    parts = [re.fullmatch(r"(\d+)(?:-(\d+))?", part) for part in text.rstrip(",").split(",")]
+    parts = [re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part) for part in text.rstrip(",").split(",")]
     found = [range(int(part[1]), int(part[2] or part[1]) + 1) for part in parts if part]
     if len(found) < len(parts) or not all(found) or sum(one.stop - one.start for one in found) > MOST_SEEDS:
         raise UramError(
