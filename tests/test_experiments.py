@@ -125,7 +125,11 @@ def test_configurations_of_old_records_are_read(old, new):
 
 def test_settings_are_set_from_text():
     """What is refused is in `test_bad_input`."""
-    found = PLAIN.with_settings({"sigma": "0.3", "epochs": "7", "augment": "TRUE", "core": "lstm"})
+    found = PLAIN.with_settings({"sigma": "0.3", "epochs": 7, "augment": True, "core": "lstm"})  # also what is no text
+    with pytest.raises(UramError, match="epochs must be a whole number, got '2.7'"):
+        PLAIN.with_settings({"epochs": 2.7})
+    with pytest.raises(UramError, match="rows must be a list of names, got 'fc'"):
+        experiments.experiments("table1", "smoke", "fc")
     assert found == dataclasses.replace(PLAIN, sigma=0.3, epochs=7, augment=True, core="lstm")
 
 

@@ -264,7 +264,7 @@ def experiment(
 
 def experiments(table: str, preset: str, rows: list[str] | None = None, **options) -> list[Experiment]:
     """The experiments of `rows`, each once. Among them `all`, as when None, stands for all rows of the table and
-    `readings` for its readings. options: of `experiment`."""
+    `readings` for its readings. options: of `experiment`. Raises UramError for one text as `rows`, and for no row."""
     check("table", table, ROWS)
     sets = {"all": ROWS[table], "readings": readings_of(table, preset)}
     if isinstance(rows, str):
