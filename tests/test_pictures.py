@@ -150,6 +150,14 @@ def test_mistakes_answer_before_pytorch_is_loaded(tmp_path):
         assert line.startswith("uram: error: ") and said in line
 
 
+@pytest.mark.parametrize("words", [[""], ["one.png", "--png", ""]])
+def test_an_empty_name_is_not_the_folder_that_one_is_in(words, capsys):
+    """As of a shell's variable that is not set."""
+    with pytest.raises(SystemExit):
+        cli.main([*WORDS, *words])
+    assert "an empty name" in capsys.readouterr().err
+
+
 def test_a_picture_is_read_and_its_path_drawn(tmp_path, capsys):
     Image.fromarray(PAPER).save(tmp_path / "one.png")
     assert cli.main([*WORDS, str(tmp_path / "one.png"), "--png", str(tmp_path / "path.png")]) == 0

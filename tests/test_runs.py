@@ -182,6 +182,8 @@ def test_a_published_model_is_loaded_and_reads():
     assert reading.labels.shape == (2,) and torch.allclose(reading.probabilities.sum(1), torch.ones(2))
     with pytest.raises(UramError, match="no weights of table2/fc, paper, seed 0 are published; rows that have: "):
         uram_lib.load("table2", "fc", "paper")
+    with pytest.raises(UramError, match="unknown data set 'nope' of table2's paper weights; one of: clutter100-10"):
+        uram_lib.load("table2", "ram-6", "paper", dataset="nope")
     assert checkpoints.load(path)[1] == experiments.experiment("table2", "ram-6", "paper").config
 
 

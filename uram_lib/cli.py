@@ -34,6 +34,13 @@ def settings_of(pairs: list[str]) -> dict[str, str]:
     return settings
 
 
+def path_of(text: str) -> Path:
+    """A path. Raises ArgumentTypeError where it is empty, which `Path` would take for the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name")
+    return Path(text)
+
+
 def command_run(options: argparse.Namespace) -> None:
     from . import data
     from .runs import plan
@@ -128,11 +135,11 @@ def parser() -> argparse.ArgumentParser:
 
     read = commands.add_parser("read", help="read pictures with a published model")
     read.set_defaults(act=command_read)
-    read.add_argument("picture", nargs="+", type=Path, help="picture files, or a folder of them")
+    read.add_argument("picture", nargs="+", type=path_of, help="picture files, or a folder of them")
     read.add_argument("--model", default="table2/ours-6", help="TABLE/ROW (default: table2/ours-6)")
     read.add_argument("--preset", default="strong", help="paper or strong (default: strong)")
     read.add_argument("--seed", type=int, default=0, help="of the published run (default: 0)")
-    read.add_argument("--png", type=Path, help="draw the glimpse path of one picture there")
+    read.add_argument("--png", type=path_of, help="draw the glimpse path of one picture there")
 
     data = commands.add_parser("data", help="find (or download) and check the data sets")
     data.set_defaults(act=command_data)

@@ -278,8 +278,10 @@ def experiments(table: str, preset: str, rows: list[str] | None = None, **option
 def published_weights(table: str, row: str, preset: str, seed: int, dataset: str | None = None) -> Path:
     """The published checkpoint of a row. Raises UramError where there is none, listing the rows that have one."""
     experiment(table, row, preset, dataset)
-    folder = CHECKPOINTS / table / preset
-    there = sorted(path for path in folder.glob("*/*/seed-*.safetensors") if dataset in (None, path.parts[-3]))
+    every = sorted((CHECKPOINTS / table / preset).glob("*/*/seed-*.safetensors"))
+    if dataset and every:
+        check("data set", dataset, dict.fromkeys(path.parts[-3] for path in every), f" of {table}'s {preset} weights")
+    there = [path for path in every if dataset in (None, path.parts[-3])]
     found = [path for path in there if (path.parent.name, path.stem) == (row, f"seed-{seed}")]
     if not found:
         have = sorted({f"{path.parent.name} (seed {path.stem[5:]})" for path in there}) or ["none"]

@@ -1,5 +1,5 @@
-"""Links every code (A8, T5, C3) in a page's or a notebook's text to its definition, with its meaning as a tooltip, and
-takes the marks of nbval out of the code that readers see.
+"""Links every code (A8, T5, C3) in a page's or a notebook's text to its definition, with its meaning as a tooltip,
+keeps a number and its unit on one line, and takes the marks of nbval out of the code that readers see.
 
 A definition is an HTML anchor in a table of the chapters below, as in `| <span id="a8"></span>A8 | meaning | ...`.
 """
@@ -12,8 +12,10 @@ from docutils import nodes
 HOMES = ("book/not-said", "book/claims", "book/mutants")
 DEFINED = re.compile(r"^[|-] <span id=\"([\w-]+)\"></span>([A-Z]\d+'?) ?(?:\| )?([^|\n]+)", re.MULTILINE)
 CODE = re.compile(r"(?<![\w.'’-])([A-HKT]\d{1,2}['’]?)(?![\w%])")
+BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|px)(?!\w))")
 MARK = "# NBVAL_CHECK_OUTPUT"
-LEFT_ALONE = (nodes.reference, nodes.title, nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)
+AS_WRITTEN = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)
+WITHOUT_LINKS = (nodes.reference, nodes.title, *AS_WRITTEN)
 
 
 def definitions(source: Path) -> dict[str, tuple[str, str, str]]:
@@ -35,10 +37,11 @@ def link(app, doctree: nodes.document, page: str) -> None:
             block.replace_self(nodes.literal_block(text, text, **block.attributes))
     for text in list(doctree.findall(nodes.Text)):
         above = text.parent
-        while above is not None and not isinstance(above, LEFT_ALONE):
+        while above is not None and not isinstance(above, WITHOUT_LINKS):
             above = above.parent
-        parts = CODE.split(text.astext())
-        if above is not None or len(parts) == 1:
+        unbroken = BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text.astext())
+        parts = CODE.split(unbroken) if above is None else [unbroken]
+        if isinstance(above, AS_WRITTEN) or parts == [text.astext()]:
             continue
         made = []
         for i, part in enumerate(parts):
