@@ -94,13 +94,13 @@ class Rival:
 _GITHUB, _BENTREVETT = "https://github.com/", "https://github.com/bentrevett/recurrent-attention"
 _ONE, _SAMPLED, _AVERAGED = "test_error", "test_error_sampled", "test_error_averaged"
 _MNIST, _EIGHT, _FOUR = "28 × 28", "100 × 100, 8 pieces", "100 × 100, 4 pieces"
-_AMASKY = "800 to 1,000 epochs, Nesterov, identity recurrent start"
+_AMASKY = "800 to 1,000 epochs, SGD with momentum"
 RIVALS = (
     Rival("table1", "Mnih et al. 2014, RAM-6 / RAM-7", "mnih2014ram", _MNIST, "1.12 / 1.07", "not stated",
           "not stated"),
     Rival("table1", "kevinzakka/recurrent-visual-attention, 6 glimpses",
           f"{_GITHUB}kevinzakka/recurrent-visual-attention", _MNIST, "1.21", "10 passes averaged",
-          "up to 200 epochs, Adam 3e-4, plateau, σ 0.05, hidden state detached, REINFORCE × 0.01",
+          "up to 200 epochs, σ 0.05, policy gradient kept out of the core and weighted 0.01",
           _AVERAGED, ("ram-6",)),
     Rival("table1", "amasky/ram, 6 glimpses", f"{_GITHUB}amasky/ram", _MNIST, "1.11 to 1.13", "one pass", _AMASKY,
           _ONE, ("ram-6",)),
@@ -123,8 +123,8 @@ RIVALS = (
           "2 scales, two LSTM layers, start from the context network, σ 0.11", rollouts=32),
     Rival("table2", "bentrevett/recurrent-attention, 8 glimpses", _BENTREVETT,
           "100 × 100, 4 pieces drawn under the digit", "6.74", "epoch chosen on the test set", "10 rollouts per image"),
-    Rival("table2", "dHonerkamp/ram, RAM-6", f"{_GITHUB}dHonerkamp/ram", "100 × 100, pieces as in its configuration",
-          "10.1", "one pass", "Adam 1e-3, decaying"),
+    Rival("table2", "dHonerkamp/ram, RAM-6", f"{_GITHUB}dHonerkamp/ram", "100 × 100, number of pieces not known to us",
+          "10.1", "one pass", "step size 1e-3, decaying"),
     Rival("table2", "amasky/ram", f"{_GITHUB}amasky/ram", "60 × 60, 4 pieces", "5.1", "one pass", _AMASKY),
     Rival("table2", "plain CNNs, 3 / 6 convolutions", "", _EIGHT, "1.69 / 0.92", "one pass",
           "fresh canvases, 100 epochs"),

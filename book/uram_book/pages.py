@@ -215,6 +215,7 @@ class Pages:
                 with contextlib.suppress(Missing):
                     found = self.facts.change(f"{row}@{name}")
                     of = plotting.name_of(row).removesuffix(", 6 glimpses")
+                    of += ", Table 1" if reading.table == "table1" else ""
                     mine.append(f"{reading.label} ({of}): {with_interval(found)}, {count(found.n, 'pair')}")
         return "<br>".join([*mine, where] if where else mine) or NOT_YET
 
