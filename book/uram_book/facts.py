@@ -304,7 +304,6 @@ NAMED = {
     "blank, as meant": (lambda facts: facts.away("ours-6-entropy@intent", 6, "paper", BLANK), _WHOLE_PERCENT),
     "chosen sixteenth": (lambda facts: facts.chosen("paper", row="ours-6@two-levels"), _WHOLE_PERCENT),
     "flat": (lambda _: statistics.FLAT, plain),
-    "older rows": (lambda facts: sum("@" not in row for row in facts.older), whole),
 }
 # What a template can ask for: kind -> how it is read, and how it prints.
 KINDS = {
