@@ -12,7 +12,7 @@ import pandas as pd
 
 from uram_lib import UramError, paper
 from uram_lib.common import RESULTS, read_json
-from uram_lib.experiments import READINGS, ROWS, label_of
+from uram_lib.experiments import READINGS
 from uram_lib.runs.progress import count
 from uram_lib.runs.records import load_records, wrong
 
@@ -171,10 +171,6 @@ class Facts:
                 "hours": (made["threads"] * made["wall_seconds"]).sum() / 3600,
             })  # fmt: skip
         return lines
-
-    def older_in(self, table: str) -> list[str]:
-        """What a reader calls the rows of a table that are still of another recipe, in the table's order."""
-        return [label_of(table, row) for row in ROWS[table] if f"{table}/{row}" in self.older]
 
     def recipe_of(self, preset: str, table: str, *rows: str) -> str:
         """What to say behind a number of these rows: nothing where today's recipe made it."""
